@@ -1,0 +1,139 @@
+"""From a config node to an object: ``{_target_: package.module.Class, key: value}`` becomes ``Class(*injected, key=value)``.
+
+A part's constructor is its schema: positional parameters are injected by the code, keyword-only
+parameters are the keys of its yaml, their annotations the types.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+from sslcli.errors import UserError, suggest
+
+T = TypeVar("T")
+
+_allowed: list[str] = ["sslcli"]
+
+
+def allow(plugins: Sequence[str]) -> None:
+    """Let `_target_` name parts of these packages too; they come from the command line, never from a checkpoint."""
+    _allowed[:] = ["sslcli", *plugins]
+    here = str(Path.cwd())
+    if plugins and here not in sys.path:
+        sys.path.insert(0, here)
+    for name in plugins:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != name.partition(".")[0]:
+                raise
+            raise UserError(
+                f"plugins: there is no package '{name}'. Install it, or start in the folder that holds it."
+            ) from None
+
+
+def locate(target: Any, where: str) -> Callable[..., Any]:
+    """The class or function that `_target_` names, from this package or a plugin only."""
+    if not isinstance(target, str):
+        raise UserError(f"{where}: the key '_target_' is missing; it names the class to build.")
+    if not any(target.startswith(f"{package}.") for package in _allowed):
+        raise UserError(
+            f"{where}._target_: '{target}' is outside {', '.join(_allowed)}. "
+            f"If you trust it, add its package on the command line: plugins=[{target.partition('.')[0]}]"
+        )
+    module_name, _, name = target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except ModuleNotFoundError as error:
+        if not module_name.startswith(str(error.name)):
+            raise
+        raise UserError(f"{where}._target_: there is no module '{error.name}'.") from None
+    except AttributeError:
+        raise UserError(f"{where}._target_: '{module_name}' has no '{name}'.") from None
+    return typing.cast(Callable[..., Any], found)
+
+
+def build(node: Mapping[str, Any], base: type[T], *injected: Any, where: str) -> T:
+    """Build the part that ``node`` describes, checking names and types of its keys before it is called.
+
+    Args:
+        node: a plain mapping with ``_target_`` and the part's keyword-only parameters.
+        base: what the result must be an instance of.
+        injected: the positional arguments.
+        where: the config path, for messages.
+
+    Raises:
+        UserError: foreign target, unknown, missing or ill-typed key, or a value that the part refuses.
+    """
+    factory = locate(node.get("_target_"), where)
+    values = {key: value for key, value in node.items() if key != "_target_"}
+    name = getattr(factory, "__name__", str(factory))
+    parameters = {
+        key: parameter
+        for key, parameter in inspect.signature(factory).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)  # type: ignore[misc]
+    for key, value in values.items():
+        if key not in parameters:
+            raise UserError(f"{where}: unknown key '{key}' for {name}. {suggest(key, parameters)}")
+        if not _fits(value, hints.get(key, Any)):
+            raise UserError(f"{where}.{key}: {value!r} is not {_describe(hints[key])}.")
+    for key, parameter in parameters.items():
+        if parameter.default is inspect.Parameter.empty and values.get(key) is None:
+            raise UserError(f"{where}.{key} is needed by {name}. Set it: {where}.{key}=...")
+    try:
+        part = factory(*injected, **values)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+    if not isinstance(part, base):
+        raise UserError(f"{where}._target_: {name} is not a {base.__name__}.")
+    return part
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, option) for option in arguments)
+    if origin is Literal:
+        return value in arguments
+    if hint is None or hint is type(None):
+        return value is None
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    kind = origin or hint
+    if kind in (list, tuple, Sequence) or (isinstance(kind, type) and issubclass(kind, Sequence) and kind is not str):
+        if not isinstance(value, (list, tuple)):
+            return False
+        if kind is tuple and arguments and arguments[-1] is not Ellipsis:
+            return len(value) == len(arguments) and all(map(_fits, value, arguments))
+        return not arguments or all(_fits(item, arguments[0]) for item in value)
+    if isinstance(kind, type) and issubclass(kind, Mapping):
+        return isinstance(value, Mapping)
+    return not isinstance(kind, type) or isinstance(value, kind)
+
+
+def _describe(hint: Any) -> str:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_describe(option) for option in arguments)
+    if origin is Literal:
+        return "one of " + ", ".join(str(option) for option in arguments)
+    names = {float: "a number", int: "a whole number", bool: "true or false", str: "a text", type(None): "null"}
+    if hint in names:
+        return names[hint]
+    kind = origin or hint
+    if kind is tuple and arguments and arguments[-1] is not Ellipsis:
+        return f"a list of {len(arguments)} values like [{', '.join(_describe(a) for a in arguments)}]"
+    return "a mapping" if isinstance(kind, type) and issubclass(kind, Mapping) else "a list"

@@ -1,0 +1,166 @@
+"""The three commands: argv in, exit code out. No torch in here, so that --help and typos answer at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sslcli.config import SCHEMAS, check_values, expand, run_name, settle_length, to_plain
+from sslcli.engine import signals
+from sslcli.errors import UserError
+
+
+def train() -> None:
+    """The entry point of ``ssl-train``."""
+    _main("train", _train)
+
+
+def evaluate() -> None:
+    """The entry point of ``ssl-eval``."""
+    _main("eval", _evaluate)
+
+
+def export() -> None:
+    """The entry point of ``ssl-export``."""
+    _main("export", _export)
+
+
+def _train(config: Any) -> float | None:
+    from hydra.core.hydra_config import HydraConfig
+
+    hydra = HydraConfig.get()
+    plain = to_plain(config, SCHEMAS["train"])
+    settle_length(plain, list(hydra.overrides.task))
+    check_values(plain)
+    if hydra.mode is not None and hydra.mode.name == "MULTIRUN":
+        run_dir = Path(hydra.sweep.dir) / str(hydra.job.num)
+        print(f"job {hydra.job.num}: {' '.join(hydra.overrides.task)}", flush=True)
+    elif plain["run_dir"]:
+        run_dir = expand(plain["run_dir"])
+    else:
+        run_dir = Path("runs") / run_name(plain, hydra.runtime.choices)
+    from sslcli.train import run
+
+    return run(plain, run_dir)
+
+
+def _evaluate(config: Any) -> None:
+    from sslcli.evaluate import run
+
+    run(to_plain(config, SCHEMAS["eval"]))
+
+
+def _export(config: Any) -> None:
+    from sslcli.export import run
+
+    run(to_plain(config, SCHEMAS["export"]))
+
+
+def _main(name: str, task: Callable[[Any], Any]) -> None:
+    """Run one command and leave with its exit code: 0, 2 for the user's mistake, 75 or 130 for a signal, 1 for a bug."""
+    program = f"ssl-{name}"
+    try:
+        signals.install()
+        sys.exit(_run(name, program, task))
+    except UserError as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except signals.Stopped as stop:
+        again = "the same command goes on from the last checkpoint" if name == "train" else "nothing was changed"
+        print(f"{program}: stopped by {stop.name}; {again}", file=sys.stderr)
+        _leave(stop.exit_code)
+    except BrokenPipeError:
+        _leave(1)
+
+
+def _leave(code: int) -> None:
+    """Exit at once: data workers and a half-loaded library are not worth waiting for."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            pass
+    os._exit(code)
+
+
+def _run(name: str, program: str, task: Callable[[Any], Any]) -> int:
+    arguments = flags_first(sys.argv[1:])
+    if {"-h", "--help"} & set(arguments):
+        from sslcli.help import text
+
+        print(text(name, conf_dir(), _config_dir(arguments)))
+        return 0
+    if "--version" in arguments:
+        from sslcli import __version__
+
+        print(f"{program} {__version__}")
+        return 0
+    # Hydra would print its own message and exit with 1; raised to us, it becomes ours.
+    trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    import hydra
+    from hydra.core.config_store import ConfigStore
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from sslcli.messages import explain
+
+    if {"-m", "--multirun"} & set(arguments):
+        arguments = [*arguments, f'hydra.sweep.dir="{sweep_dir(arguments)}"', "hydra.sweep.subdir=."]
+    sys.argv = [sys.argv[0], *arguments]
+    ConfigStore.instance().store(name="schema", node=SCHEMAS[name])
+    entry = hydra.main(version_base="1.3", config_path=conf_dir(), config_name=name)(task)
+    try:
+        entry()
+    except (HydraException, OmegaConfBaseException) as error:
+        if trace:
+            traceback.print_exc()
+        raise UserError(explain(error, arguments)) from error
+    return 0
+
+
+def flags_first(arguments: list[str]) -> list[str]:
+    """Flags before overrides: Hydra 1.3 stops reading overrides at the first flag (hydra issue 3053)."""
+    takes_value = {"--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p",
+                   "--cfg", "-c", "--info", "-i", "--experimental-rerun"}  # fmt: skip
+    flags, overrides = [], []
+    rest = iter(arguments)
+    for argument in rest:
+        if not argument.startswith("-"):
+            overrides.append(argument)
+            continue
+        flags.append(argument)
+        if argument in takes_value:
+            flags.extend(value for value in [next(rest, None)] if value is not None)
+    return flags + overrides
+
+
+def sweep_dir(arguments: list[str]) -> Path:
+    """The folder of a sweep: ``run_dir`` if it is given, else one that the same sweep finds again."""
+    import hashlib
+
+    overrides = [a for a in arguments if not a.startswith("-")]
+    given = [a.partition("=")[2].strip("'\"") for a in overrides if a.lstrip("+").startswith("run_dir=")]
+    if given:
+        return expand(given[-1])
+    return Path("runs") / f"sweep-{hashlib.sha256(' '.join(overrides).encode()).hexdigest()[:8]}"
+
+
+def conf_dir() -> str:
+    """Where the yaml files are: inside an installed package, or beside it in a checkout."""
+    here = Path(__file__).resolve().parent
+    for path in (here / "conf", here.parent / "conf"):
+        if (path / "train.yaml").is_file():
+            return str(path)
+    raise UserError("The folder conf/ is missing from this installation. Install sslcli again.")
+
+
+def _config_dir(arguments: list[str]) -> str | None:
+    for flag, value in zip(arguments, arguments[1:]):
+        if flag in ("--config-dir", "-cd"):
+            return value
+    return None

@@ -1,0 +1,1 @@
+"""Named columns, by index; mirrors ``conf/dataset``."""

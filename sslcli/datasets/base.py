@@ -1,0 +1,89 @@
+"""What a dataset is: named columns fetched by index, labels kept apart for probes, and a held-out part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from sslcli.errors import UserError
+from sslcli.types import Spec
+
+
+class Dataset:
+    """Columns by index. Training reads ``fetch`` only; ``labels`` and ``held_out`` are for probes."""
+
+    spec: Spec
+    labels: Tensor | None = None  # (N,) int64
+    held_out: Dataset | None = None  # samples that training never sees; probes query them
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def fetch(self, index: Tensor) -> dict[str, Tensor]:
+        """Columns of the samples at ``index`` (B,), each with first dimension B."""
+        raise NotImplementedError
+
+
+class Columns(Dataset):
+    """Columns held in memory as tensors."""
+
+    def __init__(self, spec: Spec, columns: Mapping[str, Tensor], labels: Tensor | None = None) -> None:
+        self.spec = spec
+        self.columns = dict(columns)
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def fetch(self, index: Tensor) -> dict[str, Tensor]:
+        return {name: column[index] for name, column in self.columns.items()}
+
+
+class Subset(Dataset):
+    """Some samples of a dataset, in the order of ``index`` (N,)."""
+
+    def __init__(self, dataset: Dataset, index: Tensor) -> None:
+        self.dataset = dataset
+        self.index = index
+        self.spec = dataset.spec
+        self.labels = None if dataset.labels is None else dataset.labels[index]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def fetch(self, index: Tensor) -> dict[str, Tensor]:
+        return self.dataset.fetch(self.index[index])
+
+
+def with_held_out(train: Dataset, test: Dataset | None, holdout: float | None) -> Dataset:
+    """The training part of a dataset, with the samples that probes query as its ``held_out``.
+
+    A test split is used unless ``holdout`` asks for a part of train instead (to choose settings without
+    looking at test). Without either, a seeded 20 % of train is kept out if it has labels, else 5 %.
+    """
+    if holdout is None and test is not None:
+        train.held_out = test
+        return train
+    if holdout is None:
+        holdout = 0.2 if train.labels is not None else 0.05
+    if not 0 <= holdout < 1:
+        raise UserError(f"dataset.holdout: {holdout} is not a fraction; give a number from 0 to below 1.")
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
+    count = round(holdout * len(train))
+    kept = Subset(train, order[count:].sort().values)
+    kept.held_out = Subset(train, order[:count].sort().values) if count else None
+    return kept
+
+
+def balanced(labels: Tensor, count: int) -> Tensor:
+    """Indices of at most ``count`` samples, seeded, with the classes as equal as the labels (N,) allow."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    shuffled = labels[order]
+    by_class = torch.argsort(shuffled, stable=True)
+    # Rank of each sample within its class; the lowest ranks of all classes come first.
+    starts = torch.cumsum(torch.bincount(shuffled), 0) - torch.bincount(shuffled)
+    rank = torch.empty_like(shuffled)
+    rank[by_class] = torch.arange(len(labels)) - starts[shuffled[by_class]]
+    return order[torch.argsort(rank, stable=True)[:count]].sort().values

@@ -1,0 +1,1 @@
+"""What turns a view into tokens and one pooled vector; mirrors ``conf/encoder``."""

@@ -1,0 +1,63 @@
+"""What an encoder is, and the two ways of hiding and averaging that encoders share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sslcli.types import Encoded, Field, Spec, View
+
+
+class Encoder(nn.Module):
+    """Turns a view into tokens and one pooled vector.
+
+    A masked objective says where to hide (a bool mask on ``grid``); the encoder knows how.
+    """
+
+    spec: Spec  # the dataset's columns as this encoder wants to see them (its image size)
+    dim: int  # width of the pooled vector
+    token_dim: int  # width of a token; 0 for an encoder without tokens
+    stride: int  # input units per output token and side
+
+    def grid(self, view: View) -> tuple[int, ...]:
+        """The shape of a mask for this view: patches of a ViT, pixels of a CNN."""
+        raise NotImplementedError
+
+    def forward(self, view: View, mask: Tensor | None = None) -> Encoded:
+        """Encode (B, ...); ``mask`` (B, *grid) bool, True is hidden; ``pooled`` averages visible, valid tokens."""
+        raise NotImplementedError
+
+
+def resized(spec: Spec, field: str, image_size: int | None) -> Spec:
+    """The dataset's columns with the image column ``field`` at ``image_size`` (null keeps the dataset's)."""
+    column = spec[field]
+    if len(column.shape) != 3:
+        raise ValueError(f"this encoder reads images; the column '{field}' has the shape {column.shape}")
+    if image_size is None:
+        if column.shape[1] != column.shape[2]:
+            raise ValueError(f"the images are {column.shape[1]} x {column.shape[2]}; set image_size")
+        return spec
+    if image_size < 1:
+        raise ValueError(f"image_size={image_size} must be at least 1")
+    shape = (column.shape[0], image_size, image_size)
+    return Spec({**spec, field: Field(shape, column.vocab, column.mean, column.std)})
+
+
+def hide_pixels(x: Tensor, mask: Tensor | None, filler: Tensor) -> Tensor:
+    """Images (B, C, H, W) with the masked (B, H, W) pixels replaced by ``filler`` (C,)."""
+    if mask is None:
+        return x
+    return torch.where(mask[:, None], filler.to(x.dtype)[:, None, None], x)
+
+
+def pool_cells(features: Tensor, mask: Tensor | None, cells: int) -> Tensor:
+    """(B, D * cells^2) means over ``cells`` x ``cells`` regions of a feature map (B, D, h, w).
+
+    With a pixel mask (B, H, W), each position counts by the visible share of the pixels above it.
+    """
+    if mask is None:
+        return F.adaptive_avg_pool2d(features, cells).flatten(1)
+    visible = F.adaptive_avg_pool2d((~mask)[:, None].float(), features.shape[-2:])
+    total = F.adaptive_avg_pool2d(features.float() * visible, cells)
+    return (total / F.adaptive_avg_pool2d(visible, cells).clamp(min=1e-6)).flatten(1)

@@ -1,0 +1,63 @@
+"""A multi-layer perceptron over numbers: feature vectors, or images taken as one long vector."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from sslcli.encoders.base import Encoder
+from sslcli.types import Encoded, Spec, View
+
+
+class MLP(Encoder):
+    """Linear, norm and ReLU, ``depth`` times.
+
+    Args:
+        spec: the dataset's columns.
+        field: the column to read; null takes the only one.
+        hidden_dim: width of every layer, and so ``dim``.
+        depth: number of hidden layers.
+        norm: after each linear layer; ``layer`` does not couple the batch.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        field: str | None = None,
+        hidden_dim: int = 256,
+        depth: int = 1,
+        norm: Literal["batch", "layer"] = "batch",
+    ) -> None:
+        super().__init__()
+        if field is None and len(spec) > 1:
+            raise ValueError(f"the dataset has the columns {', '.join(spec)}: set field to one of them")
+        if hidden_dim < 1 or depth < 1:
+            raise ValueError("hidden_dim and depth must be at least 1")
+        column = spec[field or next(iter(spec))]
+        if column.vocab:
+            raise ValueError("this encoder reads numbers, and the column holds ids")
+        width = 1
+        for size in column.shape:
+            width *= size
+        layers: list[nn.Module] = []
+        for _ in range(depth):
+            layers += [nn.Linear(width, hidden_dim, bias=False), _norm(norm, hidden_dim), nn.ReLU(inplace=True)]
+            width = hidden_dim
+        self.trunk = nn.Sequential(*layers)
+        self.spec = spec
+        self.dim = hidden_dim
+        self.token_dim = 0
+        self.stride = 0
+
+    def grid(self, view: View) -> tuple[int, ...]:
+        raise ValueError("encoder=mlp has no tokens to mask; choose a convolutional net or a transformer")
+
+    def forward(self, view: View, mask: Tensor | None = None) -> Encoded:
+        pooled = self.trunk(view.x.flatten(1))
+        return Encoded(pooled[:, None], pooled)
+
+
+def _norm(kind: str, width: int) -> nn.Module:
+    return nn.BatchNorm1d(width) if kind == "batch" else nn.LayerNorm(width)

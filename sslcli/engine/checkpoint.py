@@ -1,0 +1,106 @@
+"""Checkpoints: plain dicts of tensors and primitives, written whole, read without unpickling code.
+
+    checkpoints/step-00001234.pt    the newest few, and every ``keep_every``-th
+    checkpoints/last                text: the file name of the newest whole one
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from sslcli.engine.files import write_atomically, write_text
+from sslcli.errors import UserError
+
+FORMAT = 1
+
+
+def save(run_dir: Path, step: int, state: dict[str, Any], *, keep: int, keep_every: int | None) -> Path:
+    """Write the checkpoint of ``step``, point ``last`` at it, then remove what is no longer kept."""
+    folder = run_dir / "checkpoints"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"step-{step:08d}.pt"
+    write_atomically(path, lambda file: torch.save({"format": FORMAT, **state}, file))
+    write_text(folder / "last", f"{path.name}\n")
+    for old in steps(run_dir)[keep:]:
+        if not keep_every or step_of(old) % keep_every:
+            old.unlink()
+    return path
+
+
+def steps(run_dir: Path) -> list[Path]:
+    """All checkpoint files of a run, newest first."""
+    return sorted((run_dir / "checkpoints").glob("step-*.pt"), reverse=True)
+
+
+def step_of(path: Path) -> int:
+    """The step in a checkpoint's file name."""
+    return int(path.stem.removeprefix("step-"))
+
+
+def newest(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
+    """The newest whole checkpoint of a run; damaged ones are passed over with a warning.
+
+    Raises:
+        UserError: there are checkpoints and none of them is whole.
+    """
+    found = steps(run_dir)
+    for path in found:
+        try:
+            return path, load(path)
+        except DamagedCheckpoint as error:
+            warn(f"{error} Falling back to the one before.")
+    if found:
+        raise UserError(
+            f"run_dir: no checkpoint in {run_dir / 'checkpoints'} can be read. Start afresh: resume=never"
+        )
+    return None
+
+
+class DamagedCheckpoint(UserError):
+    """A file that is cut short, altered, or no checkpoint at all."""
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The content of one checkpoint, on the CPU.
+
+    Raises:
+        DamagedCheckpoint: truncated or altered (every zip member's CRC is checked), or not one of ours.
+        UserError: missing, or written by a newer version.
+    """
+    if not path.is_file():
+        raise UserError(f"resume: there is no checkpoint {path}.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise DamagedCheckpoint(f"{path} is damaged ({damaged}).")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise DamagedCheckpoint(f"{path} holds more than tensors and is not opened ({reason})") from None
+    except (zipfile.BadZipFile, RuntimeError, EOFError, KeyError, OSError) as error:
+        raise DamagedCheckpoint(f"{path} is cut short or not a checkpoint ({error}).") from None
+    if not isinstance(state, dict) or "format" not in state:
+        raise DamagedCheckpoint(f"{path} is not a checkpoint of this tool.")
+    if state["format"] > FORMAT:
+        raise UserError(
+            f"{path} was written by sslcli {state.get('version')} in format {state['format']}, "
+            f"and this one reads up to {FORMAT}. Update sslcli."
+        )
+    return state
+
+
+def sweep_temporaries(run_dir: Path) -> None:
+    """Remove what a killed writer left behind; only the lock's holder may call this."""
+    for folder in (run_dir, run_dir / "checkpoints"):
+        if folder.is_dir():
+            for name in os.listdir(folder):  # noqa: PTH208  names, not paths
+                if name.startswith(".") and name.endswith(".tmp"):
+                    (folder / name).unlink(missing_ok=True)

@@ -1,0 +1,60 @@
+"""What a run says: plain lines on stdout and in ``train.log``, a progress bar and warnings on stderr."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from sslcli.engine.files import writable
+
+
+class Console:
+    """The voice of one run; without a file it only prints."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._bar: Any = None
+
+    def line(self, text: str = "") -> None:
+        """A line of output."""
+        with tqdm.external_write_mode(file=sys.stdout):
+            print(text, flush=True)
+        if self._path is not None:
+            with writable(self._path), self._path.open("a") as file:
+                file.write(text + "\n")
+
+    def warn(self, text: str) -> None:
+        """A line on stderr."""
+        with tqdm.external_write_mode(file=sys.stderr):
+            print(f"warning: {text}", file=sys.stderr, flush=True)
+
+    def start_bar(self, total: int | None, done: int, samples: int) -> None:
+        """A progress bar over steps of ``samples`` samples; shown on a terminal only."""
+        if sys.stderr.isatty():
+            self._bar = tqdm(
+                total=None if total is None else total * samples,
+                initial=done * samples,
+                unit=" samples",
+                unit_scale=True,
+                dynamic_ncols=True,
+                file=sys.stderr,
+            )
+
+    def advance(self, samples: int) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            self._bar.update(samples)
+
+    def show(self, text: str) -> None:
+        """The figures at the end of the bar."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(text, refresh=False)
+
+    def stop_bar(self) -> None:
+        """Leave the bar as it is."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,94 @@
+"""Where a run computes and in which precision."""
+
+from __future__ import annotations
+
+import os
+import platform
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+from sslcli.errors import UserError
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device and the precision of the encoder's and the heads' arithmetic on it."""
+
+    device: torch.device
+    dtype: torch.dtype  # float32, bfloat16 or float16; weights and losses stay float32
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The mixed-precision region for forward passes."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    @property
+    def precision(self) -> str:
+        """Its name on the command line."""
+        return {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.dtype]
+
+    @property
+    def name(self) -> str:
+        """The hardware in words."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return f"{self.device.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def choose(name: str, precision: str) -> Compute:
+    """The device called ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``, and what ``precision`` means there.
+
+    Raises:
+        UserError: a device that this machine does not have, or a precision that it cannot do.
+    """
+    device = _device(name)
+    chosen = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    if chosen is None:
+        chosen = _best_precision(device)
+    if chosen == torch.float16 and device.type == "cpu":
+        raise UserError("train.precision: fp16 needs a GPU. On a CPU use auto, bf16 or fp32.")
+    return Compute(device, chosen)
+
+
+def _device(name: str) -> torch.device:
+    has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if has_cuda else "mps" if has_mps else "cpu")
+    if name.startswith("cuda") and not has_cuda:
+        raise UserError("device: there is no CUDA device on this machine. Use device=auto or device=cpu.")
+    if name == "mps" and not has_mps:
+        raise UserError("device: there is no Apple GPU on this machine. Use device=auto or device=cpu.")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device.name: '{name}' is not a device. Known: auto, cpu, cuda, cuda:0, mps.") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device.name: this machine has {torch.cuda.device_count()} CUDA devices, no '{name}'.")
+    return device
+
+
+def _best_precision(device: torch.device) -> torch.dtype:
+    """bf16 where the hardware multiplies it fast, fp16 on older CUDA GPUs, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+    if device.type == "cpu":
+        features = getattr(torch.cpu, "get_capabilities", dict)()  # newer torch only
+        fast = features.get("avx512_bf16") or features.get("amx_bf16")
+        return torch.bfloat16 if fast else torch.float32
+    return torch.float32
+
+
+def set_threads(count: int | None) -> None:
+    """Use ``count`` CPU threads, or as many as this process may run on; the sums' order depends on it."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS")
+    torch.set_num_threads(count or (int(limit) if limit and limit.isdigit() else available))
+
+
+def set_determinism(deterministic: bool) -> None:
+    """With ``deterministic``, only kernels that repeat bit for bit; else let cuDNN pick its fastest."""
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = not deterministic

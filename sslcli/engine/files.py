@@ -1,0 +1,52 @@
+"""Writing that is never half done: temporary file in the same folder, fsync, rename, fsync of the folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from sslcli.errors import UserError
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Replace ``path`` with what ``write`` puts into the file that it is given; all of it or nothing."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with writable(path):
+        try:
+            with temporary.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace ``path`` with ``text``, all of it or nothing."""
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+@contextmanager
+def writable(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses (full, read-only, no permission) into a message for the user."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"run_dir: {path} cannot be written: {error.strerror or error}. "
+            "Make room or choose another place: run_dir=..."
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

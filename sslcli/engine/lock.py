@@ -1,0 +1,46 @@
+"""One live run a directory: a POSIX file lock, which the kernel drops when its owner dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sslcli.engine.files import writable
+from sslcli.errors import UserError
+
+
+@contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Hold ``run_dir`` for this process.
+
+    POSIX locks (not flock) belong to the process and are not inherited by data workers, so a run that
+    was killed frees its directory although its workers may live on for a moment.
+
+    Raises:
+        UserError: another live process holds it, named by host and pid.
+    """
+    path = run_dir / "lock"
+    with writable(run_dir):
+        run_dir.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            raise UserError(
+                f"run_dir: {run_dir} is in use by {owner}. Wait for it, stop it, or give another run_dir=..."
+            ) from None
+        with writable(path):
+            file.truncate(0)
+            file.write(f"{socket.gethostname()} pid {os.getpid()}\n")
+            file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)

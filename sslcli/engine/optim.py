@@ -1,0 +1,99 @@
+"""Optimizers, the parameters that they must not decay, and the learning rate's scaling with the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+Groups = list[dict[str, list[nn.Parameter]]]
+Scale = Literal["none", "linear", "sqrt"]
+
+_TOKENS = ("token", "pos_embed", "position_bias")
+
+
+def parameter_groups(modules: Iterable[nn.Module]) -> Groups:
+    """Two groups: what weight decay shrinks, and biases, norms, tokens and positions, which it must not."""
+    decayed: list[nn.Parameter] = []
+    kept: list[nn.Parameter] = []
+    for module in modules:
+        for name, parameter in module.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            last = name.rpartition(".")[2]
+            exempt = parameter.ndim <= 1 or any(word in last for word in _TOKENS)
+            (kept if exempt else decayed).append(parameter)
+    return [{"params": decayed}, {"params": kept}]
+
+
+def scaled_lr(lr: float, scale: Scale, batch_size: int, base_batch: int) -> float:
+    """``lr`` for ``base_batch`` samples carried over to ``batch_size`` (linear: Goyal et al. 2017)."""
+    if lr < 0 or base_batch < 1:
+        raise ValueError(f"lr={lr} must not be negative and base_batch={base_batch} at least 1")
+    ratio = batch_size / base_batch
+    return lr * {"none": 1.0, "linear": ratio, "sqrt": ratio**0.5}[scale]
+
+
+def adamw(
+    groups: Groups,
+    batch_size: int,
+    *,
+    lr: float = 1e-3,
+    weight_decay: float = 0.05,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    scale: Scale = "none",
+    base_batch: int = 256,
+) -> Optimizer:
+    """AdamW (Loshchilov and Hutter 2019), fused."""
+    lr = scaled_lr(lr, scale, batch_size, base_batch)
+    return torch.optim.AdamW(_decaying(groups, weight_decay), lr, tuple(betas), eps, fused=_can_fuse(groups))
+
+
+def sgd(
+    groups: Groups,
+    batch_size: int,
+    *,
+    lr: float = 0.06,
+    weight_decay: float = 5e-4,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    scale: Scale = "none",
+    base_batch: int = 256,
+) -> Optimizer:
+    """Stochastic gradient descent with momentum, fused."""
+    lr = scaled_lr(lr, scale, batch_size, base_batch)
+    return torch.optim.SGD(
+        _decaying(groups, weight_decay), lr, momentum, nesterov=nesterov, fused=_can_fuse(groups)
+    )
+
+
+def lars(
+    groups: Groups,
+    batch_size: int,
+    *,
+    lr: float = 0.3,
+    weight_decay: float = 1e-6,
+    momentum: float = 0.9,
+    trust_coeff: float = 0.001,
+    scale: Scale = "linear",
+    base_batch: int = 256,
+) -> Optimizer:
+    """LARS (You et al. 2017), from timm; groups without weight decay are not adapted, as published."""
+    from timm.optim import Lars
+
+    lr = scaled_lr(lr, scale, batch_size, base_batch)
+    return Lars(_decaying(groups, weight_decay), lr=lr, momentum=momentum, trust_coeff=trust_coeff)
+
+
+def _decaying(groups: Groups, weight_decay: float) -> list[dict[str, object]]:
+    if weight_decay < 0:
+        raise ValueError(f"weight_decay={weight_decay} must not be negative")
+    return [{**groups[0], "weight_decay": weight_decay}, {**groups[1], "weight_decay": 0.0}]
+
+
+def _can_fuse(groups: Groups) -> bool:
+    return all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])

@@ -1,0 +1,51 @@
+"""The learning rate as a share of ``optimizer.lr``, a function of the share of training done."""
+
+from __future__ import annotations
+
+import math
+
+
+class Schedule:
+    """A multiplier of the learning rate."""
+
+    def __call__(self, progress: float) -> float:
+        """The multiplier at ``progress`` in [0, 1]."""
+        raise NotImplementedError
+
+
+class Cosine(Schedule):
+    """Linear warm-up from 0, then half a cosine down to ``final`` (Loshchilov and Hutter 2017).
+
+    Args:
+        warmup: share of training spent warming up.
+        final: the multiplier at the end.
+    """
+
+    def __init__(self, *, warmup: float = 0.05, final: float = 0.0) -> None:
+        if not 0 <= warmup < 1:
+            raise ValueError(f"warmup={warmup} is a share of training: give a number from 0 to below 1")
+        if not 0 <= final <= 1:
+            raise ValueError(f"final={final} is a share of the learning rate: give a number from 0 to 1")
+        self.warmup, self.final = warmup, final
+
+    def __call__(self, progress: float) -> float:
+        if progress < self.warmup:
+            return progress / self.warmup
+        done = (progress - self.warmup) / (1 - self.warmup)
+        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+class Constant(Schedule):
+    """Linear warm-up from 0, then the full rate.
+
+    Args:
+        warmup: share of training spent warming up.
+    """
+
+    def __init__(self, *, warmup: float = 0.0) -> None:
+        if not 0 <= warmup < 1:
+            raise ValueError(f"warmup={warmup} is a share of training: give a number from 0 to below 1")
+        self.warmup = warmup
+
+    def __call__(self, progress: float) -> float:
+        return progress / self.warmup if progress < self.warmup else 1.0

@@ -1,0 +1,69 @@
+"""SIGTERM, SIGINT, SIGUSR1 and SIGUSR2: at once where nothing can be lost, after the step while training."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class Stopped(BaseException):
+    """A signal ended the run; not an Exception, so that nothing but the entry point catches it."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.name = signal.Signals(signum).name
+        self.exit_code = 130 if signum == signal.SIGINT else 75
+
+
+_deferring = False
+_pending: int | None = None
+
+
+def install() -> None:
+    """Handle the signals from now on: each raises Stopped, unless ``deferred`` holds it back."""
+    for signum in HANDLED:
+        signal.signal(signum, _handle)
+
+
+def ignore_in_worker(_: int) -> None:
+    """For data workers: a signal to the whole process group must not kill them before the step is finished."""
+    for signum in HANDLED:
+        signal.signal(signum, signal.SIG_IGN)
+
+
+def _handle(signum: int, _frame: FrameType | None) -> None:
+    global _pending
+    if not _deferring:
+        raise Stopped(signum)
+    if signum == signal.SIGINT and _pending is not None:
+        os._exit(130)  # the second Ctrl-C leaves at once
+    _pending = signum
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Keep signals for ``raise_pending`` while a step or a save must not be cut in two."""
+    global _deferring
+    _deferring = True
+    try:
+        yield
+    finally:
+        _deferring = False
+
+
+def pending() -> bool:
+    """Whether a signal has come since the last ``raise_pending``."""
+    return _pending is not None
+
+
+def raise_pending() -> None:
+    """Raise the signal that was held back, if any."""
+    global _pending
+    if _pending is not None:
+        signum, _pending = _pending, None
+        raise Stopped(signum)

@@ -1,0 +1,265 @@
+"""The loop: steps, log lines, checkpoints, signals. Everything random in step n is a function of (seed, n)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sslcli.config import CheckpointSection, TrainSection
+from sslcli.encoders.base import Encoder
+from sslcli.engine import checkpoint, signals
+from sslcli.engine.console import Console
+from sslcli.engine.device import Compute
+from sslcli.engine.gradient import Outputs, backward, has_batch_norm
+from sslcli.engine.guard import FiniteGuard, all_finite
+from sslcli.engine.loader import Batch, Loader
+from sslcli.engine.metrics import JsonLines, Meter
+from sslcli.engine.schedule import Schedule
+from sslcli.errors import UserError
+from sslcli.features import Features
+from sslcli.objectives.base import Objective
+from sslcli.randomness import Randomness, fold
+from sslcli.types import Loss
+from sslcli.views.base import Views
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a run is: a number of steps, or minutes of training time."""
+
+    steps: int | None
+    minutes: float | None
+
+    def progress(self, step: int, seconds: float) -> float:
+        """The share done, in [0, 1]."""
+        if self.steps is not None:
+            return min(1.0, step / self.steps)
+        assert self.minutes is not None
+        return min(1.0, seconds / (60 * self.minutes))
+
+
+class Trainer:
+    """Trains an encoder on an objective from any step to the end of the run.
+
+    Its state is what training evolves: weights, optimizer, scaler, sums of metrics, the step's number.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: Encoder,
+        objective: Objective,
+        views: Views,
+        loader: Loader,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        compute: Compute,
+        length: Length,
+        seed: int,
+        train: TrainSection,
+        checkpoints: CheckpointSection,
+        log_every: int,
+        run_dir: Path,
+        console: Console,
+        identity: Mapping[str, Any],
+    ) -> None:
+        self.encoder, self.objective, self.views = encoder, objective, views
+        self.loader, self.optimizer, self.schedule = loader, optimizer, schedule
+        self.compute, self.length, self.seed = compute, length, seed
+        self.train, self.checkpoints, self.log_every = train, checkpoints, log_every
+        self.run_dir, self.console, self.identity = run_dir, console, identity
+        self.encode = torch.compile(encoder) if train.compile else encoder
+        self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.dtype == torch.float16)
+        self.meter = Meter()
+        self.guard = FiniteGuard(compute.device)
+        self.lines = JsonLines(run_dir / "metrics.jsonl")
+        self.step = 0
+        self.saved_step = -1
+        self._seconds_before = 0.0
+        self._started = time.perf_counter()
+        self._last_log = (time.perf_counter(), 0, 0.0)  # time, step, seconds waited
+        for group in optimizer.param_groups:
+            group["full_lr"] = group["lr"]
+
+    @property
+    def seconds(self) -> float:
+        """Training time so far, over all processes that have worked on this run."""
+        return self._seconds_before + time.perf_counter() - self._started
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has reached its length."""
+        return self.length.progress(self.step, self.seconds) >= 1
+
+    def fit(self) -> None:
+        """Train to the end; always leaves a checkpoint of the last step.
+
+        Raises:
+            Stopped: a signal came; the step was finished and a checkpoint written.
+            UserError: something went non-finite; the last good checkpoint stands.
+        """
+        if self.loader.accumulate > 1 and has_batch_norm([self.encoder, self.objective]):
+            self.console.warn(
+                "BatchNorm sees one micro-batch at a time, so train.accumulate changes the result; "
+                "encoder.norm=layer and objective.norm=layer do not."
+            )
+        self.encoder.train()
+        self.objective.train()
+        self._started = time.perf_counter()
+        self._last_log = (self._started, self.step, self.loader.wait)
+        self.console.start_bar(self.length.steps, self.step, self.loader.batch_size)
+        with signals.deferred():
+            try:
+                batches = self.loader.batches(self.step)
+                while not self.done:
+                    self.train_step(next(batches))
+                    self.console.advance(self.loader.batch_size)
+                    if self.step % self.log_every == 0 or self.done:
+                        self._log()
+                    if self.step % self.checkpoints.every == 0 or self.done or signals.pending():
+                        self.save()
+                    signals.raise_pending()
+                if self.saved_step != self.step:
+                    self.save()
+            finally:
+                self.console.stop_bar()
+
+    def train_step(self, batch: list[Batch]) -> tuple[Loss, Outputs]:
+        """One optimizer step on the micro-batches of a global batch."""
+        progress = self.length.progress(self.step, self.seconds)
+        rate = self.schedule(progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["full_lr"] * rate
+        self.objective.before_step(progress)
+
+        def project(m: int) -> Outputs:
+            columns = {
+                name: column.to(self.compute.device, non_blocking=True) for name, column in batch[m].items()
+            }
+            randomness = Randomness(self.seed, self.step, self.loader.positions(m), self.compute.device)
+            views = self.views(columns, randomness)
+            # Dropout lives inside libraries: seeded before each forward, alike in both passes over a micro-batch.
+            torch.manual_seed(fold(self.seed, "dropout", self.step, m) % 2**63)
+            with self.compute.autocast():
+                return self.objective.project(Features(self.encode, views, randomness))
+
+        loss, outputs = backward(
+            project,
+            self.objective.loss,
+            len(batch),
+            modules=[self.encoder, self.objective],
+            scale=self.scaler.scale,
+        )
+        self._update(loss, outputs)
+        self.step += 1
+        return loss, outputs
+
+    def _update(self, loss: Loss, outputs: Outputs) -> None:
+        """Clip, step, and tell the objective, the meter and the guard."""
+        self.scaler.unscale_(self.optimizer)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters])
+        if self.train.clip is not None:
+            nn.utils.clip_grads_with_norm_(parameters, self.train.clip, norm)
+        before = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        skipped = self.scaler.get_scale() < before  # only a fp16 scaler ever lowers it; it has synchronised anyway
+        if not skipped:
+            self.objective.after_step(outputs)
+        values: dict[str, Tensor] = {"loss": loss.total.detach(), **loss.parts}
+        self.meter.update(values)
+        if not self.scaler.is_enabled():  # with fp16, an infinite gradient is how the scaler finds its scale
+            values["gradient norm"] = norm
+        self.guard.update(self.step, values)
+
+    def _log(self) -> None:
+        """Read the device once: check the guard, write a line of metrics and one of text."""
+        self._stop_if_broken()
+        means = self.meter.flush()
+        now, (then, step, waited) = time.perf_counter(), self._last_log
+        self._last_log = (now, self.step, self.loader.wait)
+        rate = (self.step - step) * self.loader.batch_size / max(now - then, 1e-9)
+        wait = (self.loader.wait - waited) / max(now - then, 1e-9)
+        epoch = self.step / self.loader.steps_per_epoch
+        self.lines.write(
+            {
+                "step": self.step,
+                "epoch": round(epoch, 4),
+                **means,
+                "lr": self.optimizer.param_groups[0]["lr"],
+                "samples_per_second": round(rate, 1),
+                "data_wait": round(wait, 4),
+            }
+        )
+        total = f"/{self.length.steps}" if self.length.steps else ""
+        parts = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
+        self.console.show(f"loss {means['loss']:.4f}, wait {wait:.1%}")
+        self.console.line(
+            f"step {self.step}{total}  epoch {epoch:.2f}  {parts}  "
+            f"lr {self.optimizer.param_groups[0]['lr']:.2e}  {rate:,.0f} samples/s  wait {wait:.1%}"
+        )
+
+    def _stop_if_broken(self) -> None:
+        first = self.guard.first()
+        if first is not None:
+            step, name = first
+            rate = self.schedule(self.length.progress(step, self.seconds))
+            lr = self.optimizer.param_groups[0]["full_lr"] * rate
+            kept = checkpoint.steps(self.run_dir)
+            state = f"the last good checkpoint is {kept[0]}" if kept else "there is no checkpoint yet"
+            raise UserError(
+                f"The {name} became non-finite in step {step + 1} (learning rate {lr:.3g}). Nothing broken was "
+                f"saved; {state}. Lower optimizer.lr, set train.clip=1, or use train.precision=fp32."
+            )
+
+    def save(self) -> Path:
+        """Write a checkpoint of this step, unless anything in it is broken."""
+        self._stop_if_broken()
+        if not all_finite([self.encoder, self.objective]):
+            raise UserError(
+                f"The weights became non-finite in step {self.step}. Nothing broken was saved. "
+                "Lower optimizer.lr or set train.clip=1."
+            )
+        path = checkpoint.save(
+            self.run_dir,
+            self.step,
+            self.state_dict(),
+            keep=self.checkpoints.keep,
+            keep_every=self.checkpoints.keep_every,
+        )
+        self.saved_step = self.step
+        return path
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that training evolves, and what identifies the run."""
+        return {
+            **self.identity,
+            "step": self.step,
+            "seconds": self.seconds,
+            "length": {"steps": self.length.steps, "minutes": self.length.minutes},
+            "encoder": self.encoder.state_dict(),
+            "objective": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "meter": self.meter.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint's state."""
+        self.encoder.load_state_dict(state["encoder"])
+        self.objective.load_state_dict(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.meter.load_state_dict(state["meter"], self.compute.device)
+        self.step = self.saved_step = state["step"]
+        self._seconds_before = state["seconds"]
+        self.lines.cut_back(self.step)

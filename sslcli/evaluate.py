@@ -1,0 +1,239 @@
+"""From a checkpoint to numbers: rebuild the run's parts, embed its data, probe; and ``sslcli.load``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sslcli.build import allow, build
+from sslcli.config import DeviceSection, EvalConfig, expand, section
+from sslcli.datasets.base import Dataset
+from sslcli.encoders.base import Encoder
+from sslcli.engine import checkpoint
+from sslcli.engine.console import Console
+from sslcli.engine.device import Compute, choose, set_threads
+from sslcli.engine.files import write_text
+from sslcli.errors import UserError
+from sslcli.features import Features
+from sslcli.objectives.base import Objective
+from sslcli.probes.base import Embed, Metric, Probe
+from sslcli.probes.geometry import rankme
+from sslcli.randomness import Randomness, fold
+from sslcli.views.base import Views
+
+
+@dataclass
+class Parts:
+    """The four choices of a run, built."""
+
+    dataset: Dataset
+    encoder: Encoder
+    objective: Objective
+    views: Views
+
+
+def build_dataset(config: Mapping[str, Any]) -> Dataset:
+    """The training split of a run's data, with its held-out part."""
+    node = {key: value for key, value in config["dataset"].items() if key != "workers"}
+    return build(node, Dataset, where="dataset")
+
+
+def build_encoder(config: Mapping[str, Any], dataset: Dataset) -> Encoder:
+    """A run's encoder at its random initialisation, the same every time."""
+    torch.manual_seed(fold(config["seed"], "encoder") % 2**63)
+    return build(config["encoder"], Encoder, dataset.spec, where="encoder")
+
+
+def build_parts(config: Mapping[str, Any]) -> Parts:
+    """All parts of a run, at their random initialisation."""
+    dataset = build_dataset(config)
+    encoder = build_encoder(config, dataset)
+    torch.manual_seed(fold(config["seed"], "objective") % 2**63)
+    objective = build(config["objective"], Objective, encoder, where="objective")
+    views = build(config["views"], Views, encoder.spec, objective.num_views, where="views")
+    return Parts(dataset, encoder, objective, views)
+
+
+def embedder(encoder: Encoder, views: Views, compute: Compute) -> Embed:
+    """A function from samples of a dataset to the encoder's pooled features, in eval mode."""
+
+    @torch.inference_mode()
+    def embed(dataset: Dataset, index: Tensor) -> Tensor:
+        was_training = encoder.training
+        encoder.eval()
+        try:
+            parts = []
+            for part in index.split(512):
+                columns = {name: c.to(compute.device) for name, c in dataset.fetch(part).items()}
+                with compute.autocast():
+                    parts.append(encoder(views.clean(columns)).pooled.float().cpu())
+            return torch.cat(parts)
+        finally:
+            encoder.train(was_training)
+
+    return embed
+
+
+def measure(
+    config: Mapping[str, Any], parts: Parts, compute: Compute, probe: Probe, *, budget: float
+) -> dict[str, Metric]:
+    """Every number that a run reports: the probe's, or without labels the held-out loss and RankMe."""
+    trained = embedder(parts.encoder, parts.views, compute)
+    untrained_encoder = build_encoder(config, parts.dataset).to(compute.device)
+    untrained = embedder(untrained_encoder, parts.views, compute)
+    metrics = probe(parts.dataset, trained, untrained, budget)
+    held_out = parts.dataset.held_out
+    if metrics or held_out is None:
+        return metrics
+    loss = held_out_loss(config, parts, compute, held_out)
+    if loss is not None:
+        metrics["held_out_loss"] = loss
+    index = torch.arange(min(2048, len(held_out)))
+    metrics["rankme"] = Metric(
+        rankme(trained(held_out, index)),
+        f"effective rank of {len(index):,} held-out features of width {parts.encoder.dim} (RankMe)",
+        controls={"random_init": rankme(untrained(held_out, index))},
+    )
+    return metrics
+
+
+@torch.no_grad()
+def held_out_loss(
+    config: Mapping[str, Any], parts: Parts, compute: Compute, held_out: Dataset
+) -> Metric | None:
+    """The objective's loss on one batch that training never saw, beside its chance level."""
+    size = min(config["train"]["batch_size"], len(held_out), 1024)
+    if size < 2 and parts.objective.couples_batch:
+        return None
+    columns = {name: c.to(compute.device) for name, c in held_out.fetch(torch.arange(size)).items()}
+    value = dry_loss(parts, columns, compute, seed=config["seed"])
+    chance = parts.objective.chance(size)
+    return Metric(
+        value,
+        f"the objective's loss on {size:,} held-out samples, eval mode",
+        controls={} if chance is None else {"chance": chance},
+    )
+
+
+@torch.no_grad()
+def dry_loss(parts: Parts, columns: dict[str, Tensor], compute: Compute, *, seed: int) -> float:
+    """The objective's loss on a batch in eval mode, leaving no trace in any part."""
+    modules: list[nn.Module] = [parts.encoder, parts.objective]
+    training = [module.training for module in modules]
+    size = len(next(iter(columns.values())))
+    randomness = Randomness(seed, 0, np.arange(size), compute.device)
+    try:
+        for module in modules:
+            module.eval()
+        with compute.autocast():
+            features = Features(parts.encoder, parts.views(columns, randomness), randomness)
+            outputs = parts.objective.project(features)
+        return float(parts.objective.loss(outputs).total)
+    finally:
+        for module, mode in zip(modules, training):
+            module.train(mode)
+
+
+def open_run(path: str | None, key: str = "run") -> tuple[Path, dict[str, Any]]:
+    """The run directory and the newest whole checkpoint of a run, or the one checkpoint that ``path`` names."""
+    if not path:
+        raise UserError(f"{key} is needed: name a run directory, such as {key}=runs/infonce-...")
+    place = expand(path)
+    if place.is_file():
+        return place.resolve().parent.parent, checkpoint.load(place)
+    found = checkpoint.newest(place, Console().warn) if place.is_dir() else None
+    if found is None:
+        raise UserError(f"{key}: there is no run with a checkpoint in {place}.")
+    return place, found[1]
+
+
+def restore(state: Mapping[str, Any], device: torch.device) -> Parts:
+    """A checkpoint's parts with their trained weights, in eval mode on ``device``."""
+    parts = build_parts(state["config"])
+    parts.encoder.load_state_dict(state["encoder"])
+    parts.objective.load_state_dict(state["objective"])
+    parts.encoder.to(device).eval()
+    parts.objective.to(device).eval()
+    return parts
+
+
+def run(config: Mapping[str, Any]) -> dict[str, Metric]:
+    """``ssl-eval``: probe a run's newest checkpoint and write ``eval.json`` into its directory."""
+    allow(config["plugins"])
+    device: DeviceSection = section(config, "device", DeviceSection)
+    run_dir, state = open_run(config["run"])
+    set_threads(device.threads or state["environment"]["threads"])
+    compute = choose(device.name, state["config"]["train"]["precision"])
+    parts = restore(state, compute.device)
+    probe = build(_with_trained_size(config["probe"], run_dir), Probe, where="probe")
+    metrics = measure(state["config"], parts, compute, probe, budget=budget(state["seconds"]))
+    if not metrics:
+        raise UserError("probe: this run's data has no held-out part, so there is nothing to measure.")
+    console = Console()
+    console.line(f"{run_dir}, step {state['step']}")
+    for text in table(metrics):
+        console.line(text)
+    result = {"step": state["step"], "metrics": {name: m.to_json() for name, m in metrics.items()}}
+    write_text(run_dir / "eval.json", json.dumps(result, indent=2) + "\n")
+    return metrics
+
+
+def _with_trained_size(node: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
+    """With ``max_samples=auto``, the sizes that the run's own probe settled on, so that its number comes again."""
+    probe = dict(node)
+    if probe.get("max_samples") == "auto" and (run_dir / "result.json").is_file():
+        probe["max_samples"] = json.loads((run_dir / "result.json").read_text()).get("probe_samples") or "auto"
+    return probe
+
+
+def budget(train_seconds: float) -> float:
+    """Seconds that a probe at the end of a run may take: a tenth of the training, at least 15."""
+    return max(15.0, 0.1 * train_seconds)
+
+
+def table(metrics: Mapping[str, Metric]) -> list[str]:
+    """The metrics as lines for a terminal: value, controls, protocol."""
+    lines = []
+    for name, metric in metrics.items():
+        percent = name.endswith("top1")
+        rows = {"trained": metric.value, **metric.controls}
+        width = max(map(len, rows))
+        lines.append(f"{name}  ({metric.protocol})")
+        for label, value in rows.items():
+            lines.append(f"  {label:<{width}}  {100 * value:6.2f} %" if percent else f"  {label:<{width}}  {value:8.4f}")
+    return lines
+
+
+class Pretrained(nn.Module):
+    """A trained encoder with its preprocessing, in eval mode."""
+
+    def __init__(self, encoder: Encoder, views: Views, field: str) -> None:
+        super().__init__()
+        self.encoder, self.views, self.field = encoder, views, field
+        self.dim = encoder.dim
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (B, dim) of raw samples: images are uint8 (B, C, H, W) or floats in [0, 1], of any size."""
+        view = self.views.clean({self.field: x})
+        pooled: Tensor = self.encoder(view).pooled
+        return pooled
+
+
+def load(run: str | Path, *, device: str = "cpu", plugins: tuple[str, ...] = ()) -> Pretrained:
+    """The encoder of a run directory or checkpoint file, ready for raw samples.
+
+    Raises:
+        UserError: no such run, a damaged checkpoint, or a part from a package that ``plugins`` does not name.
+    """
+    allow(plugins)
+    _, state = open_run(str(run))
+    parts = restore(state, torch.device(device))
+    return Pretrained(parts.encoder, parts.views, getattr(parts.views, "field", next(iter(parts.encoder.spec))))

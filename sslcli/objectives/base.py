@@ -1,0 +1,40 @@
+"""What an objective is: one function per sample, one function per batch, and the step's hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from sslcli.features import Features
+from sslcli.types import Loss
+
+
+class Objective(nn.Module):
+    """What a run descends; built with the encoder as its positional argument.
+
+    ``project`` reduces everything that does not couple samples, ``loss`` sees the projections of the
+    whole global batch. Between them the engine gathers micro-batches (and ranks), so that every layout
+    of the same batch gives the same loss and the same gradient.
+    """
+
+    num_views: int = 2  # how many views it reads
+    couples_batch: bool = False  # whether a sample's loss depends on the other samples (needs at least two)
+
+    def before_step(self, progress: float) -> None:
+        """Called before each step with the share of training done, for schedules."""
+
+    def project(self, features: Features) -> dict[str, Tensor]:
+        """Float32 tensors with one row a sample, nothing larger than O(D) each."""
+        raise NotImplementedError
+
+    def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
+        """The loss of the whole global batch from its rows, in the order of the batch."""
+        raise NotImplementedError
+
+    def after_step(self, outputs: Mapping[str, Tensor]) -> None:
+        """Called after a weight update (not one that the fp16 scaler skipped), for queues and centres."""
+
+    def chance(self, batch_size: int) -> float | None:
+        """The loss of an encoder that knows nothing, where that has a closed form."""
+        return None

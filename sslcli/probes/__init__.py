@@ -1,0 +1,1 @@
+"""How good an encoder is, with and without labels; mirrors ``conf/probe``."""

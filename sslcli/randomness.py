@@ -1,0 +1,61 @@
+"""Random numbers without state: each is a function of (seed, step, name, position in the global batch).
+
+A generator would have to be saved, restored and split over micro-batches and ranks. A hash of the
+coordinates needs none of that: any layout of the same batch, and any resumed run, draws the same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def mix(x: np.ndarray) -> np.ndarray:
+    """SplitMix64's finaliser (Steele, Lea and Flood 2014): a bijection of 64-bit words that scatters all bits."""
+    with np.errstate(over="ignore"):
+        x = x + _GOLDEN
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def fold(*words: int | str) -> int:
+    """One 64-bit number from several: the hash that seeds everything in a run."""
+    state = np.zeros((), np.uint64)
+    for word in words:
+        value = zlib.crc32(word.encode()) if isinstance(word, str) else word % 2**64
+        state = mix(state ^ mix(np.array(value, np.uint64)))
+    return int(state)
+
+
+@dataclass(frozen=True)
+class Randomness:
+    """The random numbers of one step for the samples at ``positions`` of the global batch."""
+
+    seed: int
+    step: int
+    positions: np.ndarray  # (B,) int64, position of each sample in the global batch
+    device: torch.device
+
+    def uniform(self, name: str, *shape: int) -> Tensor:
+        """(B, *shape) float32 in [0, 1) on the device, drawn on the host; ``name`` keeps the streams apart."""
+        count = math.prod(shape)
+        stream = np.uint64(fold(self.seed, self.step, name))
+        rows = mix(self.positions.astype(np.uint64) ^ stream)[:, None]
+        words = mix(rows ^ mix(np.arange(count, dtype=np.uint64)))
+        values = (words >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
+        host = torch.from_numpy(values.reshape(len(self.positions), *shape))
+        if self.device.type == "cuda":
+            host = host.pin_memory()
+        return host.to(self.device, non_blocking=True)
+
+    def part(self, start: int, stop: int) -> Randomness:
+        """The same step's numbers for the samples ``start`` to ``stop`` only."""
+        return replace(self, positions=self.positions[start:stop])

@@ -1,0 +1,54 @@
+"""The few shapes that travel between the parts: a column's description, a view, an encoding, a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sslcli.errors import UserError, suggest
+
+
+@dataclass(frozen=True)
+class Field:
+    """One column of a dataset, for one sample."""
+
+    shape: tuple[int, ...]  # image (C, H, W), token ids (T,), a single id ()
+    vocab: int = 0  # number of ids; 0 means continuous data
+    mean: tuple[float, ...] = ()  # per channel, of pixels in [0, 1] or of the raw numbers
+    std: tuple[float, ...] = ()
+
+
+class Spec(dict[str, Field]):
+    """The columns of a dataset by name."""
+
+    def __missing__(self, name: str) -> Field:
+        raise UserError(f"The dataset has no column '{name}'. {suggest(name, self)}")
+
+
+@dataclass
+class View:
+    """One view of every sample of a batch: what an encoder reads."""
+
+    x: Tensor  # (B, ...) encoder input
+    field: str  # the column it came from
+    valid: Tensor | None = None  # (B, T) bool, False marks padding
+    target: Tensor | None = None  # (B, ...) the same geometry without photometric noise, normalised
+
+
+@dataclass
+class Encoded:
+    """What an encoder makes of a view."""
+
+    tokens: Tensor  # (B, T, token_dim), a CNN's feature map in row-major order
+    pooled: Tensor  # (B, dim)
+    valid: Tensor | None = None  # (B, T) bool, False marks padding
+
+
+@dataclass
+class Loss:
+    """The scalar to descend and the named parts that are logged beside it."""
+
+    total: Tensor  # scalar with a gradient
+    parts: Mapping[str, Tensor]  # detached scalars

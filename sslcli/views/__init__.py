@@ -1,0 +1,1 @@
+"""Augmented views of a whole batch, on the device; mirrors ``conf/views``."""

@@ -1,0 +1,62 @@
+"""What a views pipeline is, and the one that passes columns through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from sslcli.randomness import Randomness
+from sslcli.types import Field, Spec, View
+
+
+class Views(nn.Module):
+    """Makes the views of a whole batch on its device; constructed with the spec and how many views to make."""
+
+    def forward(self, columns: Mapping[str, Tensor], randomness: Randomness) -> list[View]:
+        """``num_views`` random views of the batch, without gradients."""
+        raise NotImplementedError
+
+    def clean(self, columns: Mapping[str, Tensor]) -> View:
+        """The one view without randomness that evaluation reads."""
+        raise NotImplementedError
+
+
+class PassThrough(Views):
+    """Columns as they are: the same ids twice for dropout views, one column each for two towers.
+
+    Args:
+        spec: the dataset's columns.
+        num_views: how many views the objective wants.
+        columns: the column of each view; null repeats the dataset's first.
+    """
+
+    def __init__(self, spec: Spec, num_views: int, *, columns: list[str] | None = None) -> None:
+        super().__init__()
+        self.columns = list(columns) if columns else [next(iter(spec))] * num_views
+        if len(self.columns) < num_views:
+            raise ValueError(f"columns={self.columns} makes {len(self.columns)} views; {num_views} are needed")
+        self.columns = self.columns[: max(num_views, 1)]
+        self.fields = {name: spec[name] for name in self.columns}
+
+    def forward(self, columns: Mapping[str, Tensor], randomness: Randomness) -> list[View]:
+        return [self._view(columns, name) for name in self.columns]
+
+    def clean(self, columns: Mapping[str, Tensor]) -> View:
+        return self._view(columns, self.columns[0])
+
+    def _view(self, columns: Mapping[str, Tensor], name: str) -> View:
+        field = self.fields[name]
+        x = columns[name]
+        return View(x if field.vocab else normalise(x.float(), field), name)
+
+
+def normalise(x: Tensor, field: Field) -> Tensor:
+    """(x - mean) / std with the statistics along dimension 1; unchanged where the field has none."""
+    if not field.mean:
+        return x
+    shape = (-1, *(1,) * (x.dim() - 2))
+    mean = torch.tensor(field.mean, dtype=x.dtype).to(x.device, non_blocking=True).view(shape)
+    std = torch.tensor(field.std, dtype=x.dtype).to(x.device, non_blocking=True).view(shape)
+    return (x - mean) / std

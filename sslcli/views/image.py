@@ -1,0 +1,132 @@
+"""Augmented views of images: crop, flip, colour jitter, grayscale and blur, batched on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from sslcli.randomness import Randomness
+from sslcli.types import Spec, View
+from sslcli.views.base import Views, normalise
+from sslcli.views.colour import jitter
+from sslcli.views.resample import blur_matrix, random_windows, resize_matrix
+
+
+class ImageViews(Views):
+    """The augmentations of SimCLR (Chen et al. 2020, appendix A); every number off by default.
+
+    Args:
+        spec: columns as the encoder wants them; its image size is the size of a view.
+        num_views: how many views the objective wants.
+        field: the image column.
+        scale: share of the image's area in a crop, from and to.
+        ratio: aspect ratio of a crop, from and to.
+        flip: probability of a horizontal flip.
+        jitter: probability of colour jitter.
+        brightness: factor uniform in 1 +- this; likewise ``contrast`` and ``saturation``.
+        contrast: see brightness.
+        saturation: see brightness.
+        hue: rotation uniform in +- this many turns.
+        gray: probability of grayscale.
+        blur: probability of a Gaussian blur.
+        blur_sigma: its standard deviation, in pixels of a 224 pixel view, from and to.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        num_views: int,
+        *,
+        field: str = "image",
+        scale: tuple[float, float] = (1.0, 1.0),
+        ratio: tuple[float, float] = (1.0, 1.0),
+        flip: float = 0.0,
+        jitter: float = 0.0,
+        brightness: float = 0.0,
+        contrast: float = 0.0,
+        saturation: float = 0.0,
+        hue: float = 0.0,
+        gray: float = 0.0,
+        blur: float = 0.0,
+        blur_sigma: tuple[float, float] = (0.1, 2.0),
+    ) -> None:
+        super().__init__()
+        self.column = spec[field]
+        if len(self.column.shape) != 3:
+            raise ValueError(f"the column '{field}' holds no images; use views=columns")
+        for name, value in (("flip", flip), ("jitter", jitter), ("gray", gray), ("blur", blur)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name}={value} is not a probability; give a number from 0 to 1")
+        for name, value in (("brightness", brightness), ("contrast", contrast), ("saturation", saturation)):
+            if value < 0:
+                raise ValueError(f"{name}={value} must not be negative")
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError(f"scale={list(scale)} must be two shares with 0 < from <= to <= 1")
+        if not 0 < ratio[0] <= ratio[1]:
+            raise ValueError(f"ratio={list(ratio)} must be two positive numbers, the smaller first")
+        if not 0 <= blur_sigma[0] <= blur_sigma[1]:
+            raise ValueError(f"blur_sigma={list(blur_sigma)} must be two numbers, the smaller first")
+        if not 0 <= hue <= 0.5:
+            raise ValueError(f"hue={hue} must be from 0 to 0.5 turns")
+        self.field = field
+        self.num_views = num_views
+        self.scale, self.ratio = scale, ratio
+        self.p_flip, self.p_jitter, self.p_gray, self.p_blur = flip, jitter, gray, blur
+        self.strengths = (brightness, contrast, saturation)
+        self.hue = hue
+        pixels = self.column.shape[-1] / 224
+        self.sigma = (blur_sigma[0] * pixels, blur_sigma[1] * pixels)
+
+    @torch.no_grad()
+    def forward(self, columns: Mapping[str, Tensor], randomness: Randomness) -> list[View]:
+        x = _unit(columns[self.field])
+        return [self._view(x, randomness, f"view{k}") for k in range(self.num_views)]
+
+    @torch.no_grad()
+    def clean(self, columns: Mapping[str, Tensor]) -> View:
+        x = _unit(columns[self.field])
+        height, width = self.column.shape[-2:]
+        if x.shape[-2:] != (height, width):
+            whole = torch.tensor([[0, x.shape[-2]], [0, x.shape[-1]]], dtype=x.dtype).to(x.device)
+            rows = resize_matrix(whole[:1, 0], whole[:1, 1], x.shape[-2], height)
+            cols = resize_matrix(whole[1:, 0], whole[1:, 1], x.shape[-1], width)
+            x = rows @ x @ cols.transpose(1, 2)
+        x = normalise(x, self.column).contiguous(memory_format=torch.channels_last)
+        return View(x, self.field, target=x)
+
+    def _view(self, x: Tensor, randomness: Randomness, name: str) -> View:
+        u = randomness.uniform(name, 32)
+        cropped = self._crop(x, u[:, :26])
+        target = normalise(cropped, self.column)
+        if not self.p_jitter and not self.p_gray:
+            target = target.contiguous(memory_format=torch.channels_last)
+            return View(target, self.field, target=target)
+        on = u[:, 26] < self.p_jitter
+        factors = [
+            torch.where(on, max(0.0, 1 - s) + (1 + s - max(0.0, 1 - s)) * u[:, 27 + i], 1.0)
+            for i, s in enumerate(self.strengths)
+        ]
+        hue = torch.where(on, self.hue * (2 * u[:, 30] - 1), 0.0)
+        coloured = jitter(cropped, *factors, hue, u[:, 31] < self.p_gray)
+        x = normalise(coloured, self.column).contiguous(memory_format=torch.channels_last)
+        return View(x, self.field, target=target)
+
+    def _crop(self, x: Tensor, u: Tensor) -> Tensor:
+        """Crop, flip and blur of (B, C, H, W) to the view's size, from uniforms (B, 26)."""
+        height, width = self.column.shape[-2:]
+        top, left, h, w = random_windows(u[:, :22], x.shape[-2], x.shape[-1], self.scale, self.ratio)
+        rows = resize_matrix(top, h, x.shape[-2], height)
+        cols = resize_matrix(left, w, x.shape[-1], width)
+        cols = torch.where((u[:, 22] < self.p_flip)[:, None, None], cols.flip(1), cols)
+        if self.p_blur:
+            sigma = self.sigma[0] + (self.sigma[1] - self.sigma[0]) * u[:, 24]
+            sigma = torch.where(u[:, 23] < self.p_blur, sigma, 0.0)
+            rows, cols = blur_matrix(sigma, height) @ rows, blur_matrix(sigma, width) @ cols
+        return rows[:, None] @ x @ cols[:, None].transpose(2, 3)
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Pixels as float32 in [0, 1], from uint8 or from floats that are there already."""
+    return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
