@@ -113,14 +113,37 @@ def _run(name: str, program: str, task: Callable[[Any], Any]) -> int:
         arguments = [*arguments, f'hydra.sweep.dir="{sweep_dir(arguments)}"', "hydra.sweep.subdir=."]
     sys.argv = [sys.argv[0], *arguments]
     ConfigStore.instance().store(name="schema", node=SCHEMAS[name])
-    entry = hydra.main(version_base="1.3", config_path=conf_dir(), config_name=name)(task)
+    job = _Job(task, program)
+    entry = hydra.main(version_base="1.3", config_path=conf_dir(), config_name=name)(job)
     try:
         entry()
     except (HydraException, OmegaConfBaseException) as error:
         if trace:
             traceback.print_exc()
         raise UserError(explain(error, arguments)) from error
+    if job.failure is not None:
+        raise job.failure
     return 0
+
+
+class _Job:
+    """The task of one job, which keeps its failure to itself: a sweep goes on, and Hydra adds no lines of its own."""
+
+    def __init__(self, task: Callable[[Any], Any], program: str) -> None:
+        self.task, self.program = task, program
+        self.failure: Exception | None = None
+        self.__name__ = program  # hydra.main asks for it
+
+    def __call__(self, config: Any) -> Any:
+        from hydra.core.hydra_config import HydraConfig
+
+        try:
+            return self.task(config)
+        except Exception as failure:
+            if HydraConfig.get().mode.name == "MULTIRUN" and isinstance(failure, UserError):
+                print(f"{self.program}: job {HydraConfig.get().job.num}: error: {failure}", file=sys.stderr)
+            self.failure = self.failure or failure
+            return None
 
 
 def flags_first(arguments: list[str]) -> list[str]:

@@ -69,8 +69,7 @@ def run(config: Mapping[str, Any], run_dir: Path) -> float | None:
             trainer.load_state_dict(state)
             if trainer.done and _finished(run_dir, trainer.step):
                 return _say_finished(console, run_dir, config)
-            if state["environment"]["threads"] != torch.get_num_threads() and device.threads is None:
-                set_threads(state["environment"]["threads"])
+            _restore_environment(state, compute, device.threads, console)
             write_config(run_dir, config)
             console.line(f"resuming {run_dir} at step {trainer.step}")
         if not trainer.done:
@@ -166,7 +165,7 @@ def _trainer(
 def _environment(compute: Compute) -> dict[str, Any]:
     """What bit-exact resuming depends on, and where the run came from."""
     return {
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a plain text, which weights_only=True can read
         "python": sys.version.split()[0],
         "device": compute.name,
         "precision": compute.precision,
@@ -222,18 +221,17 @@ def _resumed_state(
         )
     if allowed:
         console.line(f"changed since the checkpoint: {'; '.join(allowed)}")
-    now = {"torch": torch.__version__, "device": choose_name(config)}
-    for key, value in now.items():
-        if state["environment"][key] != value:
-            console.warn(
-                f"{key} was {state['environment'][key]} and is {value}: the run goes on, but not in the same bits."
-            )
     return state
 
 
-def choose_name(config: Mapping[str, Any]) -> str:
-    """The hardware's name for this config."""
-    return choose(config["device"]["name"], config["train"]["precision"]).name
+def _restore_environment(state: Mapping[str, Any], compute: Compute, threads: int | None, console: Console) -> None:
+    """Reuse the checkpoint's thread count unless the user gives one; warn of what makes the bits differ."""
+    before = state["environment"]
+    set_threads(threads or before["threads"])
+    now = _environment(compute)
+    for key in ("torch", "device", "precision", "threads"):
+        if before[key] != now[key]:
+            console.warn(f"{key} was {before[key]} and is {now[key]}: the run goes on, but not in the same bits.")
 
 
 def _set_aside(run_dir: Path, console: Console) -> None:
@@ -276,7 +274,7 @@ def _announce(
     console.line(f"objective {config['objective']['_target_'].rpartition('.')[2]}{beside}")
     console.line(
         f"training  {length}, batch {loader.batch_size}, learning rate {lr:.3g}, "
-        f"{compute.precision} on {compute.name}"
+        f"{compute.precision} on {compute.name}, {torch.get_num_threads()} threads"
     )
 
 
@@ -305,7 +303,6 @@ def _report(
     seconds: float,
 ) -> float | None:
     """Write ``result.json`` and say how good the encoder is and how to go on."""
-    knn = metrics.get("knn_top1")
     result = {
         "metrics": {name: metric.to_json() for name, metric in metrics.items()},
         "steps": trainer.step,
@@ -322,5 +319,4 @@ def _report(
     console.line(f"  ssl-eval run={run_dir}                    # the same numbers from the checkpoint")
     console.line(f'  python -c \'import sslcli; sslcli.load("{run_dir}")\'  # the encoder in Python')
     console.line(f"  ssl-export run={run_dir} format=safetensors")
-    _ = knn
     return _headline({name: metric.value for name, metric in metrics.items()})

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -83,8 +84,9 @@ def load(path: Path) -> dict[str, Any]:
             raise DamagedCheckpoint(f"{path} is damaged ({damaged}).")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise DamagedCheckpoint(f"{path} holds more than tensors and is not opened ({reason})") from None
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f": it asks for {found[1]}" if found else ""
+        raise DamagedCheckpoint(f"{path} holds more than tensors and is not opened{reason}.") from None
     except (zipfile.BadZipFile, RuntimeError, EOFError, KeyError, OSError) as error:
         raise DamagedCheckpoint(f"{path} is cut short or not a checkpoint ({error}).") from None
     if not isinstance(state, dict) or "format" not in state:

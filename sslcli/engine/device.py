@@ -33,7 +33,7 @@ class Compute:
         """The hardware in words."""
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
-        return f"{self.device.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
+        return f"{self.device.type} {platform.machine()}"
 
 
 def choose(name: str, precision: str) -> Compute:

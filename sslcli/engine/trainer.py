@@ -83,15 +83,16 @@ class Trainer:
         self.step = 0
         self.saved_step = -1
         self._seconds_before = 0.0
-        self._started = time.perf_counter()
-        self._last_log = (time.perf_counter(), 0, 0.0)  # time, step, seconds waited
+        self._started: float | None = None  # when fit began; None outside of it
+        self._last_log = (0.0, 0, 0.0)  # time, step, seconds waited
         for group in optimizer.param_groups:
             group["full_lr"] = group["lr"]
 
     @property
     def seconds(self) -> float:
         """Training time so far, over all processes that have worked on this run."""
-        return self._seconds_before + time.perf_counter() - self._started
+        running = 0.0 if self._started is None else time.perf_counter() - self._started
+        return self._seconds_before + running
 
     @property
     def done(self) -> bool:
@@ -129,6 +130,7 @@ class Trainer:
                 if self.saved_step != self.step:
                     self.save()
             finally:
+                self._seconds_before, self._started = self.seconds, None
                 self.console.stop_bar()
 
     def train_step(self, batch: list[Batch]) -> tuple[Loss, Outputs]:

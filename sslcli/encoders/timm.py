@@ -1,0 +1,179 @@
+"""Any image model of timm as an encoder: ResNet, ConvNeXt, ViT, Swin and the rest."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import timm
+import torch
+from timm.layers import GroupNorm1
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from sslcli.encoders.base import Encoder, hide_pixels, pool_cells, resized
+from sslcli.errors import suggest
+from sslcli.types import Encoded, Spec, View
+
+SMALL = 64  # images up to this many pixels a side get a small stem
+
+
+class Timm(Encoder):
+    """A timm model without its classifier; grey images are given to it as three equal channels.
+
+    A model with a patch embedding hides patches by a learned mask token, before positions are added
+    (SimMIM, section 3.1); any other model hides pixels.
+
+    Args:
+        spec: the dataset's columns.
+        name: timm's name of the model.
+        field: the image column to read.
+        image_size: pixels a side; null takes the dataset's.
+        patch_size: pixels a side of a patch, for models that have patches; null fits the image.
+        stem: ``small`` keeps the resolution of small images (a ResNet's 3x3 stride 1 without pooling, a
+            halved stride or patch elsewhere); ``auto`` is small up to 64 pixels.
+        norm: ``batch`` or ``layer`` (a CNN's BatchNorm becomes GroupNorm with one group); null takes the
+            model's own. A transformer accepts only ``layer``.
+        drop_path: rate of stochastic depth.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        name: str,
+        field: str = "image",
+        image_size: int | None = None,
+        patch_size: int | None = None,
+        stem: Literal["auto", "standard", "small"] = "auto",
+        norm: Literal["batch", "layer"] | None = None,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not timm.is_model(name):
+            raise ValueError(f"timm has no model '{name}'. {_near(name)}")
+        self.spec = resized(spec, field, image_size)
+        size = self.spec[field].shape[1]
+        small = stem == "small" or (stem == "auto" and size <= SMALL)
+        pretrained = timm.get_pretrained_cfg(name)
+        options: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
+        if pretrained is not None and pretrained.fixed_input_size:
+            options |= {"img_size": size} | _patches(name, size, patch_size, small)
+        elif patch_size is not None:
+            raise ValueError(f"{name} has no patches; leave patch_size null")
+        self.model = _create(name, norm, options)
+        if small and pretrained is not None and not pretrained.fixed_input_size:
+            _shrink_stem(self.model, pretrained.first_conv)
+        self._measure(field, size)
+
+    def _measure(self, field: str, size: int) -> None:
+        """Find the grids by encoding one blank image."""
+        channels = self.spec[field].shape[0]
+        if channels not in (1, 3):
+            raise ValueError(f"timm encoders read 1 or 3 channels, and the images have {channels}")
+        patch_embed = getattr(self.model, "patch_embed", None)
+        self._mask: Tensor | None = None  # where to hide in the forward pass under way
+        self._grid: tuple[int, int] | None = None  # of the mask; None means pixels
+        if patch_embed is not None:
+            patch_embed.register_forward_hook(self._hide)
+        was_training = self.model.training
+        with torch.no_grad():
+            features = self.model.eval().forward_features(torch.zeros(1, 3, size, size))
+        self.model.train(was_training)
+        self.channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+        self.prefix = getattr(self.model, "num_prefix_tokens", 0)
+        rows = math.isqrt(self._tokens(features).shape[1])
+        if rows**2 != self._tokens(features).shape[1]:
+            raise ValueError(f"{self.model.__class__.__name__} makes no square grid of tokens at {size} pixels")
+        self.dim = self.token_dim = self._tokens(features).shape[2]
+        self.stride = math.ceil(size / rows)
+        if patch_embed is not None:
+            self.mask_token = nn.Parameter(nn.init.trunc_normal_(torch.zeros(self._embed_dim), std=0.02))
+        else:
+            self.filler = nn.Parameter(torch.zeros(3))
+
+    def grid(self, view: View) -> tuple[int, ...]:
+        return self._grid or tuple(view.x.shape[-2:])
+
+    def forward(self, view: View, mask: Tensor | None = None) -> Encoded:
+        x = view.x.expand(-1, 3, -1, -1) if view.x.shape[1] == 1 else view.x
+        self._mask = mask
+        features = self.model.forward_features(x if self._grid else hide_pixels(x, mask, self.filler))
+        self._mask = None
+        tokens = self._tokens(features)
+        rows = math.isqrt(tokens.shape[1])
+        maps = tokens.transpose(1, 2).unflatten(2, (rows, rows))
+        return Encoded(tokens, pool_cells(maps, mask, 1))
+
+    def _tokens(self, features: Tensor) -> Tensor:
+        """(B, T, D) patch tokens from whatever layout the model has."""
+        if features.dim() == 3:
+            return features[:, self.prefix :]
+        return features.flatten(1, 2) if self.channels_last else features.flatten(2).transpose(1, 2)
+
+    def _hide(self, module: nn.Module, inputs: Any, patches: Tensor) -> Tensor | None:
+        """After the patch embedding: note its grid, or swap masked patches (B, T, D) or (B, h, w, D)."""
+        if self._grid is None:
+            count = patches.flatten(1, -2).shape[1]
+            self._grid = (math.isqrt(count), math.isqrt(count))
+            self._embed_dim = patches.shape[-1]
+        if self._mask is None:
+            return None
+        mask = self._mask.view(*patches.shape[:-1], 1)
+        return torch.where(mask, self.mask_token.to(patches.dtype), patches)
+
+
+def _near(name: str) -> str:
+    words = name.split("_")[0]
+    known = [model for model in timm.list_models() if model.startswith(words[:4])] or ["resnet50"]
+    return suggest(name, known[:8])
+
+
+def _patches(name: str, size: int, patch_size: int | None, small: bool) -> dict[str, int]:
+    """The patch_size option: the user's, or for a small image an eighth of it (Swin, which merges: a fourteenth)."""
+    if patch_size is None:
+        if not small:
+            return {}
+        wish = 2 if name.startswith("swin") else 4
+        patch_size = next(n for n in range(wish, size + 1) if size % n == 0)
+    if patch_size < 1 or size % patch_size:
+        fitting = ", ".join(str(n) for n in range(1, size // 2 + 1) if size % n == 0)
+        raise ValueError(f"patch_size={patch_size} does not divide image_size={size}; use one of {fitting}")
+    return {"patch_size": patch_size}
+
+
+def _create(name: str, norm: str | None, options: dict[str, Any]) -> Any:
+    try:
+        model = timm.create_model(name, pretrained=False, num_classes=0, in_chans=3, **options)
+        if norm == "layer" and _has_batch_norm(model):
+            model = timm.create_model(
+                name, pretrained=False, num_classes=0, in_chans=3, norm_layer=GroupNorm1, **options
+            )
+    except (TypeError, AssertionError, RuntimeError) as error:
+        raise ValueError(f"timm cannot build {name} with {options}: {error}") from error
+    if norm == "layer" and _has_batch_norm(model):
+        raise ValueError(f"{name} has BatchNorm that timm cannot replace; leave norm null")
+    if norm == "batch" and not _has_batch_norm(model):
+        raise ValueError(f"{name} has no BatchNorm; norm must be layer or null")
+    return model
+
+
+def _has_batch_norm(model: nn.Module) -> bool:
+    return any(isinstance(m, _BatchNorm) for m in model.modules())
+
+
+def _shrink_stem(model: Any, first_conv: str) -> None:
+    """Halve the first convolution's stride, with a 3x3 kernel unless it cuts patches, and drop the pooling."""
+    old = model.get_submodule(first_conv)
+    if not isinstance(old, nn.Conv2d) or old.stride[0] < 2:
+        raise ValueError("this model has no known small stem; set stem=standard")
+    stride = old.stride[0] // 2
+    kernel = stride if old.kernel_size == old.stride else 3
+    padding = 0 if old.kernel_size == old.stride else 1
+    new = nn.Conv2d(
+        old.in_channels, old.out_channels, kernel, stride, padding, bias=old.bias is not None
+    )
+    parent, _, last = first_conv.rpartition(".")
+    setattr(model.get_submodule(parent), last, new)
+    if isinstance(getattr(model, "maxpool", None), nn.Module):
+        model.maxpool = nn.Identity()

@@ -1,0 +1,51 @@
+"""What several tests need: a composed config, and a trainer built from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+
+from sslcli.cli import conf_dir
+from sslcli.config import SCHEMAS, check_values, settle_length, to_plain
+from sslcli.engine.console import Console
+from sslcli.engine.device import choose
+from sslcli.engine.trainer import Trainer
+from sslcli.evaluate import Parts, build_parts
+from sslcli.randomness import Randomness
+from sslcli.train import _length, _loader, _move, _trainer
+from sslcli.config import TrainSection, section
+
+TINY = ("dataset=synthetic", "dataset.num_samples=200", "dataset.size=16", "train.batch_size=16", "train.steps=3")
+
+
+def compose(*overrides: str, name: str = "train") -> dict:
+    """The plain config of ``ssl-train *overrides``."""
+    ConfigStore.instance().store(name="schema", node=SCHEMAS[name])
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        plain = to_plain(hydra_compose(name, list(overrides)), SCHEMAS[name])
+    if name == "train":
+        settle_length(plain, list(overrides))
+        check_values(plain)
+    return plain
+
+
+def make_trainer(run_dir: Path, *overrides: str, parts: Parts | None = None) -> Trainer:
+    """A trainer as ``ssl-train *overrides device=cpu`` makes it; ``parts`` replaces those of the config."""
+    config = compose("device=cpu", *overrides)
+    compute = choose("cpu", config["train"]["precision"])
+    parts = parts or build_parts(config)
+    loader = _loader(config, parts, section(config, "train", TrainSection), compute)
+    _move(parts, compute)
+    length = _length(section(config, "train", TrainSection), loader)
+    return _trainer(config, parts, loader, compute, length, run_dir, Console())
+
+
+def randomness(size: int, step: int = 0, seed: int = 0) -> Randomness:
+    return Randomness(seed, step, np.arange(size), torch.device("cpu"))
