@@ -1,0 +1,128 @@
+"""Checkpoints on disk: whole or absent, checked for damage, never unpickled."""
+
+import pickle
+
+import pytest
+import torch
+from helpers import TINY, make_trainer
+
+from sslcli.engine import checkpoint
+from sslcli.engine.checkpoint import DamagedCheckpoint
+from sslcli.engine.files import write_atomically, write_text
+from sslcli.engine.metrics import JsonLines
+from sslcli.errors import UserError
+
+
+def save(run_dir, step, **options):
+    return checkpoint.save(run_dir, step, {"step": step, "x": torch.arange(5000)}, **{"keep": 2, "keep_every": None, **options})
+
+
+def test_last_names_the_newest_and_only_the_wanted_ones_stay(tmp_path):
+    for step in range(10, 80, 10):
+        save(tmp_path, step, keep_every=30)
+    assert [checkpoint.step_of(p) for p in checkpoint.steps(tmp_path)] == [70, 60, 30]
+    assert (tmp_path / "checkpoints" / "last").read_text() == "step-00000070.pt\n"
+
+
+@pytest.mark.parametrize("keep_bytes", [0, 1, 100, -1000, -1])
+def test_truncation_is_found_and_the_one_before_is_used(tmp_path, keep_bytes):
+    save(tmp_path, 1)
+    path = save(tmp_path, 2)
+    path.write_bytes(path.read_bytes()[:keep_bytes])
+    warnings = []
+    found, state = checkpoint.newest(tmp_path, warnings.append)
+    assert checkpoint.step_of(found) == state["step"] == 1
+    assert len(warnings) == 1 and "step-00000002" in warnings[0]
+
+
+def test_a_flipped_bit_is_found(tmp_path):
+    path = save(tmp_path, 1)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DamagedCheckpoint):
+        checkpoint.load(path)
+    with pytest.raises(UserError, match="resume=never"):
+        checkpoint.newest(tmp_path, lambda _: None)
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "owned"), "w"))
+
+    torch.save({"format": 1, "x": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(DamagedCheckpoint, match="not opened"):
+        checkpoint.load(tmp_path / "evil.pt")
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps({"format": 1}))
+    with pytest.raises(DamagedCheckpoint):
+        checkpoint.load(tmp_path / "plain.pt")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_newer_format_is_refused(tmp_path):
+    torch.save({"format": 99, "version": "9.9"}, tmp_path / "new.pt")
+    with pytest.raises(UserError, match="Update"):
+        checkpoint.load(tmp_path / "new.pt")
+
+
+def test_a_checkpoint_of_a_run_is_plain(tmp_path):
+    trainer = make_trainer(tmp_path, *TINY)
+    trainer.fit()
+    state = torch.load(checkpoint.steps(tmp_path)[0], weights_only=True)
+    for key in ("version", "config", "environment", "step", "seconds", "encoder", "objective", "optimizer"):
+        assert key in state
+    assert {"torch", "threads", "commit", "command", "precision"} <= state["environment"].keys()
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path):
+    path = tmp_path / "a"
+    write_text(path, "old")
+
+    def fail(file):
+        file.write(b"half")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_atomically(path, fail)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_metrics_are_cut_back_to_the_checkpoint(tmp_path):
+    lines = JsonLines(tmp_path / "m.jsonl")
+    for step in (1, 2, 3, 4):
+        lines.write({"step": step})
+    with lines.path.open("a") as file:
+        file.write('{"step": 5, "lo')  # a kill cut this line short
+    lines.cut_back(3)
+    lines.write({"step": 4})
+    assert lines.path.read_text() == '{"step": 1}\n{"step": 2}\n{"step": 3}\n{"step": 4}\n'
+
+
+@pytest.mark.parametrize("lr", ["1e30", "1e4"])
+def test_a_non_finite_loss_stops_and_saves_nothing_broken(tmp_path, lr):
+    options = (*TINY, "train.steps=200", f"optimizer.lr={lr}", "schedule=constant", "checkpoint.every=1",
+               "objective.norm=none", "encoder=mlp", "optimizer=sgd", "train.precision=fp32")  # fmt: skip
+    trainer = make_trainer(tmp_path, *options)
+    with pytest.raises(UserError, match="non-finite.*(optimizer.lr|learning rate)"):
+        trainer.fit()
+    for path in checkpoint.steps(tmp_path):
+        state = checkpoint.load(path)
+        assert all(v.isfinite().all() for v in state["encoder"].values())
+
+
+def test_the_guard_names_step_term_and_rate(tmp_path):
+    trainer = make_trainer(tmp_path, *TINY, "train.steps=6", "log.every=100", "objective=joint")
+    original = trainer.objective.loss
+
+    def loss(outputs):
+        result = original(outputs)
+        if trainer.step == 2:
+            result.parts = {**result.parts, "simmim": torch.tensor(float("nan"))}
+        return result
+
+    trainer.objective.loss = loss
+    with pytest.raises(UserError, match=r"simmim became non-finite in step 3 \(learning rate 0\.00"):
+        trainer.fit()
+    assert checkpoint.steps(tmp_path) == []

@@ -1,0 +1,171 @@
+"""A run that is killed at any instant and started again with the same command ends in the same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import TINY, make_trainer
+
+from sslcli.engine import checkpoint
+
+TIMINGS = {"samples_per_second", "data_wait"}
+STEPS = 40
+COMMAND = [
+    "dataset=synthetic", "dataset.num_samples=200", "dataset.size=16", "train.batch_size=16", f"train.steps={STEPS}",
+    "checkpoint.every=2", "log.every=3", "probe=none", "device=cpu", "device.threads=1",
+]  # fmt: skip
+
+
+def start(run_dir: Path, *extra: str) -> subprocess.Popen:
+    code = "from sslcli.cli import train; train()"
+    command = [sys.executable, "-c", code, *COMMAND, f"run_dir={run_dir}", *extra]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(run_dir: Path, *extra: str) -> str:
+    process = start(run_dir, *extra)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def wait_for_step(run_dir: Path, step: int, process: subprocess.Popen) -> None:
+    """Return when a checkpoint of ``step`` or later is there, or the process has ended."""
+    while process.poll() is None:
+        found = checkpoint.steps(run_dir) if run_dir.is_dir() else []
+        if found and checkpoint.step_of(found[0]) >= step:
+            return
+        time.sleep(0.002)
+
+
+def metrics(run_dir: Path) -> list[dict]:
+    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMINGS} for line in lines]
+
+
+def tensors(node, prefix=""):
+    if isinstance(node, torch.Tensor):
+        yield prefix, node
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            yield from tensors(value, f"{prefix}/{key}")
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from tensors(value, f"{prefix}/{i}")
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    last = [checkpoint.load(p / "checkpoints" / (p / "checkpoints" / "last").read_text().strip()) for p in (a, b)]
+    assert [state["step"] for state in last] == [STEPS, STEPS]
+    first, second = (
+        dict(tensors({k: s[k] for k in ("encoder", "objective", "optimizer", "scaler")})) for s in last
+    )
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+    assert metrics(a) == metrics(b)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
+    finish(run_dir)
+    return run_dir
+
+
+def kill_and_restart(run_dir: Path, kills: int, rng: random.Random, *extra: str) -> None:
+    """Kill -9 ``kills`` times, each at a random instant once training is under way, then let it finish."""
+    for k in range(kills):
+        process = start(run_dir, *extra)
+        wait_for_step(run_dir, 2 + k * (STEPS - 6) // kills, process)
+        time.sleep(rng.random() * 0.1)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    finish(run_dir, *extra)
+
+
+def test_killed_run_ends_in_the_same_bits(undisturbed, tmp_path):
+    kill_and_restart(tmp_path / "run", 3, random.Random(0))
+    assert_same_run(undisturbed, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_thirty_kills_also_during_saves(undisturbed, tmp_path):
+    kill_and_restart(tmp_path / "run", 30, random.Random(1), "checkpoint.every=1")
+    assert_same_run(undisturbed, tmp_path / "run")
+
+
+@pytest.mark.parametrize("signum, code", [(signal.SIGTERM, 75), (signal.SIGINT, 130), (signal.SIGUSR1, 75)])
+def test_signal_saves_the_step_and_exits_with_its_code(undisturbed, tmp_path, signum, code):
+    run_dir = tmp_path / "run"
+    process = start(run_dir, "checkpoint.every=1000000")
+    while process.poll() is None and not (run_dir / "metrics.jsonl").is_file():
+        time.sleep(0.002)
+    process.send_signal(signum)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == code, output
+    assert "Traceback" not in output
+    assert 0 < checkpoint.step_of(checkpoint.steps(run_dir)[0]) < STEPS
+    assert "resuming" in finish(run_dir)
+    assert_same_run(undisturbed, run_dir)
+
+
+def test_signal_before_training_leaves_quietly(tmp_path):
+    process = start(tmp_path / "run")
+    time.sleep(0.7)
+    process.terminate()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode in (75, -signal.SIGTERM), output
+    assert "Traceback" not in output
+
+
+def test_finished_run_says_so(undisturbed):
+    before = os.stat(undisturbed / "result.json").st_mtime_ns
+    output = finish(undisturbed)
+    assert "is finished" in output and "resume=never" in output
+    assert os.stat(undisturbed / "result.json").st_mtime_ns == before
+
+
+def test_second_live_run_is_refused_and_a_dead_owner_is_not(tmp_path):
+    run_dir = tmp_path / "run"
+    first = start(run_dir, "train.steps=100000")
+    wait_for_step(run_dir, 2, first)
+    second = start(run_dir, "train.steps=100000")
+    output, _ = second.communicate(timeout=60)
+    assert second.returncode == 2
+    assert f"pid {first.pid}" in output
+    first.kill()
+    first.communicate()
+    third = start(run_dir, "train.steps=100000")
+    wait_for_step(run_dir, 10**9 if third.poll() is not None else 1, third)
+    time.sleep(1)
+    assert third.poll() is None or third.returncode == 0
+    third.kill()
+    third.communicate()
+
+
+def test_resuming_in_one_process_is_exact(tmp_path):
+    whole = make_trainer(tmp_path, *TINY, "train.steps=8", "train.accumulate=2")
+    whole.run_dir = tmp_path
+    whole.fit()
+    first = make_trainer(tmp_path / "b", *TINY, "train.steps=8", "train.accumulate=2")
+    (tmp_path / "b").mkdir()
+    batches = first.loader.batches(0)
+    for _ in range(3):
+        first.train_step(next(batches))
+    path = first.save()
+    second = make_trainer(tmp_path / "b", *TINY, "train.steps=8", "train.accumulate=2")
+    second.load_state_dict(checkpoint.load(path))
+    second.fit()
+    for name, value in whole.encoder.state_dict().items():
+        assert torch.equal(value, second.encoder.state_dict()[name]), name
