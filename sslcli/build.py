@@ -84,10 +84,12 @@ def build(node: Mapping[str, Any], base: type[T], *injected: Any, where: str) ->
     for key, value in values.items():
         if key not in parameters:
             raise UserError(f"{where}: unknown key '{key}' for {name}. {suggest(key, parameters)}")
+        if value is None and parameters[key].default is inspect.Parameter.empty:
+            raise UserError(f"{where}.{key} is needed by {name}. Set it: {where}.{key}=...")
         if not _fits(value, hints.get(key, Any)):
             raise UserError(f"{where}.{key}: {value!r} is not {_describe(hints[key])}.")
     for key, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and values.get(key) is None:
+        if parameter.default is inspect.Parameter.empty and key not in values:
             raise UserError(f"{where}.{key} is needed by {name}. Set it: {where}.{key}=...")
     try:
         part = factory(*injected, **values)

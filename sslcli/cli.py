@@ -11,7 +11,7 @@ from typing import Any
 
 from sslcli.config import SCHEMAS, check_values, expand, run_name, settle_length, to_plain
 from sslcli.engine import signals
-from sslcli.errors import UserError
+from sslcli.errors import UserError, suggest
 
 
 def train() -> None:
@@ -36,7 +36,7 @@ def _train(config: Any) -> float | None:
     plain = to_plain(config, SCHEMAS["train"])
     settle_length(plain, list(hydra.overrides.task))
     check_values(plain)
-    if hydra.mode is not None and hydra.mode.name == "MULTIRUN":
+    if _is_sweep(hydra):
         run_dir = Path(hydra.sweep.dir) / str(hydra.job.num)
         print(f"job {hydra.job.num}: {' '.join(hydra.overrides.task)}", flush=True)
     elif plain["run_dir"]:
@@ -104,8 +104,6 @@ def _run(name: str, program: str, task: Callable[[Any], Any]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     import hydra
     from hydra.core.config_store import ConfigStore
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
 
     from sslcli.messages import explain
 
@@ -117,10 +115,12 @@ def _run(name: str, program: str, task: Callable[[Any], Any]) -> int:
     entry = hydra.main(version_base="1.3", config_path=conf_dir(), config_name=name)(job)
     try:
         entry()
-    except (HydraException, OmegaConfBaseException) as error:
+    except Exception as error:  # jobs keep their failures, so this comes from composing the config
         if trace:
             traceback.print_exc()
-        raise UserError(explain(error, arguments)) from error
+        raise UserError(explain(error)) from error
+    if job.failed > 1:
+        raise UserError(f"{job.failed} jobs of the sweep failed, see above.")
     if job.failure is not None:
         raise job.failure
     return 0
@@ -132,6 +132,7 @@ class _Job:
     def __init__(self, task: Callable[[Any], Any], program: str) -> None:
         self.task, self.program = task, program
         self.failure: Exception | None = None
+        self.failed = 0
         self.__name__ = program  # hydra.main asks for it
 
     def __call__(self, config: Any) -> Any:
@@ -140,25 +141,43 @@ class _Job:
         try:
             return self.task(config)
         except Exception as failure:
-            if HydraConfig.get().mode.name == "MULTIRUN" and isinstance(failure, UserError):
-                print(f"{self.program}: job {HydraConfig.get().job.num}: error: {failure}", file=sys.stderr)
-            self.failure = self.failure or failure
+            self.failed += 1
+            if _is_sweep(HydraConfig.get()):
+                where = f"{self.program}: job {HydraConfig.get().job.num}"
+                if isinstance(failure, UserError):
+                    print(f"{where}: error: {failure}", file=sys.stderr)
+                    failure = UserError("1 job of the sweep failed, see above.")
+                elif self.failure is not None:
+                    traceback.print_exc()
+            if self.failure is None or isinstance(self.failure, UserError):
+                self.failure = failure  # a bug outranks a mistake
             return None
+
+
+def _is_sweep(hydra: Any) -> bool:
+    return hydra.mode is not None and hydra.mode.name == "MULTIRUN"
+
+
+_FLAGS = {"-h", "--help", "--version", "--hydra-help", "-m", "--multirun", "--resolve", "-r", "--run", "-sc",
+          "--shell-completion"}  # fmt: skip
+_FLAGS_WITH_VALUE = {"--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p",
+                     "--cfg", "-c", "--info", "-i"}  # fmt: skip
 
 
 def flags_first(arguments: list[str]) -> list[str]:
     """Flags before overrides: Hydra 1.3 stops reading overrides at the first flag (hydra issue 3053)."""
-    takes_value = {"--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p",
-                   "--cfg", "-c", "--info", "-i", "--experimental-rerun"}  # fmt: skip
     flags, overrides = [], []
     rest = iter(arguments)
     for argument in rest:
+        name = argument.partition("=")[0]
         if not argument.startswith("-"):
             overrides.append(argument)
-            continue
-        flags.append(argument)
-        if argument in takes_value:
-            flags.extend(value for value in [next(rest, None)] if value is not None)
+        elif name not in _FLAGS | _FLAGS_WITH_VALUE:
+            raise UserError(f"There is no flag '{name}'. {suggest(name, _FLAGS | _FLAGS_WITH_VALUE)}")
+        else:
+            flags.append(argument)
+            if argument in _FLAGS_WITH_VALUE:
+                flags.extend(value for value in [next(rest, None)] if value is not None)
     return flags + overrides
 
 

@@ -3,72 +3,80 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from omegaconf.errors import OmegaConfBaseException
 
 from sslcli.errors import suggest
 
 
-def explain(error: BaseException, arguments: list[str]) -> str:
-    """One or two lines for an error of the config libraries."""
-    chain: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and len(chain) < 6:
-        chain.append(current)
-        current = current.__cause__ or current.__context__
-    text = "\n".join(str(link) for link in chain)
-    for rule in (_unknown_option, _unknown_key, _wrong_type, _grammar, _no_group, _interpolation):
-        message = rule(text, arguments)
+def explain(error: BaseException) -> str:
+    """One or two lines for an exception that composing the config raised."""
+    causes = list(_chain(error))
+    text = "\n".join(str(cause) for cause in causes)
+    for rule in (_unknown_option, _unknown_key, _wrong_type, _grammar, _interpolation):
+        message = rule(text, causes)
         if message:
             return message
     return str(error).strip().splitlines()[0]
 
 
-def _unknown_option(text: str, _: list[str]) -> str | None:
-    found = re.search(r"Could not find '(?P<path>[^']+)'\n\nAvailable options in '(?P<group>[^']+)':\n(?P<list>(?:\t.*\n?)*)", text)
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _unknown_option(text: str, _: list[BaseException]) -> str | None:
+    found = re.search(
+        r"Could not find '([^']+)'\n\nAvailable options in '([^']+)':\n((?:\t.*\n?)*)", text
+    )
     if not found:
         return None
-    group, option = found["group"], Path(found["path"]).name
-    known = [line.strip() for line in found["list"].splitlines()]
+    option, group, known = Path(found[1]).name, found[2], found[3].split()
     return f"{group}: there is no option '{option}'. {suggest(option, known)}"
 
 
-def _unknown_key(text: str, _: list[str]) -> str | None:
-    found = re.search(r"Key '(?P<key>[^']+)' (?:is not in struct|not in '[^']+')\s+full_key: (?P<full>\S+)", text)
-    if not found:
+def _unknown_key(text: str, causes: list[BaseException]) -> str | None:
+    if not re.search(r"Key '[^']+' (is not in struct|not in ')|Key '[^']+' is not in struct", text):
         return None
-    return f"Unknown key '{found['full']}'."
-
-
-def _wrong_type(text: str, _: list[str]) -> str | None:
-    key = re.search(r"full_key: (\S+)", text)
-    where = key[1] if key else "config"
-    found = re.search(r"Value '(?P<value>.*)' of type '[^']+' could not be converted to (?P<kind>\w+)", text)
-    if found:
-        kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
-        return f"{where}: '{found['value']}' is not {kinds.get(found['kind'], found['kind'])}."
-    if "is not a ListConfig" in text:
-        return f"{where} must be a list: {where}=[a,b]"
-    if "is not a DictConfig" in text or "Cannot assign" in text or "to a DictConfig" in text:
-        return f"{where} is a section, not a value; set one of its keys: {where}.KEY=..."
+    for cause in causes:
+        if isinstance(cause, OmegaConfBaseException) and cause.key is not None and cause.full_key:
+            return f"Unknown key '{cause.full_key}'. {suggest(str(cause.key), _keys(cause.parent_node))}"
     return None
 
 
-def _grammar(text: str, _: list[str]) -> str | None:
-    found = re.search(r"Error parsing override '(?P<override>[^']*)'", text)
-    if not found:
-        found = re.search(r"missing EQUAL at '<EOF>'|(?P<override>\S+)\s*\n?\s*missing EQUAL", text)
-    if not found:
-        return None
-    return f"'{found['override']}' is not an override. Write key=value; quote values with spaces or brackets: 'key=\"a b\"'."
+def _keys(node: Any) -> list[str]:
+    return [str(key) for key in node if key != "_target_"] if node is not None else []
 
 
-def _no_group(text: str, arguments: list[str]) -> str | None:
-    found = re.search(r"Could not override '(?P<key>[^']+)'", text)
-    if not found:
-        return None
-    return f"Unknown key or group '{found['key']}'. `--help` lists them."
+def _grammar(text: str, causes: list[BaseException]) -> str | None:
+    for cause in causes:
+        override = getattr(cause, "override", None)
+        if isinstance(override, str):
+            return f"'{override}' is not key=value; put special characters into quotes: 'key=\"a b\"'."
+    found = re.search(r"Error merging override (\S+?)=", text)
+    if found:
+        return f"{found[1]} is a section, not a value; set one of its keys: {found[1]}.KEY=..."
+    if "Config group override must be a string" in text:
+        return "A group takes the name of an option: group=option. `--help` lists them."
+    return None
 
 
-def _interpolation(text: str, _: list[str]) -> str | None:
-    found = re.search(r"Interpolation key '(?P<key>[^']+)' not found", text)
-    return f"The config refers to '{found['key']}', which is not there." if found else None
+def _wrong_type(text: str, _: list[BaseException]) -> str | None:
+    key = re.search(r"full_key: (\S+)", text)
+    where = key[1] if key else "config"
+    found = re.search(r"Value '(.*)' of type '[^']+' could not be converted to (\w+)", text)
+    if found:
+        kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+        return f"{where}: '{found[1]}' is not {kinds.get(found[2], found[2])}."
+    if "is not a ListConfig" in text:
+        return f"{where} must be a list: {where}=[a,b]"
+    return None
+
+
+def _interpolation(text: str, _: list[BaseException]) -> str | None:
+    found = re.search(r"Interpolation key '([^']+)' not found", text)
+    return f"The config refers to '{found[1]}', which is not there." if found else None

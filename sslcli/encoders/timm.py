@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from typing import Any, Literal
 
@@ -12,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sslcli.encoders.base import Encoder, hide_pixels, pool_cells, resized
-from sslcli.errors import suggest
 from sslcli.types import Encoded, Spec, View
 
 SMALL = 64  # images up to this many pixels a side get a small stem
@@ -124,9 +124,8 @@ class Timm(Encoder):
 
 
 def _near(name: str) -> str:
-    words = name.split("_")[0]
-    known = [model for model in timm.list_models() if model.startswith(words[:4])] or ["resnet50"]
-    return suggest(name, known[:8])
+    near = difflib.get_close_matches(name, timm.list_models(), n=5)
+    return f"Near: {', '.join(near)}." if near else "timm.list_models() names them all."
 
 
 def _patches(name: str, size: int, patch_size: int | None, small: bool) -> dict[str, int]:

@@ -39,6 +39,9 @@ class PassThrough(Views):
             raise ValueError(f"columns={self.columns} makes {len(self.columns)} views; {num_views} are needed")
         self.columns = self.columns[: max(num_views, 1)]
         self.fields = {name: spec[name] for name in self.columns}
+        for name, column in self.fields.items():
+            if len(column.shape) == 3:
+                raise ValueError(f"the column '{name}' holds images; use an image pipeline such as views=none")
 
     def forward(self, columns: Mapping[str, Tensor], randomness: Randomness) -> list[View]:
         return [self._view(columns, name) for name in self.columns]

@@ -1,0 +1,457 @@
+"""Views of images and columns against torchvision, sample by sample, and the rows of a batch against each other."""
+
+import numpy as np
+import pytest
+import torch
+from helpers import randomness
+from scipy import stats
+from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms.v2 import functional as tv
+
+from sslcli.randomness import Randomness
+from sslcli.types import Field, Spec
+from sslcli.views.base import PassThrough, normalise
+from sslcli.views.colour import LUMA, jitter
+from sslcli.views.image import ImageViews
+from sslcli.views.resample import blur_matrix, random_windows, resize_matrix
+
+EXACT = {"rtol": 0, "atol": 1e-5}
+# torchvision's luma rounds 0.299 to 0.2989, so that its weights add up to 0.9999 and gray loses 1e-4; ours is exact.
+LUMA_DIGITS = {"rtol": 0, "atol": 1.5e-4}
+RGB = Spec(image=Field((3, 16, 16), mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3)))
+GREY = Spec(image=Field((1, 16, 16), mean=(0.3,), std=(0.35,)))
+ALL_ON = {
+    "scale": (0.2, 1.0),
+    "ratio": (0.75, 4 / 3),
+    "flip": 0.5,
+    "jitter": 0.8,
+    "brightness": 0.8,
+    "contrast": 0.8,
+    "saturation": 0.8,
+    "hue": 0.2,
+    "gray": 0.2,
+    "blur": 0.5,
+}
+
+
+def pictures(*shape, seed=0):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def bytes_of(*shape, seed=0):
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+# --- resampling ---------------------------------------------------------------------------------
+
+
+def resized_by_matrices(x, top, left, h, w, size):
+    rows = resize_matrix(torch.tensor([top]).float(), torch.tensor([h]).float(), x.shape[-2], size[0])
+    cols = resize_matrix(torch.tensor([left]).float(), torch.tensor([w]).float(), x.shape[-1], size[1])
+    return rows[0] @ x @ cols[0].T
+
+
+@pytest.mark.parametrize(
+    ("shape", "window", "size"),
+    [
+        ((48, 48), (0, 0, 48, 48), (16, 16)),  # shrinks by a whole factor
+        ((48, 48), (3, 5, 41, 37), (16, 16)),  # by a fraction
+        ((28, 28), (7, 9, 10, 12), (28, 28)),  # enlarges
+        ((20, 50), (2, 11, 13, 31), (24, 24)),  # enlarges one side and shrinks the other
+        ((50, 20), (4, 0, 45, 20), (16, 32)),  # neither image nor view is square
+        ((28, 28), (27, 27, 1, 1), (16, 16)),  # one pixel, in the corner
+        ((28, 28), (0, 26, 28, 2), (8, 8)),
+        ((16, 16), (0, 0, 16, 16), (16, 16)),  # nothing to do
+        ((100, 100), (0, 0, 99, 100), (1, 1)),
+    ],
+)
+def test_resize_is_torchvisions_antialiased_crop(shape, window, size):
+    x = pictures(3, *shape)
+    ours = resized_by_matrices(x, *window, size)
+    theirs = tv.resized_crop(x, *window, list(size), antialias=True)
+    torch.testing.assert_close(ours, theirs, **EXACT)
+
+
+def test_each_sample_of_a_batch_has_its_own_window():
+    top, height = torch.tensor([0.0, 5.0, 13.0]), torch.tensor([28.0, 9.0, 3.0])
+    matrices = resize_matrix(top, height, 28, 12)
+    for b in range(3):
+        torch.testing.assert_close(matrices[b], resize_matrix(top[b : b + 1], height[b : b + 1], 28, 12)[0])
+
+
+def test_resize_reads_nothing_outside_its_window_and_keeps_constants():
+    matrix = resize_matrix(torch.tensor([6.0]), torch.tensor([11.0]), 28, 16)[0]
+    assert (matrix[:, :6] == 0).all() and (matrix[:, 17:] == 0).all()
+    torch.testing.assert_close(matrix.sum(1), torch.ones(16))
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.5, 1.0, 2.0])
+def test_blur_is_torchvisions_away_from_the_border(sigma):
+    x = pictures(3, 40, 40)
+    matrix = blur_matrix(torch.tensor([sigma]), 40)[0]
+    theirs = tv.gaussian_blur(x, [25, 25], [sigma, sigma])
+    inside = (slice(None), slice(12, 28), slice(12, 28))
+    torch.testing.assert_close((matrix @ x @ matrix.T)[inside], theirs[inside], **EXACT)
+
+
+def test_blur_with_sigma_0_changes_nothing_and_no_blur_changes_a_constant():
+    matrices = blur_matrix(torch.tensor([0.0, 0.7, 5.0]), 9)
+    assert torch.equal(matrices[0], torch.eye(9))
+    torch.testing.assert_close(matrices.sum(-1), torch.ones(3, 9))
+
+
+# --- windows ------------------------------------------------------------------------------------
+
+
+def windows(count, height, width, scale, ratio, seed=0):
+    return random_windows(randomness(count, seed=seed).uniform("w", 22), height, width, scale, ratio)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "scale"), [(64, 64, (0.2, 1.0)), (48, 96, (0.08, 1.0)), (64, 64, (0.1, 0.3))]
+)
+def test_windows_are_distributed_as_torchvisions(height, width, scale):
+    ratio, count = (3 / 4, 4 / 3), 4000
+    top, left, h, w = (v.numpy() for v in windows(count, height, width, scale, ratio))
+    torch.manual_seed(0)
+    image = torch.empty(3, height, width)
+    theirs = np.array([RandomResizedCrop.get_params(image, scale, ratio) for _ in range(count)], dtype=float)
+    t_top, t_left, t_h, t_w = theirs.T
+    pairs = {
+        "area": (h * w, t_h * t_w),
+        "aspect": (w / h, t_w / t_h),
+        "top": (top, t_top),
+        "left": (left, t_left),
+        "height": (h, t_h),
+        "width": (w, t_w),
+    }
+    for name, (a, b) in pairs.items():
+        assert stats.ks_2samp(a, b).statistic < 1.95 * (2 / count) ** 0.5, name  # p = 0.001
+
+
+def test_where_windows_always_fit_area_is_uniform_and_aspect_log_uniform():
+    _, _, h, w = (v.numpy() for v in windows(4000, 2000, 2000, (0.1, 0.3), (0.5, 2.0)))
+    assert stats.kstest(h * w / 2000**2, stats.uniform(0.1, 0.2).cdf).pvalue > 1e-4
+    assert stats.kstest(np.log2(w / h), stats.uniform(-1, 2).cdf).pvalue > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "scale", "ratio"),
+    [
+        (28, 28, (0.2, 1.0), (0.75, 4 / 3)),
+        (1, 1, (0.2, 1.0), (0.75, 4 / 3)),
+        (7, 300, (0.01, 1.0), (0.1, 10.0)),
+        (28, 28, (1e-6, 1e-6), (1.0, 1.0)),
+        (28, 28, (1.0, 1.0), (100.0, 100.0)),
+        (28, 28, (1.0, 1.0), (0.01, 0.01)),
+        (3, 5, (0.9, 1.0), (1e-3, 1e3)),
+    ],
+)
+def test_windows_hold_pixels_and_lie_inside_the_image(height, width, scale, ratio):
+    uniform = randomness(2000).uniform("w", 22)
+    corners = torch.tensor([[0.0] * 22, [1 - 2.0**-24] * 22])  # the smallest and the largest numbers drawn
+    top, left, h, w = random_windows(torch.cat([uniform, corners]), height, width, scale, ratio)
+    for start, length, size in ((top, h, height), (left, w, width)):
+        assert torch.equal(start, start.round()) and torch.equal(length, length.round())
+        assert start.min() >= 0 and length.min() >= 1 and (start + length).max() <= size
+
+
+def test_the_whole_image_is_the_only_window_of_full_scale():
+    top, left, h, w = windows(100, 17, 17, (1.0, 1.0), (1.0, 1.0))
+    assert top.unique().tolist() == left.unique().tolist() == [0] and h.unique().tolist() == w.unique().tolist() == [17]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "ratio", "expected"),
+    [
+        (40, 100, (0.5, 1.5), (0, 20, 40, 60)),  # too wide: full height, widest legal ratio, centred
+        (100, 40, (0.8, 1.5), (25, 0, 50, 40)),  # too tall: full width
+        (40, 48, (0.5, 1.5), (0, 0, 40, 48)),  # a legal ratio: everything
+    ],
+)
+def test_where_no_window_fits_the_largest_centred_one_of_a_legal_ratio_is_taken(height, width, ratio, expected):
+    """Ten tries of an area too small for a pixel; torchvision's fallback beside it."""
+    found = windows(5, height, width, (1e-9, 1e-9), ratio)
+    theirs = RandomResizedCrop.get_params(torch.empty(3, height, width), (1e-9, 1e-9), ratio)
+    assert tuple(theirs) == expected
+    assert [tuple(row) for row in torch.stack(found, 1).int().tolist()] == [expected] * 5
+
+
+# --- colour -------------------------------------------------------------------------------------
+
+
+def coloured(x, brightness=1.0, contrast=1.0, saturation=1.0, hue=0.0, gray=False):
+    factors = [torch.full((len(x),), value) for value in (brightness, contrast, saturation, hue)]
+    return jitter(x, *factors, torch.full((len(x),), gray))
+
+
+def mild(*shape):
+    """Colours so far from 0 and 1 that no operation below clamps."""
+    return 0.4 + 0.2 * pictures(*shape)
+
+
+@pytest.mark.parametrize("factor", [0.3, 0.9, 1.4])
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
+def test_each_colour_change_alone_is_torchvisions(name, factor):
+    x = mild(4, 3, 12, 12)
+    theirs = getattr(tv, f"adjust_{name}")(x, factor)
+    assert 0 < theirs.min() and theirs.max() < 1
+    torch.testing.assert_close(coloured(x, **{name: factor}), theirs, **LUMA_DIGITS)
+
+
+def test_gray_is_torchvisions():
+    x = mild(4, 3, 12, 12)
+    torch.testing.assert_close(coloured(x, gray=True), tv.rgb_to_grayscale(x, 3), **LUMA_DIGITS)
+
+
+@pytest.mark.parametrize("gray", [False, True])
+def test_colour_changes_compose_as_brightness_contrast_saturation_gray(gray):
+    x = mild(4, 3, 12, 12)
+    theirs = tv.adjust_saturation(tv.adjust_contrast(tv.adjust_brightness(x, 1.3), 0.6), 1.5)
+    theirs = tv.rgb_to_grayscale(theirs, 3) if gray else theirs
+    assert 0 < theirs.min() and theirs.max() < 1
+    torch.testing.assert_close(
+        coloured(x, brightness=1.3, contrast=0.6, saturation=1.5, gray=gray), theirs, **LUMA_DIGITS
+    )
+
+
+def test_colour_parameters_act_per_sample():
+    x = mild(3, 3, 8, 8)
+    one = torch.ones(3)
+    mixed = jitter(x, torch.tensor([0.5, 1.0, 1.2]), one, one, one * 0, torch.tensor([False, True, False]))
+    theirs = torch.stack(
+        [tv.adjust_brightness(x[0], 0.5), tv.rgb_to_grayscale(x[1], 3), tv.adjust_brightness(x[2], 1.2)]
+    )
+    torch.testing.assert_close(mixed, theirs, **LUMA_DIGITS)
+
+
+def test_colour_changes_are_the_formulae_with_exact_luma_weights():
+    """Each pixel in double precision: blend with black, with the mean luma, with the pixel's own luma."""
+    x = mild(2, 3, 4, 5)
+    ours = coloured(x, brightness=1.2, contrast=0.7, saturation=0.4)
+    weights = np.array([0.299, 0.587, 0.114])
+    for b in range(2):
+        pixels = 1.2 * x[b].double().numpy().reshape(3, 20)
+        pixels = 0.7 * pixels + 0.3 * (weights @ pixels).mean()
+        pixels = 0.4 * pixels + 0.6 * (weights @ pixels)
+        np.testing.assert_allclose(ours[b].reshape(3, 20).numpy(), pixels, rtol=0, atol=1e-6)
+
+
+def test_a_result_outside_the_colour_cube_is_clamped():
+    out = coloured(pictures(4, 3, 12, 12), brightness=1.8, contrast=1.8, saturation=1.8, hue=0.2)
+    assert out.min() == 0 and out.max() == 1
+
+
+@pytest.mark.parametrize("hue", [-0.5, -0.2, 0.1, 0.3])
+def test_hue_keeps_the_luma_and_moves_the_colour(hue):
+    x = mild(4, 3, 12, 12)
+    turned = coloured(x, hue=hue)
+    luma = torch.tensor(LUMA).view(1, 3, 1, 1)
+    torch.testing.assert_close((turned * luma).sum(1), (x * luma).sum(1), **EXACT)
+    assert (turned - x).abs().mean() > 0.005
+
+
+def test_hue_leaves_gray_pixels_alone():
+    x = mild(4, 1, 12, 12).expand(4, 3, 12, 12).contiguous()
+    torch.testing.assert_close(coloured(x, hue=0.3), x, **EXACT)
+
+
+def test_hue_0_and_a_full_turn_are_the_identity_and_turns_add_up():
+    x = mild(4, 3, 12, 12)
+    torch.testing.assert_close(coloured(x, hue=0.0), x, **EXACT)
+    torch.testing.assert_close(coloured(x, hue=1.0), x, **EXACT)
+    torch.testing.assert_close(coloured(coloured(x, hue=0.1), hue=0.15), coloured(x, hue=0.25), **EXACT)
+
+
+def test_a_hue_of_a_third_makes_red_green_or_blue_as_in_torchvision():
+    """The planes differ (YIQ here, HSV there) and the sense of rotation; its unit, a turn, must not."""
+    x = torch.tensor([0.6, 0.4, 0.4]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+    strongest = [coloured(x, hue=hue)[0, :, 0, 0].argmax().item() for hue in (0.0, 1 / 3, -1 / 3)]
+    theirs = [tv.adjust_hue(x, hue)[0, :, 0, 0].argmax().item() for hue in (0.0, -1 / 3, 1 / 3)]
+    assert strongest == theirs == [0, 2, 1]
+
+
+def test_one_channel_images_take_brightness_and_contrast_only():
+    x = mild(4, 1, 12, 12)
+    theirs = tv.adjust_contrast(tv.adjust_brightness(x, 0.8), 1.5)
+    ours = coloured(x, brightness=0.8, contrast=1.5, saturation=0.1, hue=0.4, gray=True)
+    torch.testing.assert_close(ours, theirs, **EXACT)
+
+
+# --- the whole pipeline ---------------------------------------------------------------------------
+
+
+def test_views_off_are_the_normalised_picture():
+    x = bytes_of(5, 3, 16, 16)
+    view = ImageViews(RGB, 1)({"image": x}, randomness(5))[0]
+    expected = tv.normalize(x.float() / 255, [0.4, 0.5, 0.6], [0.2, 0.25, 0.3])
+    assert view.x.dtype == torch.float32 and view.field == "image"
+    torch.testing.assert_close(view.x, expected, **EXACT)
+
+
+def test_uint8_and_unit_floats_of_the_same_picture_give_the_same_views():
+    x = bytes_of(5, 3, 20, 24)
+    views = ImageViews(RGB, 1, **ALL_ON)
+    from_bytes, from_floats = (views({"image": p}, randomness(5))[0].x for p in (x, x.float() / 255))
+    assert torch.equal(from_bytes, from_floats) and from_bytes.shape == (5, 3, 16, 16)
+
+
+def test_flip_1_is_torchvisions_flip():
+    x = bytes_of(5, 3, 16, 16)
+    flipped = ImageViews(RGB, 1, flip=1.0)({"image": x}, randomness(5))[0].x
+    torch.testing.assert_close(flipped, ImageViews(RGB, 1)({"image": tv.horizontal_flip(x)}, randomness(5))[0].x)
+
+
+@pytest.mark.parametrize("option", ["flip", "jitter", "gray", "blur"])
+def test_a_probability_is_the_share_of_changed_samples(option):
+    x = bytes_of(1, 3, 16, 16).expand(2000, 3, 16, 16)
+    strength = {"jitter": {"brightness": 0.5}, "blur": {"blur_sigma": (10.0, 10.0)}}.get(option, {})
+    changed = ImageViews(RGB, 1, **{option: 0.3}, **strength)({"image": x}, randomness(2000))[0].x
+    plain = ImageViews(RGB, 1)({"image": x}, randomness(2000))[0].x
+    share = ((changed - plain).abs().amax((1, 2, 3)) > 1e-3).float().mean().item()
+    assert abs(share - 0.3) < 4 * (0.3 * 0.7 / 2000) ** 0.5
+
+
+def test_brightness_factors_are_uniform_around_one():
+    x = torch.full((2000, 3, 4, 4), 0.25)
+    spec = Spec(image=Field((3, 4, 4)))
+    bright = ImageViews(spec, 1, jitter=1.0, brightness=0.8)({"image": x}, randomness(2000))[0].x
+    factor = bright.mean((1, 2, 3)).double().numpy() / 0.25
+    assert stats.kstest(factor, stats.uniform(0.2, 1.6).cdf).pvalue > 1e-4
+
+
+def test_blur_sigma_is_in_pixels_of_a_224_pixel_view():
+    x = pictures(2, 3, 56, 56)
+    spec = Spec(image=Field((3, 56, 56)))
+    blurred = ImageViews(spec, 1, blur=1.0, blur_sigma=(4.0, 4.0))({"image": x}, randomness(2))[0].x
+    theirs = tv.gaussian_blur(x, [15, 15], [1.0, 1.0])
+    inside = (..., slice(8, 48), slice(8, 48))
+    torch.testing.assert_close(blurred[inside], theirs[inside], **EXACT)
+
+
+@pytest.mark.parametrize("spec", [RGB, GREY], ids=["rgb", "grey"])
+def test_the_same_seed_and_step_give_the_same_views_and_others_do_not(spec):
+    x = {"image": bytes_of(6, spec["image"].shape[0], 20, 20)}
+    views = ImageViews(spec, 2, **ALL_ON)
+    first, second = views(x, randomness(6, step=4, seed=1)), views(x, randomness(6, step=4, seed=1))
+    assert len(first) == 2 and all(torch.equal(a.x, b.x) for a, b in zip(first, second))
+    assert not torch.equal(first[0].x, first[1].x)
+    for other in (randomness(6, step=5, seed=1), randomness(6, step=4, seed=2)):
+        different = (views(x, other)[0].x - first[0].x).abs().amax((1, 2, 3))
+        assert (different > 1e-3).all()
+
+
+@pytest.mark.parametrize("spec", [RGB, GREY], ids=["rgb", "grey"])
+def test_a_micro_batch_gets_exactly_the_rows_of_the_whole_batch(spec):
+    x = bytes_of(12, spec["image"].shape[0], 24, 20)
+    views = ImageViews(spec, 2, **ALL_ON)
+    whole = views({"image": x}, randomness(12, step=3))
+    for start, stop in ((0, 4), (4, 8), (8, 12), (5, 6)):
+        by_part = views({"image": x[start:stop]}, randomness(12, step=3).part(start, stop))
+        by_offset = views(
+            {"image": x[start:stop]}, Randomness(0, 3, np.arange(start, stop), torch.device("cpu"))
+        )
+        for all_rows, rows, again in zip(whole, by_part, by_offset):
+            torch.testing.assert_close(rows.x, all_rows.x[start:stop], **EXACT)
+            torch.testing.assert_close(rows.target, all_rows.target[start:stop], **EXACT)
+            assert torch.equal(rows.x, again.x)
+
+
+def test_the_target_has_the_same_geometry_and_no_colour_change():
+    x = {"image": bytes_of(6, 3, 20, 20)}
+    geometry = {"scale": (0.2, 1.0), "ratio": (0.75, 4 / 3), "flip": 0.5}
+    colour = {"jitter": 1.0, "brightness": 0.8, "saturation": 0.8, "gray": 0.5}
+    view = ImageViews(RGB, 1, **geometry, **colour)({"image": x["image"]}, randomness(6))[0]
+    plain = ImageViews(RGB, 1, **geometry)(x, randomness(6))[0]
+    torch.testing.assert_close(view.target, plain.x, **EXACT)
+    assert ((view.x - view.target).abs().amax((1, 2, 3)) > 1e-2).all()
+    assert torch.equal(plain.target, plain.x)
+
+
+def test_the_views_leave_the_batch_as_it_was():
+    x = pictures(4, 3, 16, 16)
+    before = x.clone()
+    ImageViews(Spec(image=Field((3, 16, 16))), 2, **ALL_ON)({"image": x}, randomness(4))
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (40, 40), (10, 12), (30, 14)])
+def test_the_clean_view_is_torchvisions_resize_and_normalise(size):
+    x = bytes_of(4, 3, *size)
+    clean = ImageViews(RGB, 2, **ALL_ON).clean({"image": x})
+    resized = tv.resize(x.float() / 255, [16, 16], antialias=True)
+    torch.testing.assert_close(clean.x, tv.normalize(resized, [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]), **EXACT)
+    assert torch.equal(clean.target, clean.x)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"flip": 1.5},
+        {"jitter": -0.1},
+        {"gray": 2.0},
+        {"blur": 1.01},
+        {"scale": (1.0, 0.2)},
+        {"scale": (0.0, 1.0)},
+        {"scale": (0.5, 1.5)},
+        {"ratio": (2.0, 0.5)},
+        {"ratio": (0.0, 1.0)},
+        {"brightness": -0.1},
+        {"contrast": -1.0},
+        {"saturation": -0.4},
+        {"hue": 0.9},
+        {"hue": -0.1},
+        {"blur_sigma": (2.0, 0.1)},
+        {"blur_sigma": (-1.0, 0.1)},
+    ],
+    ids=str,
+)
+def test_a_wrong_argument_is_named(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        ImageViews(RGB, 2, **wrong)
+
+
+def test_a_column_without_pictures_is_refused():
+    with pytest.raises(ValueError, match="holds no images"):
+        ImageViews(Spec(ids=Field((7,), vocab=100)), 2, field="ids")
+
+
+def test_colour_on_pictures_of_other_than_1_or_3_channels_is_refused_at_once():
+    with pytest.raises(ValueError, match="channels"):
+        ImageViews(Spec(image=Field((4, 16, 16))), 2, jitter=0.8, brightness=0.4)
+
+
+# --- columns as they are ----------------------------------------------------------------------------
+
+
+def test_passing_through_repeats_the_ids_of_the_first_column():
+    spec = Spec(text=Field((7,), vocab=100), other=Field((3,)))
+    columns = {"text": torch.arange(14).view(2, 7), "other": torch.ones(2, 3)}
+    views = PassThrough(spec, 2)(columns, randomness(2))
+    assert [view.field for view in views] == ["text", "text"]
+    assert all(torch.equal(view.x, columns["text"]) and not view.x.is_floating_point() for view in views)
+
+
+def test_two_columns_are_two_views_and_the_first_is_the_clean_one():
+    spec = Spec(user=Field((), vocab=9), item=Field((), vocab=5))
+    columns = {"user": torch.tensor([1, 2]), "item": torch.tensor([3, 4])}
+    views = PassThrough(spec, 2, columns=["item", "user"])
+    assert [view.x.tolist() for view in views(columns, randomness(2))] == [[3, 4], [1, 2]]
+    assert views.clean(columns).x.tolist() == [3, 4]
+
+
+def test_vectors_are_normalised_with_the_columns_statistics():
+    spec = Spec(row=Field((3,), mean=(1.0, 2.0, 3.0), std=(0.5, 1.0, 2.0)))
+    view = PassThrough(spec, 1)({"row": torch.tensor([[2, 2, 1], [1, 4, 3]])}, randomness(2))[0]
+    assert view.x.tolist() == [[2.0, 0.0, -1.0], [0.0, 2.0, 0.0]]
+
+
+def test_normalise_is_torchvisions_and_leaves_columns_without_statistics():
+    x = pictures(2, 3, 4, 4)
+    torch.testing.assert_close(normalise(x, RGB["image"]), tv.normalize(x, [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]))
+    assert torch.equal(normalise(x, Field((3, 4, 4))), x)
+
+
+def test_too_few_columns_are_refused():
+    with pytest.raises(ValueError, match="2 are needed"):
+        PassThrough(Spec(a=Field(()), b=Field(())), 2, columns=["a"])
