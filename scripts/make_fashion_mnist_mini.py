@@ -25,9 +25,7 @@ def main() -> None:
     first = torch.cat([(train[0] == label).nonzero()[:1000, 0] for label in range(10)]).sort().values
     labels = torch.cat([train[0][first], test[0]])
     images = torch.cat([train[1][first], test[1]])
-    packed = lzma.compress(
-        labels.numpy().tobytes() + images.numpy().tobytes(), preset=9 | lzma.PRESET_EXTREME
-    )
+    packed = lzma.compress(labels.numpy().tobytes() + images.numpy().tobytes(), preset=9 | lzma.PRESET_EXTREME)
     EMBEDDED.write_bytes(packed)
     print(f"{EMBEDDED.name}: {len(packed):,} bytes, sha256 {hashlib.sha256(packed).hexdigest()}")
 

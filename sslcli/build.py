@@ -1,4 +1,4 @@
-"""From a config node to an object: ``{_target_: package.module.Class, key: value}`` becomes ``Class(*injected, key=value)``.
+"""From a config node to an object: ``{_target_: module.Class, key: value}`` becomes ``Class(*injected, key=value)``.
 
 A part's constructor is its schema: positional parameters are injected by the code, keyword-only
 parameters are the keys of its yaml, their annotations the types.
@@ -80,10 +80,10 @@ def build(node: Mapping[str, Any], base: type[T], *injected: Any, where: str) ->
         for key, parameter in inspect.signature(factory).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
-    hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)  # type: ignore[misc]
+    hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
     for key, value in values.items():
         if key not in parameters:
-            raise UserError(f"{where}: unknown key '{key}' for {name}. {suggest(key, parameters)}")
+            raise UserError(f"Unknown key '{where}.{key}'. {suggest(key, parameters)}")
         if value is None and parameters[key].default is inspect.Parameter.empty:
             raise UserError(f"{where}.{key} is needed by {name}. Set it: {where}.{key}=...")
         if not _fits(value, hints.get(key, Any)):

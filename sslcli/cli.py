@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
@@ -61,7 +62,7 @@ def _export(config: Any) -> None:
 
 
 def _main(name: str, task: Callable[[Any], Any]) -> None:
-    """Run one command and leave with its exit code: 0, 2 for the user's mistake, 75 or 130 for a signal, 1 for a bug."""
+    """Run one command and leave with its exit code: 0, 2 (the user's mistake), 75 or 130 (a signal), 1 (a bug)."""
     program = f"ssl-{name}"
     try:
         signals.install()
@@ -79,11 +80,9 @@ def _main(name: str, task: Callable[[Any], Any]) -> None:
 
 def _leave(code: int) -> None:
     """Exit at once: data workers and a half-loaded library are not worth waiting for."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            pass
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)
 
 

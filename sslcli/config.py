@@ -200,7 +200,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[list[st
     The run's length is left to the caller, who knows how long it was.
     """
     before, after = _flatten(old), _flatten(new)
-    refused, allowed = [], []
+    refused: list[str] = []
+    allowed: list[str] = []
     for key in sorted({*before, *after}):
         if before.get(key) != after.get(key) and key not in ("run_dir", "resume", "plugins"):
             text = f"{key}: {before.get(key)} -> {after.get(key)}"

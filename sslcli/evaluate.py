@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from sslcli.build import allow, build
-from sslcli.config import DeviceSection, EvalConfig, expand, section
+from sslcli.config import DeviceSection, section
 from sslcli.datasets.base import Dataset
 from sslcli.encoders.base import Encoder
-from sslcli.engine import checkpoint
 from sslcli.engine.console import Console
 from sslcli.engine.device import Compute, choose, set_threads
 from sslcli.engine.files import write_text
+from sslcli.engine.resume import open_run
 from sslcli.errors import UserError
 from sslcli.features import Features
 from sslcli.objectives.base import Objective
-from sslcli.probes.base import Embed, Metric, Probe
+from sslcli.probes.base import Embed, Metric, Probe, table
 from sslcli.probes.geometry import rankme
 from sslcli.randomness import Randomness, fold
 from sslcli.views.base import Views
@@ -57,7 +57,7 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     encoder = build_encoder(config, dataset)
     torch.manual_seed(fold(config["seed"], "objective") % 2**63)
     objective = build(config["objective"], Objective, encoder, where="objective")
-    views = build(config["views"], Views, encoder.spec, objective.num_views, where="views")
+    views = build(config["views"], Views, encoder.view_spec, encoder.spec, objective.num_views, where="views")
     return Parts(dataset, encoder, objective, views)
 
 
@@ -86,8 +86,7 @@ def measure(
 ) -> dict[str, Metric]:
     """Every number that a run reports: the probe's, or without labels the held-out loss and RankMe."""
     trained = embedder(parts.encoder, parts.views, compute)
-    untrained_encoder = build_encoder(config, parts.dataset).to(compute.device)
-    untrained = embedder(untrained_encoder, parts.views, compute)
+    untrained = embedder(random_init(config, parts, compute), parts.views, compute)
     metrics = probe(parts.dataset, trained, untrained, budget)
     held_out = parts.dataset.held_out
     if metrics or held_out is None:
@@ -105,9 +104,26 @@ def measure(
 
 
 @torch.no_grad()
-def held_out_loss(
-    config: Mapping[str, Any], parts: Parts, compute: Compute, held_out: Dataset
-) -> Metric | None:
+def random_init(config: Mapping[str, Any], parts: Parts, compute: Compute) -> Encoder:
+    """This run's encoder before its first step, its BatchNorm statistics measured on training samples.
+
+    Without them the control would read one to two points worse than random weights are.
+    """
+    encoder = build_encoder(config, parts.dataset).to(compute.device)
+    norms = [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if norms:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean over what follows
+        encoder.train()
+        for part in torch.arange(min(2048, len(parts.dataset))).split(512):
+            columns = {name: c.to(compute.device) for name, c in parts.dataset.fetch(part).items()}
+            encoder(parts.views.clean(columns))
+    return encoder.eval()
+
+
+@torch.no_grad()
+def held_out_loss(config: Mapping[str, Any], parts: Parts, compute: Compute, held_out: Dataset) -> Metric | None:
     """The objective's loss on one batch that training never saw, beside its chance level."""
     size = min(config["train"]["batch_size"], len(held_out), 1024)
     if size < 2 and parts.objective.couples_batch:
@@ -139,19 +155,6 @@ def dry_loss(parts: Parts, columns: dict[str, Tensor], compute: Compute, *, seed
     finally:
         for module, mode in zip(modules, training):
             module.train(mode)
-
-
-def open_run(path: str | None, key: str = "run") -> tuple[Path, dict[str, Any]]:
-    """The run directory and the newest whole checkpoint of a run, or the one checkpoint that ``path`` names."""
-    if not path:
-        raise UserError(f"{key} is needed: name a run directory, such as {key}=runs/infonce-...")
-    place = expand(path)
-    if place.is_file():
-        return place.resolve().parent.parent, checkpoint.load(place)
-    found = checkpoint.newest(place, Console().warn) if place.is_dir() else None
-    if found is None:
-        raise UserError(f"{key}: there is no run with a checkpoint in {place}.")
-    return place, found[1]
 
 
 def restore(state: Mapping[str, Any], device: torch.device) -> Parts:
@@ -196,19 +199,6 @@ def _with_trained_size(node: Mapping[str, Any], run_dir: Path) -> dict[str, Any]
 def budget(train_seconds: float) -> float:
     """Seconds that a probe at the end of a run may take: a tenth of the training, at least 15."""
     return max(15.0, 0.1 * train_seconds)
-
-
-def table(metrics: Mapping[str, Metric]) -> list[str]:
-    """The metrics as lines for a terminal: value, controls, protocol."""
-    lines = []
-    for name, metric in metrics.items():
-        percent = name.endswith("top1")
-        rows = {"trained": metric.value, **metric.controls}
-        width = max(map(len, rows))
-        lines.append(f"{name}  ({metric.protocol})")
-        for label, value in rows.items():
-            lines.append(f"  {label:<{width}}  {100 * value:6.2f} %" if percent else f"  {label:<{width}}  {value:8.4f}")
-    return lines
 
 
 class Pretrained(nn.Module):

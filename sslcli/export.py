@@ -17,8 +17,9 @@ from sslcli.config import expand
 from sslcli.encoders.base import Encoder
 from sslcli.engine.console import Console
 from sslcli.engine.files import write_atomically
+from sslcli.engine.resume import open_run
 from sslcli.errors import UserError, suggest
-from sslcli.evaluate import open_run, restore
+from sslcli.evaluate import restore
 from sslcli.types import View
 
 Weights = dict[str, Tensor]

@@ -51,9 +51,7 @@ def _join(views: list[View]) -> View:
     if len(views) == 1:
         return views[0]
     valid = [v.valid for v in views if v.valid is not None]
-    return View(
-        torch.cat([v.x for v in views]), views[0].field, torch.cat(valid) if len(valid) == len(views) else None
-    )
+    return View(torch.cat([v.x for v in views]), views[0].field, torch.cat(valid) if len(valid) == len(views) else None)
 
 
 def _split(encoded: Encoded, parts: int) -> list[Encoded]:

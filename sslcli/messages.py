@@ -30,9 +30,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _unknown_option(text: str, _: list[BaseException]) -> str | None:
-    found = re.search(
-        r"Could not find '([^']+)'\n\nAvailable options in '([^']+)':\n((?:\t.*\n?)*)", text
-    )
+    found = re.search(r"Could not find '([^']+)'\n\nAvailable options in '([^']+)':\n((?:\t.*\n?)*)", text)
     if not found:
         return None
     option, group, known = Path(found[1]).name, found[2], found[3].split()

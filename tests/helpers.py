@@ -18,8 +18,7 @@ from sslcli.engine.device import choose
 from sslcli.engine.trainer import Trainer
 from sslcli.evaluate import Parts, build_parts
 from sslcli.randomness import Randomness
-from sslcli.train import _length, _loader, _move, _trainer
-from sslcli.config import TrainSection, section
+from sslcli.train import make_trainer as assemble
 
 TINY = ("dataset=synthetic", "dataset.num_samples=200", "dataset.size=16", "train.batch_size=16", "train.steps=3")
 
@@ -40,11 +39,7 @@ def make_trainer(run_dir: Path, *overrides: str, parts: Parts | None = None) -> 
     """A trainer as ``ssl-train *overrides device=cpu`` makes it; ``parts`` replaces those of the config."""
     config = compose("device=cpu", *overrides)
     compute = choose("cpu", config["train"]["precision"])
-    parts = parts or build_parts(config)
-    loader = _loader(config, parts, section(config, "train", TrainSection), compute)
-    _move(parts, compute)
-    length = _length(section(config, "train", TrainSection), loader)
-    return _trainer(config, parts, loader, compute, length, run_dir, Console())
+    return assemble(config, parts or build_parts(config), compute, run_dir, Console())
 
 
 def randomness(size: int, step: int = 0, seed: int = 0) -> Randomness:

@@ -14,7 +14,9 @@ from sslcli.errors import UserError
 
 
 def save(run_dir, step, **options):
-    return checkpoint.save(run_dir, step, {"step": step, "x": torch.arange(5000)}, **{"keep": 2, "keep_every": None, **options})
+    return checkpoint.save(
+        run_dir, step, {"step": step, "x": torch.arange(5000)}, **{"keep": 2, "keep_every": None, **options}
+    )
 
 
 def test_last_names_the_newest_and_only_the_wanted_ones_stay(tmp_path):

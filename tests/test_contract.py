@@ -74,7 +74,7 @@ def test_dropout_is_alike_in_both_passes(tmp_path):
     dataset = token_dataset()
     torch.manual_seed(0)
     encoder = Bag(dataset.spec, dropout=0.5)
-    parts = Parts(dataset, encoder, InfoNCE(encoder, norm="layer"), PassThrough(dataset.spec, 2))
+    parts = Parts(dataset, encoder, InfoNCE(encoder, norm="layer"), PassThrough(dataset.spec, dataset.spec, 2))
     trainer = make_trainer(tmp_path, *TINY, "train.precision=fp32", "train.accumulate=2", parts=parts)
     batch = next(trainer.loader.batches(0))
     seen = []
@@ -109,7 +109,7 @@ def test_other_modalities_train_through_the_unchanged_loop(tmp_path, name, accum
     torch.manual_seed(0)
     encoder = make_encoder()
     parts = Parts(
-        dataset, encoder, InfoNCE(encoder, norm="layer"), PassThrough(dataset.spec, 2, columns=columns)
+        dataset, encoder, InfoNCE(encoder, norm="layer"), PassThrough(dataset.spec, dataset.spec, 2, columns=columns)
     )
     trainer = make_trainer(
         tmp_path, *TINY, "train.steps=40", "optimizer.lr=0.01", f"train.accumulate={accumulate}", parts=parts
@@ -128,11 +128,9 @@ def test_other_modalities_learn(tmp_path, name):
     torch.manual_seed(0)
     encoder = make_encoder()
     parts = Parts(
-        dataset, encoder, InfoNCE(encoder, norm="layer"), PassThrough(dataset.spec, 2, columns=columns)
+        dataset, encoder, InfoNCE(encoder, norm="layer"), PassThrough(dataset.spec, dataset.spec, 2, columns=columns)
     )
-    trainer = make_trainer(
-        tmp_path, *TINY, "train.steps=60", "optimizer.lr=0.02", "schedule=constant", parts=parts
-    )
+    trainer = make_trainer(tmp_path, *TINY, "train.steps=60", "optimizer.lr=0.02", "schedule=constant", parts=parts)
     first, _ = trainer.train_step(next(trainer.loader.batches(0)))
     trainer.fit()
     last, _ = trainer.train_step(next(trainer.loader.batches(trainer.step)))

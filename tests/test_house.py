@@ -4,8 +4,9 @@ import ast
 import subprocess
 import sys
 import time
-import tomllib
 from pathlib import Path
+
+import tomllib
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
@@ -15,7 +16,7 @@ LAYERS = [
     {"features"},
     {"objectives"},
     {"engine", "probes", "report"},
-    {"evaluate", "export", "train"},
+    {"evaluate", "export", "summary", "train"},
     {"cli"},
 ]
 # engine.signals and engine.files know nothing of the layers below; the command line and exports need them.
@@ -57,9 +58,7 @@ def test_folders_on_one_level_do_not_import_each_other():
 
 def test_the_packaging_list_is_complete():
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    found = {
-        ".".join(p.parent.relative_to(ROOT).parts) for p in (ROOT / "sslcli").rglob("__init__.py")
-    }
+    found = {".".join(p.parent.relative_to(ROOT).parts) for p in (ROOT / "sslcli").rglob("__init__.py")}
     assert set(listed) == found | {"sslcli.conf"}
 
 

@@ -121,11 +121,10 @@ def test_the_controls_are_scikit_learns_on_raw_centred_and_pca_inputs():
     dataset = synthetic(num_samples=400, num_classes=40, size=10, channels=1)
     generator = torch.Generator().manual_seed(0)
     x = dataset.dataset.columns["image"].float()
-    dataset.dataset.columns["image"] = x + 60 * torch.randn(x.shape, generator=generator)  # so that errors occur
+    # So noisy that errors occur.
+    dataset.dataset.columns["image"] = x + 60 * torch.randn(x.shape, generator=generator)
     controls = KNN(k=5, temperature=0.1, max_samples="all")(dataset, pixels, noise, 10.0)["knn_top1"].controls
-    bank, queries = (
-        pixels(part, torch.arange(len(part))).double() for part in (dataset, dataset.held_out)
-    )
+    bank, queries = (pixels(part, torch.arange(len(part))).double() for part in (dataset, dataset.held_out))
     pca = PCA(64, svd_solver="full").fit(bank.numpy())
     inputs = {
         "raw_input": (bank, queries),

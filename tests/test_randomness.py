@@ -25,7 +25,8 @@ def splitmix64(state):
 def slow_fold(*words):
     state = 0
     for word in words:
-        state = splitmix64(state ^ splitmix64(zlib.crc32(word.encode()) if isinstance(word, str) else word % 2**64))
+        value = zlib.crc32(word.encode()) if isinstance(word, str) else word % 2**64
+        state = splitmix64(state ^ splitmix64(value))
     return state
 
 
@@ -34,7 +35,7 @@ def correlation(a, b):
 
 
 def test_splitmix64_gives_its_published_first_numbers():
-    """Seed 1234567 of the reference implementation (rosettacode.org/wiki/Pseudo-random_numbers/Splitmix64)."""
+    """Seed 1234567, as listed at rosettacode.org/wiki/Pseudo-random_numbers/Splitmix64."""
     golden, published = 0x9E3779B97F4A7C15, [6457827717110365317, 3203168211198807973, 9817491932198370423]
     states = [(1234567 + i * golden) % 2**64 for i in range(3)]
     assert [splitmix64(state) for state in states] == published
@@ -46,7 +47,7 @@ def test_mix_is_splitmix64_on_every_kind_of_word():
     assert mix(np.array(words, np.uint64)).tolist() == [splitmix64(word) for word in words]
 
 
-@pytest.mark.parametrize("words", [(), (0,), (1, 2, 3), (-1,), (2**64 - 1, "order", 0), ("a", "b"), (7, "view0")])
+@pytest.mark.parametrize("words", [(), (0,), (1, 2, 3), (-1,), (2**64 - 1, "order", 0), ("a", "b")])
 def test_fold_is_the_slow_hash(words):
     assert fold(*words) == slow_fold(*words)
 
@@ -59,10 +60,8 @@ def test_fold_never_changes():
 
 
 def test_fold_tells_words_their_order_and_their_number_apart():
-    words = [0, 1, 2, 2**32, -1, "", "a", "b", "view0", "view1"]
+    words = [0, 1, 2, 2**32, -1, "a", "b", "view0", "view1"]
     tuples = [t for n in (1, 2, 3) for t in itertools.product(words, repeat=n)]
-    # An empty string hashes like 0, by CRC-32: the one known coincidence.
-    tuples = [t for t in tuples if "" not in t]
     assert len({fold(*t) for t in tuples}) == len(tuples)
 
 
@@ -79,7 +78,7 @@ def test_uniform_follows_the_documented_hash():
 def test_uniform_is_uniform_in_the_half_open_unit_interval():
     u = randomness(4000).uniform("any", 25)
     assert u.shape == (4000, 25) and u.dtype == torch.float32
-    assert 0 <= u.min() and u.max() < 1
+    assert u.min() >= 0 and u.max() < 1
     n = u.numel()
     assert abs(u.mean().item() - 0.5) < 4 * (1 / 12 / n) ** 0.5
     assert abs(u.var().item() - 1 / 12) < 4 * (1 / 180 / n) ** 0.5
@@ -103,9 +102,7 @@ def test_neighbouring_columns_rows_and_pairs_are_independent():
     assert stats.chisquare(pairs.flatten()).pvalue > 1e-4
 
 
-@pytest.mark.parametrize(
-    "other", [("b", 0, 0), ("a", 1, 0), ("a", 0, 1), ("a", 2**31, 0), ("a", 0, 2**31)], ids=str
-)
+@pytest.mark.parametrize("other", [("b", 0, 0), ("a", 1, 0), ("a", 0, 1), ("a", 2**31, 0), ("a", 0, 2**31)], ids=str)
 def test_names_steps_and_seeds_give_independent_streams(other):
     name, step, seed = other
     u, v = randomness(20_000).uniform("a"), randomness(20_000, step, seed).uniform(name)
@@ -114,7 +111,8 @@ def test_names_steps_and_seeds_give_independent_streams(other):
 
 
 def test_a_seed_and_a_step_are_not_interchangeable():
-    assert not torch.equal(randomness(8, step=1, seed=2).uniform("a"), randomness(8, step=2, seed=1).uniform("a"))
+    one, other = randomness(8, step=1, seed=2), randomness(8, step=2, seed=1)
+    assert not torch.equal(one.uniform("a"), other.uniform("a"))
 
 
 def test_a_row_depends_on_its_position_only():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -66,9 +65,7 @@ def tensors(node, prefix=""):
 def assert_same_run(a: Path, b: Path) -> None:
     last = [checkpoint.load(p / "checkpoints" / (p / "checkpoints" / "last").read_text().strip()) for p in (a, b)]
     assert [state["step"] for state in last] == [STEPS, STEPS]
-    first, second = (
-        dict(tensors({k: s[k] for k in ("encoder", "objective", "optimizer", "scaler")})) for s in last
-    )
+    first, second = (dict(tensors({k: s[k] for k in ("encoder", "objective", "optimizer", "scaler")})) for s in last)
     assert first.keys() == second.keys()
     for name in first:
         assert torch.equal(first[name], second[name]), name
@@ -130,10 +127,10 @@ def test_signal_before_training_leaves_quietly(tmp_path):
 
 
 def test_finished_run_says_so(undisturbed):
-    before = os.stat(undisturbed / "result.json").st_mtime_ns
+    before = (undisturbed / "result.json").stat().st_mtime_ns
     output = finish(undisturbed)
     assert "is finished" in output and "resume=never" in output
-    assert os.stat(undisturbed / "result.json").st_mtime_ns == before
+    assert (undisturbed / "result.json").stat().st_mtime_ns == before
 
 
 def test_second_live_run_is_refused_and_a_dead_owner_is_not(tmp_path):

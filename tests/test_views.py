@@ -1,4 +1,4 @@
-"""Views of images and columns against torchvision, sample by sample, and the rows of a batch against each other."""
+"""Views of images and columns against torchvision, and the rows of a micro-batch against the whole batch."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from sslcli.views.image import ImageViews
 from sslcli.views.resample import blur_matrix, random_windows, resize_matrix
 
 EXACT = {"rtol": 0, "atol": 1e-5}
-# torchvision's luma rounds 0.299 to 0.2989, so that its weights add up to 0.9999 and gray loses 1e-4; ours is exact.
+# torchvision's luma rounds 0.299 to 0.2989: its weights add up to 0.9999, and gray loses 1e-4; ours is exact.
 LUMA_DIGITS = {"rtol": 0, "atol": 1.5e-4}
 RGB = Spec(image=Field((3, 16, 16), mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3)))
 GREY = Spec(image=Field((1, 16, 16), mean=(0.3,), std=(0.35,)))
@@ -96,7 +96,7 @@ def test_blur_is_torchvisions_away_from_the_border(sigma):
 
 def test_blur_with_sigma_0_changes_nothing_and_no_blur_changes_a_constant():
     matrices = blur_matrix(torch.tensor([0.0, 0.7, 5.0]), 9)
-    assert torch.equal(matrices[0], torch.eye(9))
+    torch.testing.assert_close(matrices[0], torch.eye(9), rtol=0, atol=1e-30)
     torch.testing.assert_close(matrices.sum(-1), torch.ones(3, 9))
 
 
@@ -158,7 +158,7 @@ def test_windows_hold_pixels_and_lie_inside_the_image(height, width, scale, rati
 
 def test_the_whole_image_is_the_only_window_of_full_scale():
     top, left, h, w = windows(100, 17, 17, (1.0, 1.0), (1.0, 1.0))
-    assert top.unique().tolist() == left.unique().tolist() == [0] and h.unique().tolist() == w.unique().tolist() == [17]
+    assert [v.unique().tolist() for v in (top, left, h, w)] == [[0], [0], [17], [17]]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_the_whole_image_is_the_only_window_of_full_scale():
         (40, 48, (0.5, 1.5), (0, 0, 40, 48)),  # a legal ratio: everything
     ],
 )
-def test_where_no_window_fits_the_largest_centred_one_of_a_legal_ratio_is_taken(height, width, ratio, expected):
+def test_where_no_window_fits_the_largest_centred_legal_one_is_taken(height, width, ratio, expected):
     """Ten tries of an area too small for a pixel; torchvision's fallback beside it."""
     found = windows(5, height, width, (1e-9, 1e-9), ratio)
     theirs = RandomResizedCrop.get_params(torch.empty(3, height, width), (1e-9, 1e-9), ratio)
@@ -195,7 +195,7 @@ def mild(*shape):
 def test_each_colour_change_alone_is_torchvisions(name, factor):
     x = mild(4, 3, 12, 12)
     theirs = getattr(tv, f"adjust_{name}")(x, factor)
-    assert 0 < theirs.min() and theirs.max() < 1
+    assert theirs.min() > 0 and theirs.max() < 1
     torch.testing.assert_close(coloured(x, **{name: factor}), theirs, **LUMA_DIGITS)
 
 
@@ -209,7 +209,7 @@ def test_colour_changes_compose_as_brightness_contrast_saturation_gray(gray):
     x = mild(4, 3, 12, 12)
     theirs = tv.adjust_saturation(tv.adjust_contrast(tv.adjust_brightness(x, 1.3), 0.6), 1.5)
     theirs = tv.rgb_to_grayscale(theirs, 3) if gray else theirs
-    assert 0 < theirs.min() and theirs.max() < 1
+    assert theirs.min() > 0 and theirs.max() < 1
     torch.testing.assert_close(
         coloured(x, brightness=1.3, contrast=0.6, saturation=1.5, gray=gray), theirs, **LUMA_DIGITS
     )
@@ -283,7 +283,7 @@ def test_one_channel_images_take_brightness_and_contrast_only():
 
 def test_views_off_are_the_normalised_picture():
     x = bytes_of(5, 3, 16, 16)
-    view = ImageViews(RGB, 1)({"image": x}, randomness(5))[0]
+    view = ImageViews(RGB, RGB, 1)({"image": x}, randomness(5))[0]
     expected = tv.normalize(x.float() / 255, [0.4, 0.5, 0.6], [0.2, 0.25, 0.3])
     assert view.x.dtype == torch.float32 and view.field == "image"
     torch.testing.assert_close(view.x, expected, **EXACT)
@@ -291,23 +291,24 @@ def test_views_off_are_the_normalised_picture():
 
 def test_uint8_and_unit_floats_of_the_same_picture_give_the_same_views():
     x = bytes_of(5, 3, 20, 24)
-    views = ImageViews(RGB, 1, **ALL_ON)
+    views = ImageViews(RGB, RGB, 1, **ALL_ON)
     from_bytes, from_floats = (views({"image": p}, randomness(5))[0].x for p in (x, x.float() / 255))
     assert torch.equal(from_bytes, from_floats) and from_bytes.shape == (5, 3, 16, 16)
 
 
 def test_flip_1_is_torchvisions_flip():
     x = bytes_of(5, 3, 16, 16)
-    flipped = ImageViews(RGB, 1, flip=1.0)({"image": x}, randomness(5))[0].x
-    torch.testing.assert_close(flipped, ImageViews(RGB, 1)({"image": tv.horizontal_flip(x)}, randomness(5))[0].x)
+    flipped = ImageViews(RGB, RGB, 1, flip=1.0)({"image": x}, randomness(5))[0].x
+    expected = ImageViews(RGB, RGB, 1)({"image": tv.horizontal_flip(x)}, randomness(5))[0].x
+    torch.testing.assert_close(flipped, expected)
 
 
 @pytest.mark.parametrize("option", ["flip", "jitter", "gray", "blur"])
 def test_a_probability_is_the_share_of_changed_samples(option):
     x = bytes_of(1, 3, 16, 16).expand(2000, 3, 16, 16)
     strength = {"jitter": {"brightness": 0.5}, "blur": {"blur_sigma": (10.0, 10.0)}}.get(option, {})
-    changed = ImageViews(RGB, 1, **{option: 0.3}, **strength)({"image": x}, randomness(2000))[0].x
-    plain = ImageViews(RGB, 1)({"image": x}, randomness(2000))[0].x
+    changed = ImageViews(RGB, RGB, 1, **{option: 0.3}, **strength)({"image": x}, randomness(2000))[0].x
+    plain = ImageViews(RGB, RGB, 1)({"image": x}, randomness(2000))[0].x
     share = ((changed - plain).abs().amax((1, 2, 3)) > 1e-3).float().mean().item()
     assert abs(share - 0.3) < 4 * (0.3 * 0.7 / 2000) ** 0.5
 
@@ -315,7 +316,7 @@ def test_a_probability_is_the_share_of_changed_samples(option):
 def test_brightness_factors_are_uniform_around_one():
     x = torch.full((2000, 3, 4, 4), 0.25)
     spec = Spec(image=Field((3, 4, 4)))
-    bright = ImageViews(spec, 1, jitter=1.0, brightness=0.8)({"image": x}, randomness(2000))[0].x
+    bright = ImageViews(spec, spec, 1, jitter=1.0, brightness=0.8)({"image": x}, randomness(2000))[0].x
     factor = bright.mean((1, 2, 3)).double().numpy() / 0.25
     assert stats.kstest(factor, stats.uniform(0.2, 1.6).cdf).pvalue > 1e-4
 
@@ -323,7 +324,7 @@ def test_brightness_factors_are_uniform_around_one():
 def test_blur_sigma_is_in_pixels_of_a_224_pixel_view():
     x = pictures(2, 3, 56, 56)
     spec = Spec(image=Field((3, 56, 56)))
-    blurred = ImageViews(spec, 1, blur=1.0, blur_sigma=(4.0, 4.0))({"image": x}, randomness(2))[0].x
+    blurred = ImageViews(spec, spec, 1, blur=1.0, blur_sigma=(4.0, 4.0))({"image": x}, randomness(2))[0].x
     theirs = tv.gaussian_blur(x, [15, 15], [1.0, 1.0])
     inside = (..., slice(8, 48), slice(8, 48))
     torch.testing.assert_close(blurred[inside], theirs[inside], **EXACT)
@@ -332,7 +333,7 @@ def test_blur_sigma_is_in_pixels_of_a_224_pixel_view():
 @pytest.mark.parametrize("spec", [RGB, GREY], ids=["rgb", "grey"])
 def test_the_same_seed_and_step_give_the_same_views_and_others_do_not(spec):
     x = {"image": bytes_of(6, spec["image"].shape[0], 20, 20)}
-    views = ImageViews(spec, 2, **ALL_ON)
+    views = ImageViews(spec, spec, 2, **ALL_ON)
     first, second = views(x, randomness(6, step=4, seed=1)), views(x, randomness(6, step=4, seed=1))
     assert len(first) == 2 and all(torch.equal(a.x, b.x) for a, b in zip(first, second))
     assert not torch.equal(first[0].x, first[1].x)
@@ -344,13 +345,11 @@ def test_the_same_seed_and_step_give_the_same_views_and_others_do_not(spec):
 @pytest.mark.parametrize("spec", [RGB, GREY], ids=["rgb", "grey"])
 def test_a_micro_batch_gets_exactly_the_rows_of_the_whole_batch(spec):
     x = bytes_of(12, spec["image"].shape[0], 24, 20)
-    views = ImageViews(spec, 2, **ALL_ON)
+    views = ImageViews(spec, spec, 2, **ALL_ON)
     whole = views({"image": x}, randomness(12, step=3))
     for start, stop in ((0, 4), (4, 8), (8, 12), (5, 6)):
         by_part = views({"image": x[start:stop]}, randomness(12, step=3).part(start, stop))
-        by_offset = views(
-            {"image": x[start:stop]}, Randomness(0, 3, np.arange(start, stop), torch.device("cpu"))
-        )
+        by_offset = views({"image": x[start:stop]}, Randomness(0, 3, np.arange(start, stop), torch.device("cpu")))
         for all_rows, rows, again in zip(whole, by_part, by_offset):
             torch.testing.assert_close(rows.x, all_rows.x[start:stop], **EXACT)
             torch.testing.assert_close(rows.target, all_rows.target[start:stop], **EXACT)
@@ -361,8 +360,8 @@ def test_the_target_has_the_same_geometry_and_no_colour_change():
     x = {"image": bytes_of(6, 3, 20, 20)}
     geometry = {"scale": (0.2, 1.0), "ratio": (0.75, 4 / 3), "flip": 0.5}
     colour = {"jitter": 1.0, "brightness": 0.8, "saturation": 0.8, "gray": 0.5}
-    view = ImageViews(RGB, 1, **geometry, **colour)({"image": x["image"]}, randomness(6))[0]
-    plain = ImageViews(RGB, 1, **geometry)(x, randomness(6))[0]
+    view = ImageViews(RGB, RGB, 1, **geometry, **colour)({"image": x["image"]}, randomness(6))[0]
+    plain = ImageViews(RGB, RGB, 1, **geometry)(x, randomness(6))[0]
     torch.testing.assert_close(view.target, plain.x, **EXACT)
     assert ((view.x - view.target).abs().amax((1, 2, 3)) > 1e-2).all()
     assert torch.equal(plain.target, plain.x)
@@ -371,17 +370,30 @@ def test_the_target_has_the_same_geometry_and_no_colour_change():
 def test_the_views_leave_the_batch_as_it_was():
     x = pictures(4, 3, 16, 16)
     before = x.clone()
-    ImageViews(Spec(image=Field((3, 16, 16))), 2, **ALL_ON)({"image": x}, randomness(4))
+    spec = Spec(image=Field((3, 16, 16)))
+    ImageViews(spec, spec, 2, **ALL_ON)({"image": x}, randomness(4))
     assert torch.equal(x, before)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (40, 40), (10, 12), (30, 14)])
 def test_the_clean_view_is_torchvisions_resize_and_normalise(size):
     x = bytes_of(4, 3, *size)
-    clean = ImageViews(RGB, 2, **ALL_ON).clean({"image": x})
+    clean = ImageViews(RGB, RGB, 2, **ALL_ON).clean({"image": x})
     resized = tv.resize(x.float() / 255, [16, 16], antialias=True)
     torch.testing.assert_close(clean.x, tv.normalize(resized, [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]), **EXACT)
     assert torch.equal(clean.target, clean.x)
+
+
+def test_training_views_may_be_smaller_than_what_evaluation_reads():
+    x = bytes_of(4, 3, 20, 20)
+    small = Spec(image=Field((3, 8, 8), mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3)))
+    views = ImageViews(small, RGB, 1)
+    theirs = {
+        size: tv.normalize(tv.resize(x.float() / 255, [size, size]), RGB["image"].mean, RGB["image"].std)
+        for size in (8, 16)
+    }
+    torch.testing.assert_close(views({"image": x}, randomness(4))[0].x, theirs[8], **EXACT)
+    torch.testing.assert_close(views.clean({"image": x}).x, theirs[16], **EXACT)
 
 
 @pytest.mark.parametrize(
@@ -408,17 +420,19 @@ def test_the_clean_view_is_torchvisions_resize_and_normalise(size):
 )
 def test_a_wrong_argument_is_named(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        ImageViews(RGB, 2, **wrong)
+        ImageViews(RGB, RGB, 2, **wrong)
 
 
 def test_a_column_without_pictures_is_refused():
+    spec = Spec(ids=Field((7,), vocab=100))
     with pytest.raises(ValueError, match="holds no images"):
-        ImageViews(Spec(ids=Field((7,), vocab=100)), 2, field="ids")
+        ImageViews(spec, spec, 2, field="ids")
 
 
 def test_colour_on_pictures_of_other_than_1_or_3_channels_is_refused_at_once():
+    spec = Spec(image=Field((4, 16, 16)))
     with pytest.raises(ValueError, match="channels"):
-        ImageViews(Spec(image=Field((4, 16, 16))), 2, jitter=0.8, brightness=0.4)
+        ImageViews(spec, spec, 2, jitter=0.8, brightness=0.4)
 
 
 # --- columns as they are ----------------------------------------------------------------------------
@@ -427,7 +441,7 @@ def test_colour_on_pictures_of_other_than_1_or_3_channels_is_refused_at_once():
 def test_passing_through_repeats_the_ids_of_the_first_column():
     spec = Spec(text=Field((7,), vocab=100), other=Field((3,)))
     columns = {"text": torch.arange(14).view(2, 7), "other": torch.ones(2, 3)}
-    views = PassThrough(spec, 2)(columns, randomness(2))
+    views = PassThrough(spec, spec, 2)(columns, randomness(2))
     assert [view.field for view in views] == ["text", "text"]
     assert all(torch.equal(view.x, columns["text"]) and not view.x.is_floating_point() for view in views)
 
@@ -435,14 +449,14 @@ def test_passing_through_repeats_the_ids_of_the_first_column():
 def test_two_columns_are_two_views_and_the_first_is_the_clean_one():
     spec = Spec(user=Field((), vocab=9), item=Field((), vocab=5))
     columns = {"user": torch.tensor([1, 2]), "item": torch.tensor([3, 4])}
-    views = PassThrough(spec, 2, columns=["item", "user"])
+    views = PassThrough(spec, spec, 2, columns=["item", "user"])
     assert [view.x.tolist() for view in views(columns, randomness(2))] == [[3, 4], [1, 2]]
     assert views.clean(columns).x.tolist() == [3, 4]
 
 
 def test_vectors_are_normalised_with_the_columns_statistics():
     spec = Spec(row=Field((3,), mean=(1.0, 2.0, 3.0), std=(0.5, 1.0, 2.0)))
-    view = PassThrough(spec, 1)({"row": torch.tensor([[2, 2, 1], [1, 4, 3]])}, randomness(2))[0]
+    view = PassThrough(spec, spec, 1)({"row": torch.tensor([[2, 2, 1], [1, 4, 3]])}, randomness(2))[0]
     assert view.x.tolist() == [[2.0, 0.0, -1.0], [0.0, 2.0, 0.0]]
 
 
@@ -453,5 +467,6 @@ def test_normalise_is_torchvisions_and_leaves_columns_without_statistics():
 
 
 def test_too_few_columns_are_refused():
+    spec = Spec(a=Field(()), b=Field(()))
     with pytest.raises(ValueError, match="2 are needed"):
-        PassThrough(Spec(a=Field(()), b=Field(())), 2, columns=["a"])
+        PassThrough(spec, spec, 2, columns=["a"])

@@ -33,9 +33,7 @@ class ImageFolder(Dataset):
     def __init__(self, root: Path, size: int) -> None:
         self.paths = _scan(root)
         self.size = size
-        self.spec = Spec(
-            image=Field(shape=(3, size, size), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-        )
+        self.spec = Spec(image=Field(shape=(3, size, size), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)))
         folders = [path.parent for path in self.paths]
         known = sorted(set(folders))
         if len(known) > 1:

@@ -15,10 +15,15 @@ class Encoder(nn.Module):
     A masked objective says where to hide (a bool mask on ``grid``); the encoder knows how.
     """
 
-    spec: Spec  # the dataset's columns as this encoder wants to see them (its image size)
+    spec: Spec  # the dataset's columns as this encoder reads them: its image size
     dim: int  # width of the pooled vector
     token_dim: int  # width of a token; 0 for an encoder without tokens
     stride: int  # input units per output token and side
+
+    @property
+    def view_spec(self) -> Spec:
+        """The columns as training views should be; smaller than ``spec`` where that pays (see ConvNetSmall)."""
+        return self.spec
 
     def grid(self, view: View) -> tuple[int, ...]:
         """The shape of a mask for this view: patches of a ViT, pixels of a CNN."""
@@ -57,7 +62,10 @@ def pool_cells(features: Tensor, mask: Tensor | None, cells: int) -> Tensor:
     With a pixel mask (B, H, W), each position counts by the visible share of the pixels above it.
     """
     if mask is None:
+        if features.shape[-2:] == (cells, cells):  # pooling's backward pass is slow even where it does nothing
+            return features.flatten(1)
         return F.adaptive_avg_pool2d(features, cells).flatten(1)
-    visible = F.adaptive_avg_pool2d((~mask)[:, None].float(), features.shape[-2:])
+    height, width = features.shape[-2:]
+    visible = F.adaptive_avg_pool2d((~mask)[:, None].float(), (height, width))
     total = F.adaptive_avg_pool2d(features.float() * visible, cells)
     return (total / F.adaptive_avg_pool2d(visible, cells).clamp(min=1e-6)).flatten(1)

@@ -12,13 +12,18 @@ from sslcli.types import Encoded, Spec, View
 
 
 class ConvNetSmall(Encoder):
-    """Three stages of 3x3 convolutions; the pooled vector keeps ``cells`` x ``cells`` places apart.
+    """Three 3x3 convolutions with a stride and a pooling; the pooled vector keeps ``cells`` x ``cells`` places apart.
+
+    Training views may be smaller than the images that evaluation reads: crops show things enlarged, so at
+    a smaller size they appear as large as in whole images (Touvron et al. 2019, arXiv:1906.06423), and a
+    step takes a third of the time.
 
     Args:
         spec: the dataset's columns.
         field: the image column to read.
         image_size: pixels a side; null takes the dataset's.
-        width: channels of the first stage; later stages have 2 and 4 times as many.
+        view_share: side of a training view as a share of image_size, rounded to whole strides.
+        width: channels of the first convolution; the next have 2 and 4 times as many.
         cells: pooled regions a side, so that dim = 4 * width * cells^2.
         norm: BatchNorm, or ``layer`` = GroupNorm with one group, which does not couple the batch.
     """
@@ -29,25 +34,35 @@ class ConvNetSmall(Encoder):
         *,
         field: str = "image",
         image_size: int | None = None,
+        view_share: float = 1.0,
         width: int = 16,
-        cells: int = 3,
+        cells: int = 4,
         norm: Literal["batch", "layer"] = "batch",
     ) -> None:
         super().__init__()
         if width < 1 or cells < 1:
             raise ValueError("width and cells must be at least 1")
+        if not 0 < view_share <= 1:
+            raise ValueError(f"view_share={view_share} must be above 0 and at most 1")
         self.spec = resized(spec, field, image_size)
-        channels = self.spec[field].shape[0]
+        channels, size, _ = self.spec[field].shape
+        self.stride = 4
+        small = max(1, round(view_share * size / self.stride)) * self.stride
+        self._view_spec = self.spec if view_share == 1 else resized(spec, field, min(size, small))
         self.trunk = nn.Sequential(
-            *_stage(channels, width, norm, stride=1),
-            *_stage(width, 2 * width, norm, stride=2),
-            *_stage(2 * width, 4 * width, norm, stride=2),
+            *_block(channels, width, norm, stride=2),
+            *_block(width, 2 * width, norm),
+            nn.MaxPool2d(2, ceil_mode=True),
+            *_block(2 * width, 4 * width, norm),
         )
         self.filler = nn.Parameter(torch.zeros(channels))
         self.cells = cells
         self.token_dim = 4 * width
         self.dim = self.token_dim * cells**2
-        self.stride = 4
+
+    @property
+    def view_spec(self) -> Spec:
+        return self._view_spec
 
     def grid(self, view: View) -> tuple[int, ...]:
         return tuple(view.x.shape[-2:])
@@ -57,7 +72,7 @@ class ConvNetSmall(Encoder):
         return Encoded(features.flatten(2).transpose(1, 2), pool_cells(features, mask, self.cells))
 
 
-def _stage(channels: int, width: int, norm: str, stride: int) -> list[nn.Module]:
+def _block(channels: int, width: int, norm: str, stride: int = 1) -> list[nn.Module]:
     return [
         nn.Conv2d(channels, width, 3, stride, padding=1, bias=False),
         nn.BatchNorm2d(width) if norm == "batch" else nn.GroupNorm(1, width),

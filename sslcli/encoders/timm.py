@@ -62,7 +62,7 @@ class Timm(Encoder):
         elif patch_size is not None:
             raise ValueError(f"{name} has no patches; leave patch_size null")
         self.model = _create(name, norm, options)
-        if small and pretrained is not None and not pretrained.fixed_input_size:
+        if small and pretrained is not None and pretrained.first_conv and not pretrained.fixed_input_size:
             _shrink_stem(self.model, pretrained.first_conv)
         self._measure(field, size)
 
@@ -169,9 +169,7 @@ def _shrink_stem(model: Any, first_conv: str) -> None:
     stride = old.stride[0] // 2
     kernel = stride if old.kernel_size == old.stride else 3
     padding = 0 if old.kernel_size == old.stride else 1
-    new = nn.Conv2d(
-        old.in_channels, old.out_channels, kernel, stride, padding, bias=old.bias is not None
-    )
+    new = nn.Conv2d(old.in_channels, old.out_channels, kernel, stride, padding, bias=old.bias is not None)
     parent, _, last = first_conv.rpartition(".")
     setattr(model.get_submodule(parent), last, new)
     if isinstance(getattr(model, "maxpool", None), nn.Module):

@@ -1,7 +1,7 @@
 """Checkpoints: plain dicts of tensors and primitives, written whole, read without unpickling code.
 
-    checkpoints/step-00001234.pt    the newest few, and every ``keep_every``-th
-    checkpoints/last                text: the file name of the newest whole one
+checkpoints/step-00001234.pt    the newest few, and every ``keep_every``-th
+checkpoints/last                text: the file name of the newest whole one
 """
 
 from __future__ import annotations
@@ -58,9 +58,7 @@ def newest(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, dict[str, 
         except DamagedCheckpoint as error:
             warn(f"{error} Falling back to the one before.")
     if found:
-        raise UserError(
-            f"run_dir: no checkpoint in {run_dir / 'checkpoints'} can be read. Start afresh: resume=never"
-        )
+        raise UserError(f"run_dir: no checkpoint in {run_dir / 'checkpoints'} can be read. Start afresh: resume=never")
     return None
 
 

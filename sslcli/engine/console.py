@@ -12,11 +12,15 @@ from sslcli.engine.files import writable
 
 
 class Console:
-    """The voice of one run; without a file it only prints."""
+    """The voice of one run; until it is given a file it only prints."""
 
-    def __init__(self, path: Path | None = None) -> None:
-        self._path = path
+    def __init__(self) -> None:
+        self._path: Path | None = None
         self._bar: Any = None
+
+    def log_to(self, path: Path) -> None:
+        """Write what is said from now on to ``path`` too."""
+        self._path = path
 
     def line(self, text: str = "") -> None:
         """A line of output."""

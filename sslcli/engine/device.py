@@ -73,7 +73,7 @@ def _best_precision(device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
     if device.type == "cpu":
-        features = getattr(torch.cpu, "get_capabilities", dict)()  # newer torch only
+        features: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # newer torch only
         fast = features.get("avx512_bf16") or features.get("amx_bf16")
         return torch.bfloat16 if fast else torch.float32
     return torch.float32

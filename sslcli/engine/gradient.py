@@ -50,23 +50,22 @@ def backward(
     with torch.no_grad(), frozen_statistics(modules):
         cached = [project(m) for m in range(num_micro)]
     gathered = {name: torch.cat([part[name] for part in cached]) for name in cached[0]}
-    leaves = {
-        name: rows.requires_grad_() if rows.is_floating_point() else rows for name, rows in gathered.items()
-    }
+    leaves = {name: rows.requires_grad_() if rows.is_floating_point() else rows for name, rows in gathered.items()}
     result = loss(leaves)
     scale(result.total).backward()
     start = dict.fromkeys(leaves, 0)
     for m in range(num_micro):
-        outputs, gradients = [], []
+        roots: list[Tensor] = []
+        gradients: list[Tensor] = []
         for name, rows in project(m).items():
             span = slice(start[name], start[name] + len(rows))
             start[name] = span.stop
             gradient = leaves[name].grad
             if rows.requires_grad and gradient is not None:
-                outputs.append(rows)
+                roots.append(rows)
                 gradients.append(gradient[span])
-        if outputs:
-            torch.autograd.backward(outputs, gradients)
+        if roots:
+            torch.autograd.backward(roots, gradients)
     return result, {name: rows.detach() for name, rows in leaves.items()}
 
 

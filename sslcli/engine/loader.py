@@ -100,7 +100,7 @@ class _MicroBatches(Sampler[Tensor]):
             step += 1
 
 
-class _ByIndex(TorchDataset):  # type: ignore[type-arg]
+class _ByIndex(TorchDataset):
     """Adapts a dataset to torch's workers."""
 
     def __init__(self, dataset: Dataset) -> None:

@@ -24,8 +24,12 @@ class Meter:
     def update(self, values: Mapping[str, Tensor]) -> None:
         """Add one step's detached scalars."""
         self._names = list(values)
-        stacked = torch.stack([value.detach().to(torch.float64 if value.device.type == "cpu" else torch.float32)
-                               for value in values.values()])
+        stacked = torch.stack(
+            [
+                value.detach().to(torch.float64 if value.device.type == "cpu" else torch.float32)
+                for value in values.values()
+            ]
+        )
         self._sums = stacked if self._sums is None else self._sums + stacked
         self._count += 1
 

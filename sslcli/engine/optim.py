@@ -50,7 +50,8 @@ def adamw(
 ) -> Optimizer:
     """AdamW (Loshchilov and Hutter 2019), fused."""
     lr = scaled_lr(lr, scale, batch_size, base_batch)
-    return torch.optim.AdamW(_decaying(groups, weight_decay), lr, tuple(betas), eps, fused=_can_fuse(groups))
+    beta1, beta2 = betas
+    return torch.optim.AdamW(_decaying(groups, weight_decay), lr, (beta1, beta2), eps, fused=_can_fuse(groups))
 
 
 def sgd(
@@ -66,9 +67,7 @@ def sgd(
 ) -> Optimizer:
     """Stochastic gradient descent with momentum, fused."""
     lr = scaled_lr(lr, scale, batch_size, base_batch)
-    return torch.optim.SGD(
-        _decaying(groups, weight_decay), lr, momentum, nesterov=nesterov, fused=_can_fuse(groups)
-    )
+    return torch.optim.SGD(_decaying(groups, weight_decay), lr, momentum, nesterov=nesterov, fused=_can_fuse(groups))
 
 
 def lars(

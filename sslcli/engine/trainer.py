@@ -142,9 +142,7 @@ class Trainer:
         self.objective.before_step(progress)
 
         def project(m: int) -> Outputs:
-            columns = {
-                name: column.to(self.compute.device, non_blocking=True) for name, column in batch[m].items()
-            }
+            columns = {name: column.to(self.compute.device, non_blocking=True) for name, column in batch[m].items()}
             randomness = Randomness(self.seed, self.step, self.loader.positions(m), self.compute.device)
             views = self.views(columns, randomness)
             # Dropout lives inside libraries: seeded before each forward, alike in both passes over a micro-batch.

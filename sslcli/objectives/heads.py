@@ -24,4 +24,6 @@ def mlp_head(in_dim: int, hidden_dim: int, out_dim: int, *, depth: int, norm: No
 
 
 def _norm(norm: Norm, width: int) -> list[nn.Module]:
-    return {"batch": [nn.BatchNorm1d(width)], "layer": [nn.LayerNorm(width)], "none": []}[norm]
+    if norm == "none":
+        return []
+    return [nn.BatchNorm1d(width) if norm == "batch" else nn.LayerNorm(width)]

@@ -38,10 +38,7 @@ class Joint(Objective):
                 raise ValueError(f"weights.{name}={weight!r} is not a number")
         self.weights = dict(weights)
         self.parts = nn.ModuleDict(
-            {
-                name: build(node, Objective, encoder, where=f"objective.parts.{name}")
-                for name, node in parts.items()
-            }
+            {name: build(node, Objective, encoder, where=f"objective.parts.{name}") for name, node in parts.items()}
         )
         self.num_views = max(part.num_views for part in self._parts().values())
         self.couples_batch = any(part.couples_batch for part in self._parts().values())

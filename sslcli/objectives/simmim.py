@@ -32,7 +32,7 @@ class SimMIM(Objective):
 
     def __init__(self, encoder: Encoder, *, mask_ratio: float = 0.6, mask_patch: int | None = None) -> None:
         super().__init__()
-        images = {name: field for name, field in encoder.spec.items() if len(field.shape) == 3}
+        images = {name: field for name, field in encoder.view_spec.items() if len(field.shape) == 3}
         if not encoder.token_dim or not images:
             raise ValueError("simmim predicts pixels from tokens; this encoder has no image tokens to hide")
         if not 0 < mask_ratio < 1:
@@ -59,9 +59,7 @@ class SimMIM(Objective):
     def project(self, features: Features) -> dict[str, Tensor]:
         view = features.views[0]
         height, width = view.x.shape[-2:]
-        mask = random_patches(
-            features.randomness, height // self.mask_patch, width // self.mask_patch, self.mask_ratio
-        )
+        mask = random_patches(features.randomness, height // self.mask_patch, width // self.mask_patch, self.mask_ratio)
         if view.target is None:
             raise ValueError("simmim needs views with a target; choose an image pipeline for `views`")
         tokens = features.masked(0, scaled_to(mask, *self.grid)).tokens

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -26,6 +26,19 @@ class Metric:
         """As it stands in ``result.json``: the controls beside the value."""
         flat = asdict(self)
         return {"value": flat["value"], "std": flat["std"], **flat["controls"], "protocol": flat["protocol"]}
+
+
+def table(metrics: Mapping[str, Metric]) -> list[str]:
+    """The metrics as lines for a terminal: value, controls, protocol."""
+    lines = []
+    for name, metric in metrics.items():
+        rows = {"trained": metric.value, **metric.controls}
+        width = max(map(len, rows))
+        lines.append(f"{name}  ({metric.protocol})")
+        for label, value in rows.items():
+            number = f"{100 * value:6.2f} %" if name.endswith("top1") else f"{value:8.4f}"
+            lines.append(f"  {label:<{width}}  {number}")
+    return lines
 
 
 class Probe:

@@ -38,9 +38,7 @@ def knn_predict(
     return votes.argmax(1)
 
 
-def knn_accuracy(
-    bank: Tensor, labels: Tensor, queries: Tensor, truth: Tensor, *, k: int, temperature: float
-) -> float:
+def knn_accuracy(bank: Tensor, labels: Tensor, queries: Tensor, truth: Tensor, *, k: int, temperature: float) -> float:
     """The share of queries (Q, D) whose predicted class is ``truth`` (Q,)."""
     predicted = knn_predict(bank, labels, queries, k=k, temperature=temperature)
     return (predicted == truth).double().mean().item()
@@ -88,9 +86,7 @@ class KNN(Probe):
             f"weighted {self.k}-NN, cosine, vote temperature {self.temperature}, "
             f"bank {len(bank):,} train, queries {len(queries):,} held out"
         )
-        controls = {
-            name: accuracy(*pair) for name, pair in _inputs(dataset, bank, held_out, queries).items()
-        }
+        controls = {name: accuracy(*pair) for name, pair in _inputs(dataset, bank, held_out, queries).items()}
         controls["random_init"] = accuracy(untrained(dataset, bank), untrained(held_out, queries))
         value = accuracy(trained(dataset, bank), trained(held_out, queries))
         return {"knn_top1": Metric(value, protocol, controls=controls)}
@@ -113,9 +109,7 @@ class KNN(Probe):
         return max([n for n in _LADDER if n <= affordable], default=_LADDER[0])
 
 
-def _inputs(
-    dataset: Dataset, bank: Tensor, held_out: Dataset, queries: Tensor
-) -> dict[str, tuple[Tensor, Tensor]]:
+def _inputs(dataset: Dataset, bank: Tensor, held_out: Dataset, queries: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
     """What the input itself is worth: (bank, queries) as raw numbers, centred, and on 64 principal components.
 
     Empty for columns of ids, which have no geometry.

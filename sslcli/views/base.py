@@ -12,7 +12,10 @@ from sslcli.types import Field, Spec, View
 
 
 class Views(nn.Module):
-    """Makes the views of a whole batch on its device; constructed with the spec and how many views to make."""
+    """Makes the views of a whole batch on its device.
+
+    Constructed with the columns as training views should be, as evaluation reads them, and the number of views.
+    """
 
     def forward(self, columns: Mapping[str, Tensor], randomness: Randomness) -> list[View]:
         """``num_views`` random views of the batch, without gradients."""
@@ -27,12 +30,13 @@ class PassThrough(Views):
     """Columns as they are: the same ids twice for dropout views, one column each for two towers.
 
     Args:
-        spec: the dataset's columns.
+        view_spec: the dataset's columns.
+        spec: the same again.
         num_views: how many views the objective wants.
         columns: the column of each view; null repeats the dataset's first.
     """
 
-    def __init__(self, spec: Spec, num_views: int, *, columns: list[str] | None = None) -> None:
+    def __init__(self, view_spec: Spec, spec: Spec, num_views: int, *, columns: list[str] | None = None) -> None:
         super().__init__()
         self.columns = list(columns) if columns else [next(iter(spec))] * num_views
         if len(self.columns) < num_views:

@@ -11,9 +11,7 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as torchvision's rgb_to_grayscale
 _TO_YIQ = ((0.299, 0.587, 0.114), (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))
 
 
-def jitter(
-    x: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor, gray: Tensor
-) -> Tensor:
+def jitter(x: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor, gray: Tensor) -> Tensor:
     """Images (B, C, H, W) in [0, 1] with per-sample brightness, contrast, saturation, hue and grayscale.
 
     Brightness, contrast and saturation are torchvision's with the factors (B,) given; ``gray`` (B,) bool

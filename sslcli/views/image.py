@@ -18,7 +18,8 @@ class ImageViews(Views):
     """The augmentations of SimCLR (Chen et al. 2020, appendix A); every number off by default.
 
     Args:
-        spec: columns as the encoder wants them; its image size is the size of a view.
+        view_spec: columns as training views should be; its image size is that of a view.
+        spec: columns as evaluation reads them; its image size is that of a clean view.
         num_views: how many views the objective wants.
         field: the image column.
         scale: share of the image's area in a crop, from and to.
@@ -36,6 +37,7 @@ class ImageViews(Views):
 
     def __init__(
         self,
+        view_spec: Spec,
         spec: Spec,
         num_views: int,
         *,
@@ -53,7 +55,7 @@ class ImageViews(Views):
         blur_sigma: tuple[float, float] = (0.1, 2.0),
     ) -> None:
         super().__init__()
-        self.column = spec[field]
+        self.column, self.clean_column = view_spec[field], spec[field]
         if len(self.column.shape) != 3:
             raise ValueError(f"the column '{field}' holds no images; use views=columns")
         for name, value in (("flip", flip), ("jitter", jitter), ("gray", gray), ("blur", blur)):
@@ -87,7 +89,7 @@ class ImageViews(Views):
     @torch.no_grad()
     def clean(self, columns: Mapping[str, Tensor]) -> View:
         x = _unit(columns[self.field])
-        height, width = self.column.shape[-2:]
+        height, width = self.clean_column.shape[-2:]
         if x.shape[-2:] != (height, width):
             whole = torch.tensor([[0, x.shape[-2]], [0, x.shape[-1]]], dtype=x.dtype).to(x.device)
             rows = resize_matrix(whole[:1, 0], whole[:1, 1], x.shape[-2], height)
@@ -103,13 +105,21 @@ class ImageViews(Views):
         if not self.p_jitter and not self.p_gray:
             target = target.contiguous(memory_format=torch.channels_last)
             return View(target, self.field, target=target)
-        on = u[:, 26] < self.p_jitter
-        factors = [
-            torch.where(on, max(0.0, 1 - s) + (1 + s - max(0.0, 1 - s)) * u[:, 27 + i], 1.0)
-            for i, s in enumerate(self.strengths)
-        ]
-        hue = torch.where(on, self.hue * (2 * u[:, 30] - 1), 0.0)
-        coloured = jitter(cropped, *factors, hue, u[:, 31] < self.p_gray)
+        on, brightness, contrast, saturation, hue, gray = u[:, 26:].unbind(1)
+        on = on < self.p_jitter
+
+        def factor(uniform: Tensor, strength: float) -> Tensor:
+            low = max(0.0, 1 - strength)
+            return torch.where(on, low + (1 + strength - low) * uniform, 1.0)
+
+        coloured = jitter(
+            cropped,
+            factor(brightness, self.strengths[0]),
+            factor(contrast, self.strengths[1]),
+            factor(saturation, self.strengths[2]),
+            torch.where(on, self.hue * (2 * hue - 1), 0.0),
+            gray < self.p_gray,
+        )
         x = normalise(coloured, self.column).contiguous(memory_format=torch.channels_last)
         return View(x, self.field, target=target)
 

@@ -1,0 +1,31 @@
+"""Run every command of README.md's shell blocks in one folder, except the installs, and stop at the first failure.
+
+python scripts/run_readme.py FOLDER
+"""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def commands() -> list[str]:
+    text = (Path(__file__).parent.parent / "README.md").read_text()
+    lines = [line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    lines = [line.partition("  #")[0].strip() for line in lines]
+    return [line for line in lines if line and not line.startswith(("#", "pip install"))]
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True)
+    for command in commands():
+        print(f"$ {command}", flush=True)
+        start = time.perf_counter()
+        subprocess.run(["bash", "-c", command], cwd=folder, check=True)
+        print(f"({time.perf_counter() - start:.0f} s)\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Whether a run starts afresh or goes on, and from what."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sslcli.config import differences, expand
+from sslcli.engine import checkpoint
+from sslcli.engine.console import Console
+from sslcli.engine.device import Compute, set_threads
+from sslcli.engine.trainer import Length
+from sslcli.errors import UserError
+
+State = dict[str, Any]
+
+
+def open_run(path: str | None, key: str = "run") -> tuple[Path, State]:
+    """The run directory and the newest whole checkpoint of a run, or the one checkpoint that ``path`` names.
+
+    Raises:
+        UserError: nothing there, or nothing whole; ``key`` is the config path that the message names.
+    """
+    if not path:
+        raise UserError(f"{key} is needed: name a run directory, such as {key}=runs/infonce-...")
+    place = expand(path)
+    if place.is_file():
+        return place.resolve().parent.parent, checkpoint.load(place)
+    found = checkpoint.newest(place, Console().warn) if place.is_dir() else None
+    if found is None:
+        raise UserError(f"{key}: there is no run with a checkpoint in {place}.")
+    return place, found[1]
+
+
+def choose_start(config: Mapping[str, Any], run_dir: Path, length: Length, console: Console) -> State | None:
+    """The state to go on from, or None to start afresh.
+
+    Raises:
+        UserError: the checkpoint belongs to another config, or its run is longer already.
+    """
+    if config["resume"] == "never":
+        return None
+    found = checkpoint.newest(run_dir, console.warn)
+    if found is None:
+        if config["resume"] == "auto":
+            return None
+        found = open_run(config["resume"], "resume")
+    path, state = found
+    refused, allowed = differences(state["config"], config)
+    if refused:
+        raise UserError(
+            f"run_dir: {path} was trained with another config ({'; '.join(refused[:4])}). "
+            "Use the same, or another run_dir=..., or start afresh with resume=never."
+        )
+    before = Length(**state["length"])
+    if (before.steps or 0) > (length.steps or float("inf")) or (before.minutes or 0) > (length.minutes or float("inf")):
+        was = f"{before.steps} steps" if before.steps else f"{before.minutes} minutes"
+        raise UserError(f"train: the run in {run_dir} is {was} long and can only be made longer.")
+    if allowed:
+        console.line(f"changed since the checkpoint: {'; '.join(allowed)}")
+    return state
+
+
+def set_aside(run_dir: Path, console: Console) -> None:
+    """Move what an earlier run left into ``previous/N``; nothing is deleted."""
+    names = ("checkpoints", "metrics.jsonl", "result.json", "eval.json", "config.yaml", "train.log", "export")
+    leftovers = [run_dir / name for name in names if (run_dir / name).exists()]
+    if not leftovers:
+        return
+    number = 1
+    while (run_dir / "previous" / str(number)).exists():
+        number += 1
+    target = run_dir / "previous" / str(number)
+    target.mkdir(parents=True)
+    for path in leftovers:
+        path.rename(target / path.name)
+    console.line(f"starting afresh; what was in {run_dir} is in {target} now")
+
+
+def environment(compute: Compute) -> dict[str, Any]:
+    """What bit-exact resuming depends on, and where the run came from; plain values that weights_only reads."""
+    return {
+        "torch": str(torch.__version__),
+        "python": sys.version.split()[0],
+        "device": compute.name,
+        "precision": compute.precision,
+        "threads": torch.get_num_threads(),
+        "commit": _git_commit(),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+
+def restore_environment(state: State, compute: Compute, threads: int | None, console: Console) -> None:
+    """Reuse the checkpoint's thread count unless the user gives one; warn of what makes the bits differ."""
+    before = state["environment"]
+    set_threads(threads or before["threads"])
+    now = environment(compute)
+    for key in ("torch", "device", "precision", "threads"):
+        if before[key] != now[key]:
+            console.warn(f"{key} was {before[key]} and is {now[key]}: the run goes on, but not in the same bits.")
+
+
+def _git_commit() -> str | None:
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,89 @@
+"""What a run says of itself: the lines before training, the table after it, ``result.json``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sslcli.engine.console import Console
+from sslcli.engine.files import write_text
+from sslcli.engine.trainer import Trainer
+from sslcli.evaluate import Parts
+from sslcli.probes.base import Metric, table
+
+
+def announce(console: Console, config: Mapping[str, Any], parts: Parts, trainer: Trainer) -> None:
+    """What is about to be trained on what."""
+    held_out = parts.dataset.held_out
+    weights = sum(p.numel() for p in parts.encoder.parameters())
+    steps, minutes = trainer.length.steps, trainer.length.minutes
+    chance = parts.objective.chance(trainer.loader.batch_size)
+    rate = trainer.optimizer.param_groups[0]["full_lr"]
+    rows = {
+        "run_dir": str(trainer.run_dir),
+        "data": f"{len(parts.dataset):,} training samples, {len(held_out) if held_out else 0:,} held out, "
+        "no labels in training",
+        "encoder": f"{_part(config, 'encoder')}, {weights:,} parameters, features of width {parts.encoder.dim}",
+        "objective": _part(config, "objective") + (f", loss at chance {chance:.4f}" if chance else ""),
+        "training": f"{f'{steps} steps' if steps else f'{minutes} minutes'}, batch {trainer.loader.batch_size}, "
+        f"learning rate {rate:.3g}, {trainer.compute.precision} on {trainer.compute.name}, "
+        f"{torch.get_num_threads()} threads",
+    }
+    for name, text in rows.items():
+        console.line(f"{name:<9} {text}")
+
+
+def _part(config: Mapping[str, Any], group: str) -> str:
+    name: str = config[group].get("name") or config[group]["_target_"].rpartition(".")[2]
+    return name
+
+
+def report(
+    console: Console, seed: int, trainer: Trainer, metrics: Mapping[str, Metric], seconds: float
+) -> float | None:
+    """Write ``result.json``, say how good the encoder is and how to go on; the headline number."""
+    run_dir = trainer.run_dir
+    result = {
+        "metrics": {name: metric.to_json() for name, metric in metrics.items()},
+        "steps": trainer.step,
+        "seconds": round(trainer.seconds, 2),
+        "seed": seed,
+    }
+    write_text(run_dir / "result.json", json.dumps(result, indent=2) + "\n")
+    for text in (
+        "",
+        *table(metrics),
+        "",
+        f"trained {trainer.step} steps in {trainer.seconds:.0f} s; this command took {seconds:.0f} s",
+        "next:",
+        f"  ssl-eval run={run_dir}",
+        f"  ssl-export run={run_dir} format=safetensors",
+        f"  python -c 'import sslcli; encoder = sslcli.load(\"{run_dir}\")'",
+    ):
+        console.line(text)
+    return headline({name: metric.value for name, metric in metrics.items()})
+
+
+def finished(run_dir: Path, step: int) -> dict[str, Any] | None:
+    """The result of a run that was reported at ``step``, if it was."""
+    path = run_dir / "result.json"
+    if not path.is_file():
+        return None
+    result: dict[str, Any] = json.loads(path.read_text())
+    return result if result.get("steps") == step else None
+
+
+def say_finished(console: Console, run_dir: Path, result: Mapping[str, Any]) -> float | None:
+    """A finished run's headline number again, and how to start it afresh."""
+    console.line(f"{run_dir} is finished ({result['steps']} steps): nothing to do.")
+    console.line(f"Start it afresh: the same command with resume=never. Evaluate it: ssl-eval run={run_dir}")
+    return headline({name: metric["value"] for name, metric in result["metrics"].items()})
+
+
+def headline(values: Mapping[str, float]) -> float | None:
+    """The number that a sweep looks at."""
+    return values.get("knn_top1", values.get("held_out_loss"))

@@ -1,0 +1,278 @@
+"""What the commands say: one or two lines that name the key and the way out, exit code 2, no traceback."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from PIL import Image
+
+from sslcli import cli
+
+FAST = ("debug=tiny", "train.steps=2", "dataset.size=16", "dataset.num_samples=100", "probe=none", "device=cpu")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run a command in an empty folder; returns (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli.signals, "install", lambda: None)  # pytest keeps its own Ctrl-C
+
+    def call(*arguments, command="train"):
+        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+        monkeypatch.setattr(sys, "argv", [f"ssl-{command}", *arguments])
+        GlobalHydra.instance().clear()
+        entry = {"train": cli.train, "eval": cli.evaluate, "export": cli.export}[command]
+        with pytest.raises(SystemExit) as stop:
+            entry()
+        out = capsys.readouterr()
+        return stop.value.code, out.out, out.err
+
+    return call
+
+
+MISTAKES = {
+    # names
+    "objective=simim": "objective: there is no option 'simim'. Did you mean 'simmim'?",
+    "experiment=nope": "experiment: there is no option 'nope'",
+    "objective.temprature=0.2": "Unknown key 'objective.temprature'. Did you mean 'temperature'?",
+    "+objective.temprature=0.2": "Unknown key 'objective.temprature'. Did you mean 'temperature'?",
+    "train.batchsize=3": "Unknown key 'train.batchsize'. Did you mean 'batch_size'?",
+    "++train.batchsize=3": "Unknown key 'train.batchsize'. Did you mean 'batch_size'?",
+    "+foo=1": "Unknown key 'foo'",
+    "optimiser.lr=1": "Unknown key 'optimiser'. Did you mean 'optimizer'?",
+    "--multrun": "There is no flag '--multrun'. Did you mean '--multirun'?",
+    "train.steps": "'train.steps' is not key=value",
+    "train.steps=[1": "'train.steps=[1' is not key=value",
+    "train=5": "train is a section",
+    "encoder=5": "group=option",
+    # types
+    "train.steps=abc": "train.steps: 'abc' is not a whole number",
+    "train.clip=big": "train.clip: 'big' is not a number",
+    "train.compile=maybe": "train.compile: 'maybe' is not true or false",
+    "objective.temperature=hot": "objective.temperature: 'hot' is not a number",
+    "encoder.width=1.5": "encoder.width: 1.5 is not a whole number",
+    "objective.norm=group": "objective.norm: 'group' is not one of batch, layer, none",
+    "plugins=nopkg": "plugins must be a list",
+    # values
+    "objective.temperature=0": "temperature=0 must be positive",
+    "objective=simmim objective.mask_ratio=1.5": "mask_ratio=1.5 must be between 0 and 1",
+    "train.steps=0": "train.steps=0 must be positive",
+    "train.batch_size=0": "train.batch_size=0 must be at least 1",
+    "train.batch_size=20000": "train.batch_size=20000 is more than the 10000 training samples",
+    "train.batch_size=1": "give at least 2",
+    "train.accumulate=3": "train.accumulate=3 does not divide train.batch_size=256",
+    "train.precision=fp17": "train.precision: there is no 'fp17'. Did you mean 'fp16'?",
+    "train.precision=fp16 device=cpu": "fp16 needs a GPU",
+    "train.steps=3 train.epochs=2": "train.steps and train.epochs are both given",
+    "checkpoint.every=0": "checkpoint.every=0 must be at least 1",
+    "optimizer.lr=-1": "lr=-1 must not be negative",
+    "schedule.warmup=2": "warmup=2 is a share of training",
+    "dataset.holdout=2": "dataset.holdout: 2 is not a fraction",
+    "dataset.workers=-1": "dataset.workers=-1",
+    "probe.max_samples=some": "max_samples=some must be a whole number, all or auto",
+    "views.scale=[1,0.2]": "views: scale=[1, 0.2]",
+    # combinations that make no sense
+    "encoder=vit_tiny encoder.patch_size=5": "patch_size=5 does not divide image_size=28; use one of 1, 2, 4",
+    "encoder=vit_tiny encoder.norm=batch": "has no BatchNorm",
+    "encoder=resnet18 encoder.patch_size=4": "resnet18 has no patches",
+    "encoder=timm encoder.name=resnet19": "timm has no model 'resnet19'. Near: resnet18",
+    "encoder=mlp objective=simmim": "no image tokens",
+    "encoder=mlp objective=joint": "no image tokens",
+    "objective=simmim encoder=vit_tiny objective.mask_patch=5": "mask_patch=5 does not divide",
+    "objective=simmim encoder=vit_tiny objective.mask_patch=2": "not a multiple of the encoder's patch of 4",
+    "views=columns": "holds images",
+    "objective=joint ~objective.weights.simmim": "the part 'simmim' has no weight",
+    "objective=joint +objective.weights.foo=1": "weights.foo has no part",
+    # places and devices
+    "device=cuda": "there is no CUDA device",
+    "device.name=tpu": "'tpu' is not a device",
+    "dataset=images": "dataset.path is needed",
+    "dataset=images dataset.path=nowhere": "dataset.path: there is no folder nowhere",
+    "dataset=images dataset.path=.": "dataset.path: no picture below .",
+    "dataset=fashion_mnist dataset.path=.": "dataset.path: there is no 'train-images-idx3-ubyte'",
+    "dataset=cifar10 dataset.path=. dataset.download=false": "dataset.path: there is no cifar-10-batches-py",
+    "run_dir=/dev/null/x train.steps=1": "run_dir: /dev/null/x cannot be written",
+    "resume=nowhere": "resume: there is no run with a checkpoint in nowhere",
+    # foreign code
+    "objective._target_=os.system": "'os.system' is outside sslcli",
+    "objective._target_=sslcli.objectives.infonce.Nope": "has no 'Nope'",
+    "plugins=[nopkg]": "there is no package 'nopkg'",
+}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_a_mistake_is_told_in_one_or_two_lines(run, line, tmp_path):
+    if torch.cuda.is_available() and "CUDA" in MISTAKES[line]:
+        return
+    code, _, err = run(*line.split(" "))
+    assert code == 2
+    assert MISTAKES[line] in err
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) <= 2
+    assert list(tmp_path.iterdir()) == []  # nothing was started
+
+
+def test_the_default_name_finds_the_same_run(run, tmp_path):
+    code, out, _ = run(*FAST)
+    assert code == 0
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    assert run_dir.name.startswith("infonce-convnet_small-synthetic-")
+    for name in ("config.yaml", "train.log", "metrics.jsonl", "checkpoints/last", "result.json"):
+        assert (run_dir / name).is_file()
+    result = json.loads((run_dir / "result.json").read_text())
+    assert result["steps"] == 2 and "rankme" in result["metrics"]
+    code, out, _ = run("device.threads=1", *FAST)
+    assert code == 0 and "is finished" in out
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
+def test_resume_never_keeps_what_was_there(run, tmp_path):
+    run(*FAST, "run_dir=r")
+    before = (tmp_path / "r" / "metrics.jsonl").read_bytes()
+    code, out, _ = run(*FAST, "run_dir=r", "resume=never")
+    assert code == 0 and "starting afresh" in out
+    assert (tmp_path / "r" / "previous" / "1" / "metrics.jsonl").read_bytes() == before
+    assert (tmp_path / "r" / "result.json").is_file()
+
+
+def test_another_config_is_refused_and_a_longer_run_is_not(run):
+    run(*FAST, "run_dir=r")
+    code, _, err = run(*FAST, "run_dir=r", "objective.temperature=0.3")
+    assert code == 2 and "objective.temperature: 0.2 -> 0.3" in err
+    code, out, _ = run(*FAST, "run_dir=r", "train.steps=3", "log.every=2")
+    assert code == 0 and "train.steps: 2 -> 3" in out and "log.every: 1 -> 2" in out
+    code, _, err = run(*FAST, "run_dir=r", "train.steps=1")
+    assert code == 2 and "can only be made longer" in err
+
+
+def test_resume_from_a_path_starts_there(run, tmp_path):
+    run(*FAST, "run_dir=a")
+    code, out, _ = run(*FAST, "run_dir=b", "resume=a", "train.steps=4")
+    assert code == 0 and "at step 2" in out
+    assert [json.loads(x)["step"] for x in (tmp_path / "b" / "metrics.jsonl").read_text().splitlines()] == [3, 4]
+
+
+@pytest.mark.parametrize(
+    "order", [("-m", *FAST, "seed=0,1"), (*FAST, "-m", "seed=0,1"), (*FAST, "seed=0,1", "--multirun")]
+)
+def test_a_sweep_works_in_any_order_of_arguments(run, tmp_path, order):
+    code, out, _ = run(*order, "run_dir=sweep")
+    assert code == 0
+    for job in ("0", "1"):
+        assert (tmp_path / "sweep" / job / "result.json").is_file()
+    assert {p.name for p in tmp_path.iterdir()} == {"sweep"}
+
+
+def test_a_failed_job_does_not_end_the_sweep(run, tmp_path):
+    code, _, err = run("-m", *FAST, "run_dir=sweep", "objective.temperature=-1,0.2")
+    assert code == 2
+    assert "job 0: error: objective: temperature=-1" in err and "Traceback" not in err
+    assert (tmp_path / "sweep" / "1" / "result.json").is_file()
+
+
+def test_cfg_prints_the_config_and_starts_nothing(run, tmp_path):
+    code, out, _ = run("--cfg", "job", "objective=joint")
+    assert code == 0 and "_target_: sslcli.objectives.joint.Joint" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_own_parts_from_the_command_line(run, tmp_path):
+    """A package and a folder of yaml beside it; nothing registered anywhere."""
+    (tmp_path / "clipkg").mkdir()
+    (tmp_path / "clipkg" / "__init__.py").write_text("")
+    (tmp_path / "clipkg" / "mine.py").write_text(
+        "from sslcli.objectives.infonce import InfoNCE\n\n\nclass Mine(InfoNCE):\n    pass\n"
+    )
+    (tmp_path / "my" / "objective").mkdir(parents=True)
+    (tmp_path / "my" / "objective" / "mine.yaml").write_text("# mine\n_target_: clipkg.mine.Mine\ntemperature: 0.3\n")
+    code, out, _ = run(*FAST, "objective=mine", "--config-dir", "my", "plugins=[clipkg]", "run_dir=r")
+    assert code == 0 and "objective Mine" in out
+    code, _, err = run(*FAST, "objective=mine", "--config-dir", "my", "run_dir=q")
+    assert code == 2 and "plugins=[clipkg]" in err
+    code, _, err = run("run=r", command="eval")
+    assert code == 2 and "plugins=[clipkg]" in err
+    code, _, _ = run("run=r", "plugins=[clipkg]", "probe=none", command="eval")
+    assert code == 0
+
+
+def test_a_folder_of_ones_own_pictures(run, tmp_path):
+    generator = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for k in range(20):
+            pixels = generator.integers(0, 255, (20 + k, 30, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "pictures" / label / f"{k}.png")
+    code, out, _ = run(
+        "dataset=images", "dataset.path=pictures", "dataset.size=16", "train.batch_size=8", "train.steps=2",
+        "dataset.workers=1", "device=cpu", "run_dir=r",
+    )  # fmt: skip
+    assert code == 0 and "knn_top1" in out
+    metrics = json.loads((tmp_path / "r" / "result.json").read_text())["metrics"]["knn_top1"]
+    assert {"value", "std", "raw_input", "centred", "random_init", "protocol"} <= metrics.keys()
+    assert "bank 32 train, queries 8 held out" in metrics["protocol"]
+
+
+def test_eval_gives_the_number_again(run, tmp_path):
+    options = ("debug=tiny", "dataset.size=16", "dataset.num_samples=300", "device=cpu", "run_dir=r")
+    run(*options)
+    trained = json.loads((tmp_path / "r" / "result.json").read_text())["metrics"]
+    code, out, _ = run("run=r", command="eval")
+    assert code == 0
+    assert json.loads((tmp_path / "r" / "eval.json").read_text())["metrics"] == trained
+    code, _, err = run(command="eval")
+    assert code == 2 and "run is needed" in err
+    code, _, err = run("run=nowhere", command="eval")
+    assert code == 2 and "no run with a checkpoint in nowhere" in err
+
+
+def test_load_gives_the_probes_features(run, tmp_path):
+    import sslcli
+
+    run(*FAST, "run_dir=r")
+    encoder = sslcli.load(tmp_path / "r")
+    assert not encoder.training
+    x = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
+    with torch.no_grad():
+        features = encoder(x)
+        assert features.shape == (3, encoder.dim)
+        torch.testing.assert_close(encoder(x.float() / 255), features)
+        assert encoder(torch.zeros(1, 3, 40, 50, dtype=torch.uint8)).shape == (1, encoder.dim)
+
+
+@pytest.mark.parametrize("size", ["16", "96"])
+@pytest.mark.parametrize("format", ["torchvision", "timm"])
+def test_export_of_a_resnet_loads_strictly_and_computes_the_same(run, tmp_path, format, size):
+    """Small stem (16 px) and standard stem (96 px), rebuilt here by the lines that the command printed."""
+    run("encoder=resnet18", *FAST, f"dataset.size={size}", "train.batch_size=4", "train.steps=1", "run_dir=r")
+    code, out, _ = run("run=r", f"format={format}", "output=w.pth", command="export")
+    assert code == 0, out
+    lines = [line.strip() for line in out.splitlines() if line.strip().startswith("model")]
+    assert len(lines) == (4 if size == "16" else 2)
+    import timm
+    import torchvision
+
+    import sslcli
+
+    scope = {"torch": torch, "torchvision": torchvision, "timm": timm}
+    for line in lines:
+        exec(line, scope)
+    model = scope["model"].eval()
+    model.fc = torch.nn.Identity()
+    x = torch.rand(2, 3, int(size), int(size))
+    with torch.no_grad():
+        torch.testing.assert_close(model((x - 0.5) / 0.25), sslcli.load("r")(x), rtol=1e-4, atol=1e-4)
+
+
+def test_export_refuses_what_it_cannot_do(run):
+    run(*FAST, "run_dir=r")
+    code, _, err = run("run=r", "format=torchvision", command="export")
+    assert code == 2 and "not a timm model" in err
+    code, _, err = run("run=r", "format=onx", command="export")
+    assert code == 2 and "there is no 'onx'" in err
+    code, out, _ = run("run=r", command="export")
+    assert code == 0 and "read back and equal" in out
