@@ -64,18 +64,23 @@ def _export(config: Any) -> None:
 def _main(name: str, task: Callable[[Any], Any]) -> None:
     """Run one command and leave with its exit code: 0, 2 (the user's mistake), 75 or 130 (a signal), 1 (a bug)."""
     program = f"ssl-{name}"
+    code = 1
     try:
         signals.install()
-        sys.exit(_run(name, program, task))
+        code = _run(name, program, task)
     except UserError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        code = 2
     except signals.Stopped as stop:
         again = "the same command goes on from the last checkpoint" if name == "train" else "nothing was changed"
         print(f"{program}: stopped by {stop.name}; {again}", file=sys.stderr)
         _leave(stop.exit_code)
     except BrokenPipeError:
         _leave(1)
+    except Exception:
+        traceback.print_exc()
+        _leave(1)  # a suspended loader may hold workers that would be waited for
+    sys.exit(code)
 
 
 def _leave(code: int) -> None:

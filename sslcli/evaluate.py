@@ -58,6 +58,7 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     torch.manual_seed(fold(config["seed"], "objective") % 2**63)
     objective = build(config["objective"], Objective, encoder, where="objective")
     views = build(config["views"], Views, encoder.view_spec, encoder.spec, objective.num_views, where="views")
+    views.with_target = objective.needs_target
     return Parts(dataset, encoder, objective, views)
 
 

@@ -71,7 +71,7 @@ def with_held_out(train: Dataset, test: Dataset | None, holdout: float | None) -
     if not 0 <= holdout < 1:
         raise UserError(f"dataset.holdout: {holdout} is not a fraction; give a number from 0 to below 1.")
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
-    count = round(holdout * len(train))
+    count = min(round(holdout * len(train)), len(train) - 1)
     kept = Subset(train, order[count:].sort().values)
     kept.held_out = Subset(train, order[:count].sort().values) if count else None
     return kept

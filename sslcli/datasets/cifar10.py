@@ -66,8 +66,19 @@ def _read(path: Path) -> Columns:
         with path.open("rb") as file:
             batch = _ArraysOnly(file, encoding="bytes").load()
         images = torch.from_numpy(batch[b"data"].copy()).view(-1, 3, 32, 32)
-        return Columns(_SPEC, {"image": images}, torch.tensor(batch[b"labels"]))
+        labels = torch.tensor(batch[b"labels"])
+        if labels.shape != images.shape[:1]:
+            raise ValueError(f"{len(images)} images and {len(labels)} labels")
+        return Columns(_SPEC, {"image": images}, labels)
     except FileNotFoundError:
         raise UserError(f"dataset.path: {path} is missing. Unpack CIFAR-10 there again.") from None
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        ValueError,
+    ) as error:
         raise UserError(f"dataset.path: {path} is not a CIFAR-10 batch ({error}).") from None

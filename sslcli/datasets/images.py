@@ -34,7 +34,7 @@ class ImageFolder(Dataset):
         self.paths = _scan(root)
         self.size = size
         self.spec = Spec(image=Field(shape=(3, size, size), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)))
-        folders = [path.parent for path in self.paths]
+        folders = [path.parent.name for path in self.paths]
         known = sorted(set(folders))
         if len(known) > 1:
             number = {folder: i for i, folder in enumerate(known)}
@@ -51,7 +51,7 @@ class ImageFolder(Dataset):
             with Image.open(path) as image:
                 image.draft("RGB", (self.size, self.size))  # JPEG: decode at a fraction of the size
                 rgb = _to_rgb(ImageOps.exif_transpose(image))
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise UserError(f"dataset.path: {path} cannot be read as a picture ({error}). Remove it.") from None
         fitted = ImageOps.fit(rgb, (self.size, self.size), Image.Resampling.BICUBIC)
         return torch.from_numpy(np.array(fitted)).permute(2, 0, 1)

@@ -64,11 +64,14 @@ class Loader:
     def batches(self, step: int) -> Iterator[list[Batch]]:
         """The micro-batches of ``step``, then of the steps after it, without end; keeps count of the wait."""
         fetched = iter(self._fetched(step))
-        while True:
-            start = time.perf_counter()
-            batch = [_checked(next(fetched)) for _ in range(self.accumulate)]
-            self.wait += time.perf_counter() - start
-            yield batch
+        try:
+            while True:
+                start = time.perf_counter()
+                batch = [_checked(next(fetched)) for _ in range(self.accumulate)]
+                self.wait += time.perf_counter() - start
+                yield batch
+        finally:
+            del fetched  # ends the workers now: an error's traceback would keep them, and they ignore SIGTERM
 
     def _fetched(self, step: int) -> Iterator[Batch | UserError]:
         order = _MicroBatches(self, step)

@@ -19,6 +19,7 @@ class Objective(nn.Module):
     """
 
     num_views: int = 2  # how many views it reads
+    needs_target: bool = False  # whether it reads the views' targets
     couples_batch: bool = False  # whether a sample's loss depends on the other samples (needs at least two)
 
     def before_step(self, progress: float) -> None:

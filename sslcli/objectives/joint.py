@@ -41,6 +41,7 @@ class Joint(Objective):
             {name: build(node, Objective, encoder, where=f"objective.parts.{name}") for name, node in parts.items()}
         )
         self.num_views = max(part.num_views for part in self._parts().values())
+        self.needs_target = any(part.needs_target for part in self._parts().values())
         self.couples_batch = any(part.couples_batch for part in self._parts().values())
 
     def _parts(self) -> dict[str, Objective]:

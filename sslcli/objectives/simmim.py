@@ -29,6 +29,7 @@ class SimMIM(Objective):
     """
 
     num_views = 1
+    needs_target = True
 
     def __init__(self, encoder: Encoder, *, mask_ratio: float = 0.6, mask_patch: int | None = None) -> None:
         super().__init__()

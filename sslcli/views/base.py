@@ -17,6 +17,8 @@ class Views(nn.Module):
     Constructed with the columns as training views should be, as evaluation reads them, and the number of views.
     """
 
+    with_target: bool = True  # whether training views carry their target; off where no objective reads it
+
     def forward(self, columns: Mapping[str, Tensor], randomness: Randomness) -> list[View]:
         """``num_views`` random views of the batch, without gradients."""
         raise NotImplementedError

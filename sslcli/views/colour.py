@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as torchvision's rgb_to_grayscale
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601; torchvision rounds the first to 0.2989
 _TO_YIQ = ((0.299, 0.587, 0.114), (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))
 
 

@@ -58,6 +58,8 @@ class ImageViews(Views):
         self.column, self.clean_column = view_spec[field], spec[field]
         if len(self.column.shape) != 3:
             raise ValueError(f"the column '{field}' holds no images; use views=columns")
+        if (jitter or gray) and self.column.shape[0] not in (1, 3):
+            raise ValueError(f"jitter and gray need 1 or 3 channels, and '{field}' has {self.column.shape[0]}")
         for name, value in (("flip", flip), ("jitter", jitter), ("gray", gray), ("blur", blur)):
             if not 0 <= value <= 1:
                 raise ValueError(f"{name}={value} is not a probability; give a number from 0 to 1")
@@ -94,47 +96,62 @@ class ImageViews(Views):
             whole = torch.tensor([[0, x.shape[-2]], [0, x.shape[-1]]], dtype=x.dtype).to(x.device)
             rows = resize_matrix(whole[:1, 0], whole[:1, 1], x.shape[-2], height)
             cols = resize_matrix(whole[1:, 0], whole[1:, 1], x.shape[-1], width)
-            x = rows @ x @ cols.transpose(1, 2)
+            x = _resample(x, rows, cols)
         x = normalise(x, self.column).contiguous(memory_format=torch.channels_last)
         return View(x, self.field, target=x)
 
     def _view(self, x: Tensor, randomness: Randomness, name: str) -> View:
-        u = randomness.uniform(name, 32)
-        cropped = self._crop(x, u[:, :26])
-        target = normalise(cropped, self.column)
+        geometric, blur, colour = randomness.uniform(name, 31).split([23, 2, 6], dim=1)
+        rows, cols = self._geometry(x, geometric)
+        seen = self._recoloured(_resample(x, *self._blurred(rows, cols, blur)), colour)
+        view = View(self._finish(seen), self.field)
+        if self.with_target:
+            view.target = self._finish(_resample(x, rows, cols))
+        return view
+
+    def _geometry(self, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """The crop and flip of (B, C, H, W) as row and column matrices, from uniforms (B, 23)."""
+        height, width = self.column.shape[-2:]
+        top, left, h, w = random_windows(u[:, :22], x.shape[-2], x.shape[-1], self.scale, self.ratio)
+        rows = resize_matrix(top, h, x.shape[-2], height)
+        cols = resize_matrix(left, w, x.shape[-1], width)
+        return rows, torch.where((u[:, 22] < self.p_flip)[:, None, None], cols.flip(1), cols)
+
+    def _blurred(self, rows: Tensor, cols: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """The same matrices with each sample's blur multiplied on, from uniforms (B, 2)."""
+        if not self.p_blur:
+            return rows, cols
+        sigma = self.sigma[0] + (self.sigma[1] - self.sigma[0]) * u[:, 1]
+        sigma = torch.where(u[:, 0] < self.p_blur, sigma, 0.0)
+        return blur_matrix(sigma, rows.shape[1]) @ rows, blur_matrix(sigma, cols.shape[1]) @ cols
+
+    def _recoloured(self, x: Tensor, u: Tensor) -> Tensor:
+        """Jitter and grayscale, from uniforms (B, 6)."""
         if not self.p_jitter and not self.p_gray:
-            target = target.contiguous(memory_format=torch.channels_last)
-            return View(target, self.field, target=target)
-        on, brightness, contrast, saturation, hue, gray = u[:, 26:].unbind(1)
+            return x
+        on, brightness, contrast, saturation, hue, gray = u.unbind(1)
         on = on < self.p_jitter
 
         def factor(uniform: Tensor, strength: float) -> Tensor:
             low = max(0.0, 1 - strength)
             return torch.where(on, low + (1 + strength - low) * uniform, 1.0)
 
-        coloured = jitter(
-            cropped,
+        return jitter(
+            x,
             factor(brightness, self.strengths[0]),
             factor(contrast, self.strengths[1]),
             factor(saturation, self.strengths[2]),
             torch.where(on, self.hue * (2 * hue - 1), 0.0),
             gray < self.p_gray,
         )
-        x = normalise(coloured, self.column).contiguous(memory_format=torch.channels_last)
-        return View(x, self.field, target=target)
 
-    def _crop(self, x: Tensor, u: Tensor) -> Tensor:
-        """Crop, flip and blur of (B, C, H, W) to the view's size, from uniforms (B, 26)."""
-        height, width = self.column.shape[-2:]
-        top, left, h, w = random_windows(u[:, :22], x.shape[-2], x.shape[-1], self.scale, self.ratio)
-        rows = resize_matrix(top, h, x.shape[-2], height)
-        cols = resize_matrix(left, w, x.shape[-1], width)
-        cols = torch.where((u[:, 22] < self.p_flip)[:, None, None], cols.flip(1), cols)
-        if self.p_blur:
-            sigma = self.sigma[0] + (self.sigma[1] - self.sigma[0]) * u[:, 24]
-            sigma = torch.where(u[:, 23] < self.p_blur, sigma, 0.0)
-            rows, cols = blur_matrix(sigma, height) @ rows, blur_matrix(sigma, width) @ cols
-        return rows[:, None] @ x @ cols[:, None].transpose(2, 3)
+    def _finish(self, x: Tensor) -> Tensor:
+        return normalise(x, self.column).contiguous(memory_format=torch.channels_last)
+
+
+def _resample(x: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+    """``rows @ x @ cols^T`` for images (B, C, H, W) and matrices (B, out, in)."""
+    return rows[:, None] @ x @ cols[:, None].transpose(2, 3)
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -56,8 +56,8 @@ def random_windows(
     first = fits.int().argmax(1, keepdim=True)  # the first True
     limit = min(max(width / height, ratio[0]), ratio[1])
     any_fits = fits.any(1)
-    w = torch.where(any_fits, w.gather(1, first)[:, 0], min(width, round(height * limit)))
-    h = torch.where(any_fits, h.gather(1, first)[:, 0], min(height, round(width / limit)))
+    w = torch.where(any_fits, w.gather(1, first)[:, 0], max(1, min(width, round(height * limit))))
+    h = torch.where(any_fits, h.gather(1, first)[:, 0], max(1, min(height, round(width / limit))))
     top = torch.where(any_fits, (place[:, 0] * (height - h + 1)).floor(), ((height - h) / 2).round())
     left = torch.where(any_fits, (place[:, 1] * (width - w + 1)).floor(), ((width - w) / 2).round())
     return top, left, h, w
