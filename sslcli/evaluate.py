@@ -190,10 +190,12 @@ def run(config: Mapping[str, Any]) -> dict[str, Metric]:
 
 
 def _with_trained_size(node: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
-    """With ``max_samples=auto``, the sizes that the run's own probe settled on, so that its number comes again."""
+    """With ``max_samples=auto``, the size that the run's own probe settled on, so that its number comes again."""
     probe = dict(node)
     if probe.get("max_samples") == "auto" and (run_dir / "result.json").is_file():
-        probe["max_samples"] = json.loads((run_dir / "result.json").read_text()).get("probe_samples") or "auto"
+        metrics = json.loads((run_dir / "result.json").read_text())["metrics"]
+        sizes = [metric["samples"] for metric in metrics.values() if "samples" in metric]
+        probe["max_samples"] = sizes[0] if sizes else "auto"
     return probe
 
 

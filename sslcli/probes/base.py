@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -20,12 +20,13 @@ class Metric:
     value: float
     protocol: str
     std: float | None = None
+    samples: int | None = None  # the limit on bank and queries that it was measured with
     controls: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in ``result.json``: the controls beside the value."""
-        flat = asdict(self)
-        return {"value": flat["value"], "std": flat["std"], **flat["controls"], "protocol": flat["protocol"]}
+        flat = {"value": self.value, "std": self.std, **self.controls, "protocol": self.protocol}
+        return flat if self.samples is None else {**flat, "samples": self.samples}
 
 
 def table(metrics: Mapping[str, Metric]) -> list[str]:

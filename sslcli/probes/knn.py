@@ -89,7 +89,7 @@ class KNN(Probe):
         controls = {name: accuracy(*pair) for name, pair in _inputs(dataset, bank, held_out, queries).items()}
         controls["random_init"] = accuracy(untrained(dataset, bank), untrained(held_out, queries))
         value = accuracy(trained(dataset, bank), trained(held_out, queries))
-        return {"knn_top1": Metric(value, protocol, controls=controls)}
+        return {"knn_top1": Metric(value, protocol, samples=count, controls=controls)}
 
     def _count(self, dataset: Dataset, held_out: Dataset, embed: Embed, budget: float) -> int:
         whole = max(len(dataset), len(held_out))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from sslcli.randomness import Randomness
 from sslcli.types import Field, Spec, View
+from sslcli.views.constants import constant
 
 
 class Views(nn.Module):
@@ -66,6 +66,5 @@ def normalise(x: Tensor, field: Field) -> Tensor:
     if not field.mean:
         return x
     shape = (-1, *(1,) * (x.dim() - 2))
-    mean = torch.tensor(field.mean, dtype=x.dtype).to(x.device, non_blocking=True).view(shape)
-    std = torch.tensor(field.std, dtype=x.dtype).to(x.device, non_blocking=True).view(shape)
-    return (x - mean) / std
+    mean, std = constant(field.mean, x.dtype, x.device), constant(field.std, x.dtype, x.device)
+    return (x - mean.view(shape)) / std.view(shape)

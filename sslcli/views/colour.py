@@ -7,8 +7,10 @@ import math
 import torch
 from torch import Tensor
 
+from sslcli.views.constants import constant
+
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601; torchvision rounds the first to 0.2989
-_TO_YIQ = ((0.299, 0.587, 0.114), (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135))
+_TO_YIQ = (*LUMA, 0.595716, -0.274453, -0.321263, 0.211456, -0.522591, 0.311135)  # row by row
 
 
 def jitter(x: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor, gray: Tensor) -> Tensor:
@@ -24,7 +26,7 @@ def jitter(x: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, 
         luma = x
         mixed = x * (brightness * contrast)[:, None, None, None]
     else:
-        weights = torch.tensor(LUMA, dtype=x.dtype).to(x.device, non_blocking=True)
+        weights = constant(LUMA, x.dtype, x.device)
         luma = torch.einsum("c,bchw->bhw", weights, x)[:, None]
         matrix = _colour_matrix(saturation, hue, gray, weights) * (brightness * contrast)[:, None, None]
         mixed = torch.bmm(matrix, x.flatten(2)).view_as(x)
@@ -35,9 +37,8 @@ def jitter(x: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, 
 
 def _colour_matrix(saturation: Tensor, hue: Tensor, gray: Tensor, weights: Tensor) -> Tensor:
     """(B, 3, 3): gray @ hue @ saturation."""
-    to_yiq = torch.tensor(_TO_YIQ, dtype=weights.dtype)
-    to_rgb = torch.linalg.inv(to_yiq).to(weights.device, non_blocking=True)
-    to_yiq = to_yiq.to(weights.device, non_blocking=True)
+    to_yiq = constant(_TO_YIQ, weights.dtype, weights.device).view(3, 3)
+    to_rgb = torch.linalg.inv_ex(to_yiq).inverse  # unlike inv, it does not wait for the device to check
     cos, sin = torch.cos(2 * math.pi * hue), torch.sin(2 * math.pi * hue)
     one, zero = torch.ones_like(cos), torch.zeros_like(cos)
     turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(-1, 3, 3)
