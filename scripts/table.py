@@ -1,6 +1,6 @@
 """A markdown table of finished runs: mean over the jobs of each sweep, with its standard error.
 
-    python scripts/table.py SWEEP_DIR [SWEEP_DIR ...]
+python scripts/table.py SWEEP_DIR [SWEEP_DIR ...]
 """
 
 import json

@@ -150,6 +150,19 @@ def test_another_config_is_refused_and_a_longer_run_is_not(run):
     assert code == 2 and "can only be made longer" in err
 
 
+def test_minutes_follow_the_clock_over_all_processes(run, tmp_path):
+    options = ("debug=tiny", "dataset.size=16", "probe=none", "device=cpu", "run_dir=r", "log.every=5")
+    code, out, _ = run(*options, "train.minutes=0.02")
+    assert code == 0
+    first = json.loads((tmp_path / "r" / "result.json").read_text())
+    assert 1.2 <= first["seconds"] < 3 and first["steps"] > 2
+    code, out, _ = run(*options, "train.minutes=0.02")
+    assert code == 0 and "is finished" in out
+    code, out, _ = run(*options, "train.minutes=0.03")
+    longer = json.loads((tmp_path / "r" / "result.json").read_text())
+    assert code == 0 and 1.8 <= longer["seconds"] < 4 and longer["steps"] > first["steps"]
+
+
 def test_resume_from_a_path_starts_there(run, tmp_path):
     run(*FAST, "run_dir=a")
     code, out, _ = run(*FAST, "run_dir=b", "resume=a", "train.steps=4")

@@ -106,7 +106,7 @@ class Recorder:
 def test_the_probe_reports_value_controls_and_protocol():
     dataset = synthetic(num_samples=500, num_classes=5, size=12)
     metrics = KNN(k=7, temperature=0.1, max_samples="all")(dataset, pixels, noise, 10.0)
-    assert list(metrics) == ["knn_top1"]
+    assert list(metrics) == ["knn_top1", "knn_whitened_top1"]
     metric = metrics["knn_top1"]
     assert set(metric.controls) == {"raw_input", "centred", "pca64", "random_init"}
     for words in ("7-NN", "cosine", "0.1", "bank 400 train", "queries 100 held out"):
@@ -223,3 +223,20 @@ def test_rankme_is_the_exponential_of_the_spectrums_entropy():
 
 def test_rankme_of_all_zero_features_is_finite():
     assert math.isfinite(rankme(torch.zeros(5, 3)))
+
+
+def test_whitening_is_scikit_learns_where_nothing_is_regularised():
+    from sklearn.decomposition import PCA
+    from sklearn.preprocessing import StandardScaler
+
+    from sslcli.probes.knn import whitened
+
+    generator = torch.Generator().manual_seed(0)
+    bank = torch.randn(400, 12, generator=generator) @ torch.randn(12, 12, generator=generator) + 3
+    queries = bank[:50] + 0.1
+    scaler = StandardScaler().fit(bank.numpy())
+    pca = PCA(5, whiten=True).fit(scaler.transform(bank.numpy()))
+    ours = torch.cat(whitened(bank, queries, components=5))
+    theirs = torch.from_numpy(pca.transform(scaler.transform(torch.cat([bank, queries]).numpy()))).float()
+    # Up to the sign and order of the axes, and the thousandths that keep empty directions small.
+    torch.testing.assert_close(ours @ ours.T, theirs @ theirs.T, rtol=0.02, atol=0.05)

@@ -76,7 +76,7 @@ class Loader:
     def _fetched(self, step: int) -> Iterator[Batch | UserError]:
         order = _MicroBatches(self, step)
         if not self._workers:
-            return (_fetch(self.dataset, index) for index in order)
+            return (_fetch(self.dataset, index, self._pin) for index in order)
         return iter(
             DataLoader(
                 _ByIndex(self.dataset),
@@ -113,10 +113,11 @@ class _ByIndex(TorchDataset):
         return _fetch(self.dataset, index)
 
 
-def _fetch(dataset: Dataset, index: Tensor) -> Batch | UserError:
+def _fetch(dataset: Dataset, index: Tensor, pin: bool = False) -> Batch | UserError:
     """A micro-batch, or what went wrong as a value: a worker would wrap an exception in its traceback."""
     try:
-        return dataset.fetch(index)
+        batch = dataset.fetch(index)
+        return {name: column.pin_memory() for name, column in batch.items()} if pin else batch
     except UserError as error:
         return error
 

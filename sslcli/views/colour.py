@@ -11,6 +11,7 @@ from sslcli.views.constants import constant
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601; torchvision rounds the first to 0.2989
 _TO_YIQ = (*LUMA, 0.595716, -0.274453, -0.321263, 0.211456, -0.522591, 0.311135)  # row by row
+_TO_RGB = tuple(torch.tensor(_TO_YIQ, dtype=torch.float64).view(3, 3).inverse().flatten().tolist())
 
 
 def jitter(x: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor, gray: Tensor) -> Tensor:
@@ -38,7 +39,7 @@ def jitter(x: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, 
 def _colour_matrix(saturation: Tensor, hue: Tensor, gray: Tensor, weights: Tensor) -> Tensor:
     """(B, 3, 3): gray @ hue @ saturation."""
     to_yiq = constant(_TO_YIQ, weights.dtype, weights.device).view(3, 3)
-    to_rgb = torch.linalg.inv_ex(to_yiq).inverse  # unlike inv, it does not wait for the device to check
+    to_rgb = constant(_TO_RGB, weights.dtype, weights.device).view(3, 3)
     cos, sin = torch.cos(2 * math.pi * hue), torch.sin(2 * math.pi * hue)
     one, zero = torch.ones_like(cos), torch.zeros_like(cos)
     turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(-1, 3, 3)
