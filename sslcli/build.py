@@ -29,10 +29,12 @@ def allow(plugins: Sequence[str]) -> None:
     if plugins and here not in sys.path:
         sys.path.insert(0, here)
     for name in plugins:
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise UserError(f"plugins: '{name}' is not the name of a package.")
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
-            if error.name != name.partition(".")[0]:
+            if not name.startswith(str(error.name)):
                 raise
             raise UserError(
                 f"plugins: there is no package '{name}'. Install it, or start in the folder that holds it."
@@ -72,7 +74,11 @@ def build(node: Mapping[str, Any], base: type[T], *injected: Any, where: str) ->
     Raises:
         UserError: foreign target, unknown, missing or ill-typed key, or a value that the part refuses.
     """
+    if not isinstance(node, Mapping):
+        raise UserError(f"{where}: {node!r} is not a section with a '_target_'.")
     factory = locate(node.get("_target_"), where)
+    if not inspect.isclass(factory) and not inspect.isfunction(factory):
+        raise UserError(f"{where}._target_: {node['_target_']} is neither a class nor a function.")
     values = {key: value for key, value in node.items() if key != "_target_"}
     name = getattr(factory, "__name__", str(factory))
     parameters = {

@@ -34,7 +34,7 @@ def _train(config: Any) -> float | None:
     from hydra.core.hydra_config import HydraConfig
 
     hydra = HydraConfig.get()
-    plain = to_plain(config, SCHEMAS["train"])
+    plain = _plain(config, "train")
     settle_length(plain, list(hydra.overrides.task))
     check_values(plain)
     if _is_sweep(hydra):
@@ -49,16 +49,27 @@ def _train(config: Any) -> float | None:
     return run(plain, run_dir)
 
 
+def _plain(config: Any, name: str) -> dict[str, Any]:
+    from omegaconf.errors import OmegaConfBaseException
+
+    from sslcli.messages import explain
+
+    try:
+        return to_plain(config, SCHEMAS[name])
+    except OmegaConfBaseException as error:
+        raise UserError(explain(error)) from error
+
+
 def _evaluate(config: Any) -> None:
     from sslcli.evaluate import run
 
-    run(to_plain(config, SCHEMAS["eval"]))
+    run(_plain(config, "eval"))
 
 
 def _export(config: Any) -> None:
     from sslcli.export import run
 
-    run(to_plain(config, SCHEMAS["export"]))
+    run(_plain(config, "export"))
 
 
 def _main(name: str, task: Callable[[Any], Any]) -> None:
@@ -151,8 +162,9 @@ class _Job:
                 if isinstance(failure, UserError):
                     print(f"{where}: error: {failure}", file=sys.stderr)
                     failure = UserError("1 job of the sweep failed, see above.")
-                elif self.failure is not None:
+                else:
                     traceback.print_exc()
+                    failure = failure.with_traceback(None)  # its frames would keep this job's model
             if self.failure is None or isinstance(self.failure, UserError):
                 self.failure = failure  # a bug outranks a mistake
             return None
@@ -191,7 +203,7 @@ def sweep_dir(arguments: list[str]) -> Path:
 
     overrides = [a for a in arguments if not a.startswith("-")]
     given = [a.partition("=")[2].strip("'\"") for a in overrides if a.lstrip("+").startswith("run_dir=")]
-    if given:
+    if given and given[-1] not in ("", "null"):
         return expand(given[-1])
     return Path("runs") / f"sweep-{hashlib.sha256(' '.join(overrides).encode()).hexdigest()[:8]}"
 
@@ -206,7 +218,8 @@ def conf_dir() -> str:
 
 
 def _config_dir(arguments: list[str]) -> str | None:
-    for flag, value in zip(arguments, arguments[1:]):
-        if flag in ("--config-dir", "-cd"):
-            return value
+    for flag, value in zip(arguments, [*arguments[1:], ""]):
+        name, equals, joined = flag.partition("=")
+        if name in ("--config-dir", "-cd"):
+            return joined if equals else value
     return None

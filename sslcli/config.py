@@ -141,16 +141,18 @@ def settle_length(plain: dict[str, Any], overrides: list[str]) -> None:
         plain: the config, changed in place.
         overrides: the command line's overrides.
     """
-    train = plain["train"]
+    train = plain.get("train")
+    if not isinstance(train, dict) or not set(_LENGTH) <= set(train):
+        raise UserError("train: this section is needed with all its keys; leave it as it is.")
     given = [key for key in _LENGTH if any(o.lstrip("+").startswith(f"train.{key}=") for o in overrides)]
     given = [key for key in given if train[key] is not None]
     if len(given) > 1:
         raise UserError(f"train.{given[0]} and train.{given[1]} are both given. Choose one length for the run.")
     chosen = given or [key for key in _LENGTH if train[key] is not None]
     if len(chosen) != 1:
-        raise UserError("train: set exactly one of train.steps, train.epochs and train.minutes.")
-    if train[chosen[0]] <= 0:
-        raise UserError(f"train.{chosen[0]}={train[chosen[0]]} must be positive.")
+        raise UserError("train: set exactly one of steps, epochs and minutes, and the others to null.")
+    if not 0 < train[chosen[0]] < 1e12:
+        raise UserError(f"train.{chosen[0]}={train[chosen[0]]} must be positive and finite.")
     for key in _LENGTH:
         if key != chosen[0]:
             train[key] = None
@@ -162,6 +164,9 @@ def check_values(plain: Mapping[str, Any]) -> None:
     Raises:
         UserError: the first that is out of range, with what would do.
     """
+    for name in ("train", "checkpoint", "log", "device"):
+        if not isinstance(plain.get(name), Mapping):
+            raise UserError(f"{name}: this section is needed; leave it as it is.")
     train, save = plain["train"], plain["checkpoint"]
     if train["batch_size"] < 1:
         raise UserError(f"train.batch_size={train['batch_size']} must be at least 1.")

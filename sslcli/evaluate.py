@@ -26,6 +26,7 @@ from sslcli.objectives.base import Objective
 from sslcli.probes.base import Embed, Metric, Probe, table
 from sslcli.probes.geometry import rankme
 from sslcli.randomness import Randomness, fold
+from sslcli.types import Spec
 from sslcli.views.base import Views
 
 
@@ -45,21 +46,31 @@ def build_dataset(config: Mapping[str, Any]) -> Dataset:
     return build(node, Dataset, where="dataset")
 
 
-def build_encoder(config: Mapping[str, Any], dataset: Dataset) -> Encoder:
+def build_encoder(config: Mapping[str, Any], spec: Spec) -> Encoder:
     """A run's encoder at its random initialisation, the same every time."""
     torch.manual_seed(fold(config["seed"], "encoder") % 2**63)
-    return build(config["encoder"], Encoder, dataset.spec, where="encoder")
+    return build(config["encoder"], Encoder, spec, where="encoder")
+
+
+def build_objective(config: Mapping[str, Any], encoder: Encoder) -> Objective:
+    """A run's objective at its random initialisation."""
+    torch.manual_seed(fold(config["seed"], "objective") % 2**63)
+    return build(config["objective"], Objective, encoder, where="objective")
+
+
+def build_views(config: Mapping[str, Any], encoder: Encoder, objective: Objective) -> Views:
+    """A run's views, as many as the objective reads."""
+    views = build(config["views"], Views, encoder.view_spec, encoder.spec, objective.num_views, where="views")
+    views.with_target = objective.needs_target
+    return views
 
 
 def build_parts(config: Mapping[str, Any]) -> Parts:
     """All parts of a run, at their random initialisation."""
     dataset = build_dataset(config)
-    encoder = build_encoder(config, dataset)
-    torch.manual_seed(fold(config["seed"], "objective") % 2**63)
-    objective = build(config["objective"], Objective, encoder, where="objective")
-    views = build(config["views"], Views, encoder.view_spec, encoder.spec, objective.num_views, where="views")
-    views.with_target = objective.needs_target
-    return Parts(dataset, encoder, objective, views)
+    encoder = build_encoder(config, dataset.spec)
+    objective = build_objective(config, encoder)
+    return Parts(dataset, encoder, objective, build_views(config, encoder, objective))
 
 
 def embedder(encoder: Encoder, views: Views, compute: Compute) -> Embed:
@@ -110,14 +121,14 @@ def random_init(config: Mapping[str, Any], parts: Parts, compute: Compute) -> En
 
     Without them the control would read one to two points worse than random weights are.
     """
-    encoder = build_encoder(config, parts.dataset).to(compute.device)
+    encoder = build_encoder(config, parts.dataset.spec).to(compute.device)
     norms = [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if norms:
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # a plain mean over what follows
         encoder.train()
-        for part in torch.arange(min(2048, len(parts.dataset))).split(512):
+        for part in torch.arange(min(2048, len(parts.dataset))).chunk(4):
             columns = {name: c.to(compute.device) for name, c in parts.dataset.fetch(part).items()}
             encoder(parts.views.clean(columns))
     return encoder.eval()
@@ -158,14 +169,14 @@ def dry_loss(parts: Parts, columns: dict[str, Tensor], compute: Compute, *, seed
             module.train(mode)
 
 
-def restore(state: Mapping[str, Any], device: torch.device) -> Parts:
-    """A checkpoint's parts with their trained weights, in eval mode on ``device``."""
-    parts = build_parts(state["config"])
-    parts.encoder.load_state_dict(state["encoder"])
-    parts.objective.load_state_dict(state["objective"])
-    parts.encoder.to(device).eval()
-    parts.objective.to(device).eval()
-    return parts
+def restore(state: Mapping[str, Any], device: torch.device) -> tuple[Encoder, Objective, Views]:
+    """A checkpoint's trained encoder and objective in eval mode on ``device``, and its views; needs no data."""
+    config = state["config"]
+    encoder = build_encoder(config, Spec.from_plain(state["spec"]))
+    objective = build_objective(config, encoder)
+    encoder.load_state_dict(state["encoder"])
+    objective.load_state_dict(state["objective"])
+    return encoder.to(device).eval(), objective.to(device).eval(), build_views(config, encoder, objective)
 
 
 def run(config: Mapping[str, Any]) -> dict[str, Metric]:
@@ -174,8 +185,10 @@ def run(config: Mapping[str, Any]) -> dict[str, Metric]:
     device: DeviceSection = section(config, "device", DeviceSection)
     run_dir, state = open_run(config["run"])
     set_threads(device.threads or state["environment"]["threads"])
-    compute = choose(device.name, state["config"]["train"]["precision"])
-    parts = restore(state, compute.device)
+    precision = state["config"]["train"]["precision"]
+    compute = choose(device.name, "auto" if precision == "fp16" else precision)  # which a CPU does not have
+    dataset = build_dataset(state["config"])
+    parts = Parts(dataset, *restore(state, compute.device))
     probe = build(_with_trained_size(config["probe"], run_dir), Probe, where="probe")
     metrics = measure(state["config"], parts, compute, probe, budget=budget(state["seconds"]))
     if not metrics:
@@ -207,15 +220,15 @@ def budget(train_seconds: float) -> float:
 class Pretrained(nn.Module):
     """A trained encoder with its preprocessing, in eval mode."""
 
-    def __init__(self, encoder: Encoder, views: Views, field: str) -> None:
+    def __init__(self, encoder: Encoder, views: Views) -> None:
         super().__init__()
-        self.encoder, self.views, self.field = encoder, views, field
+        self.encoder, self.views = encoder, views
         self.dim = encoder.dim
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, dim) of raw samples: images are uint8 (B, C, H, W) or floats in [0, 1], of any size."""
-        view = self.views.clean({self.field: x})
+        view = self.views.clean({self.views.field: x})
         pooled: Tensor = self.encoder(view).pooled
         return pooled
 
@@ -228,5 +241,5 @@ def load(run: str | Path, *, device: str = "cpu", plugins: tuple[str, ...] = ())
     """
     allow(plugins)
     _, state = open_run(str(run))
-    parts = restore(state, torch.device(device))
-    return Pretrained(parts.encoder, parts.views, getattr(parts.views, "field", next(iter(parts.encoder.spec))))
+    encoder, _, views = restore(state, torch.device(device))
+    return Pretrained(encoder, views.to(device))

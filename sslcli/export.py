@@ -32,7 +32,7 @@ def run(config: Mapping[str, Any]) -> Path:
         raise UserError(f"format: there is no '{config['format']}'. {suggest(config['format'], formats)}")
     allow(config["plugins"])
     run_dir, state = open_run(config["run"])
-    encoder = restore(state, torch.device("cpu")).encoder
+    encoder, _, _ = restore(state, torch.device("cpu"))
     suffix = "safetensors" if config["format"] == "safetensors" else "pth"
     output = config["output"]
     path = expand(output) if output else run_dir / "export" / f"encoder-{config['format']}.{suffix}"

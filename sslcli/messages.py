@@ -55,7 +55,9 @@ def _grammar(text: str, causes: list[BaseException]) -> str | None:
         override = getattr(cause, "override", None)
         if isinstance(override, str):
             return f"'{override}' is not key=value; put special characters into quotes: 'key=\"a b\"'."
-    found = re.search(r"Error merging override (\S+?)=", text)
+    found = re.search(r"Error merging override ([\w.]+)=", text)
+    if found and "non optional" in text.lower():
+        return f"{found[1]} must have a value; it cannot be null."
     if found:
         return f"{found[1]} is a section, not a value; set one of its keys: {found[1]}.KEY=..."
     if "Config group override must be a string" in text:

@@ -14,14 +14,16 @@ from torch.optim import Optimizer
 import sslcli
 from sslcli.build import allow, build
 from sslcli.config import CheckpointSection, DeviceSection, TrainSection, section
+from sslcli.datasets.base import Dataset
 from sslcli.engine import checkpoint
 from sslcli.engine.console import Console
 from sslcli.engine.device import Compute, choose, set_determinism, set_threads
 from sslcli.engine.files import write_text
+from sslcli.engine.gradient import has_batch_norm
 from sslcli.engine.loader import Loader, default_workers
 from sslcli.engine.lock import locked
 from sslcli.engine.optim import parameter_groups
-from sslcli.engine.resume import choose_start, environment, open_run, restore_environment, set_aside
+from sslcli.engine.resume import choose_start, environment, make_room, open_run, restore_environment
 from sslcli.engine.schedule import Schedule
 from sslcli.engine.trainer import Length, Trainer
 from sslcli.errors import UserError
@@ -53,9 +55,10 @@ def run(config: Mapping[str, Any], run_dir: Path) -> float | None:
         open_run(config["resume"], "resume")  # complain before anything is written
     with locked(run_dir):
         checkpoint.sweep_temporaries(run_dir)
-        state = choose_start(config, run_dir, trainer.length, console)
+        state = choose_start(config, run_dir, trainer.length, parts.dataset.fingerprint(), console)
         if state is None:
-            set_aside(run_dir, console)
+            make_room(run_dir, config["resume"], console)
+            trainer.lines.cut_back(0)
             console.log_to(run_dir / "train.log")
             announce(console, config, parts, trainer)
         else:
@@ -65,6 +68,7 @@ def run(config: Mapping[str, Any], run_dir: Path) -> float | None:
             if result is not None:
                 return say_finished(console, run_dir, result)
             restore_environment(state, compute, device.threads, console)
+            trainer.identity = _identity(config, parts.dataset, compute)
             console.line(f"resuming {run_dir} at step {trainer.step}")
         write_text(run_dir / "config.yaml", OmegaConf.to_yaml(dict(config)))
         if not trainer.done:
@@ -96,7 +100,7 @@ def make_trainer(config: Mapping[str, Any], parts: Parts, compute: Compute, run_
         log_every=config["log"]["every"],
         run_dir=run_dir,
         console=console,
-        identity={"version": sslcli.__version__, "config": {**config}, "environment": environment(compute)},
+        identity=_identity(config, parts.dataset, compute),
     )
 
 
@@ -104,6 +108,11 @@ def check_fit(parts: Parts, train: TrainSection, compute: Compute, seed: int) ->
     """Refuse, before the first step, parts that cannot work together, by a dry pass over a few samples."""
     if parts.objective.couples_batch and train.batch_size < 2:
         raise UserError("train.batch_size: this objective compares samples with each other; give at least 2.")
+    if train.batch_size == train.accumulate and has_batch_norm([parts.encoder, parts.objective]):
+        raise UserError(
+            "train.batch_size: BatchNorm needs micro-batches of at least 2; lower train.accumulate, "
+            "or use encoder.norm=layer and objective.norm=layer."
+        )
     index = torch.arange(min(4, len(parts.dataset)))
     columns = {name: c.to(compute.device) for name, c in parts.dataset.fetch(index).items()}
     try:
@@ -129,6 +138,17 @@ def _loader(config: Mapping[str, Any], parts: Parts, train: TrainSection, comput
         workers=default_workers(parts.dataset) if workers is None else workers,
         pin=compute.device.type == "cuda",
     )
+
+
+def _identity(config: Mapping[str, Any], dataset: Dataset, compute: Compute) -> dict[str, Any]:
+    """What a checkpoint says of its run beside the state: enough to rebuild the encoder without the data."""
+    return {
+        "version": sslcli.__version__,
+        "config": {**config},
+        "spec": dataset.spec.to_plain(),
+        "data": dataset.fingerprint(),
+        "environment": environment(compute),
+    }
 
 
 def _length(train: TrainSection, loader: Loader) -> Length:

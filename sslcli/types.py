@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -25,6 +26,19 @@ class Spec(dict[str, Field]):
 
     def __missing__(self, name: str) -> Field:
         raise UserError(f"The dataset has no column '{name}'. {suggest(name, self)}")
+
+    def to_plain(self) -> dict[str, dict[str, Any]]:
+        """Lists and numbers only, for a checkpoint."""
+        return {name: asdict(field) for name, field in self.items()}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Mapping[str, Any]]) -> Spec:
+        """What ``to_plain`` made."""
+        return cls({name: Field(**{key: _tuple(value) for key, value in f.items()}) for name, f in plain.items()})
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 @dataclass

@@ -128,3 +128,51 @@ def test_the_guard_names_step_term_and_rate(tmp_path):
     with pytest.raises(UserError, match=r"simmim became non-finite in step 3 \(learning rate 0\.00"):
         trainer.fit()
     assert checkpoint.steps(tmp_path) == []
+
+
+def test_a_damaged_later_checkpoint_does_not_push_out_good_ones(tmp_path):
+    save(tmp_path, 200)
+    save(tmp_path, 400).write_bytes(b"cut short")
+    save(tmp_path, 250, keep=1)
+    found, _ = checkpoint.newest(tmp_path, lambda _: None)
+    assert checkpoint.step_of(found) == 250
+
+
+def test_other_files_beside_checkpoints_are_ignored(tmp_path):
+    save(tmp_path, 1)
+    (tmp_path / "checkpoints" / "step-best.pt").write_bytes(b"")
+    assert [p.name for p in checkpoint.steps(tmp_path)] == ["step-00000001.pt"]
+
+
+@pytest.mark.parametrize("content", [{"x": 1}, {"format": "a"}, [1]])
+def test_a_file_of_something_else_is_not_a_checkpoint(tmp_path, content):
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(DamagedCheckpoint):
+        checkpoint.load(tmp_path / "x.pt")
+
+
+def test_the_threads_of_the_first_start_are_recorded_after_resuming(tmp_path):
+    """A resumed run computes with the checkpoint's thread count and must record that one."""
+    import subprocess
+    import sys
+
+    options = ("debug=tiny", "probe=none", "run_dir=r", "dataset.size=16", "device=cpu")
+    for threads, steps in (("2", "4"), ("1", "8")):
+        code = "from sslcli.cli import train; train()"
+        subprocess.run(
+            [sys.executable, "-c", code, *options, f"train.steps={steps}"],
+            cwd=tmp_path, env={**__import__("os").environ, "OMP_NUM_THREADS": threads}, check=True,
+        )  # fmt: skip
+    assert checkpoint.newest(tmp_path / "r", print)[1]["environment"]["threads"] == 2
+
+
+def test_a_full_disk_is_told_and_the_last_checkpoint_stands(tmp_path):
+    import subprocess
+    import sys
+
+    command = f"ulimit -f 100; {sys.executable} -c 'from sslcli.cli import train; train()' debug=tiny probe=none"
+    found = subprocess.run(
+        ["bash", "-c", f"{command} run_dir=r encoder.width=64 device=cpu"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert found.returncode == 2 and "cannot be written" in found.stderr and "Traceback" not in found.stderr

@@ -98,7 +98,20 @@ MISTAKES = {
     "dataset=cifar10 dataset.path=. dataset.download=false": "dataset.path: there is no cifar-10-batches-py",
     "run_dir=/dev/null/x train.steps=1": "run_dir: /dev/null/x cannot be written",
     "resume=nowhere": "resume: there is no run with a checkpoint in nowhere",
+    "run_dir=${nope}": "The config refers to 'nope'",
+    "device.name=meta": "'meta' is not a device",
+    "train.epochs=inf": "train.epochs=inf must be positive and finite",
+    "~train": "train: this section is needed",
+    "log.every=null": "log.every must have a value",
+    "objective=joint objective.parts.infonce=5": "5 is not a section",
+    "encoder=timm encoder.name=vgg11 encoder.stem=standard": "vgg11 cannot read images of 28 pixels",
+    "encoder=timm encoder.name=repvgg_a0": "no known small stem",
+    "encoder=resnet18 train.batch_size=4 train.accumulate=4": "BatchNorm needs micro-batches of at least 2",
+    "dataset=images dataset.path=~nobody/x": "dataset.path: there is no folder",
     # foreign code
+    "plugins=[a.py]": "there is no package 'a.py'",
+    "plugins=[../x]": "'../x' is not the name of a package",
+    "objective._target_=sslcli.__version__": "neither a class nor a function",
     "objective._target_=os.system": "'os.system' is outside sslcli",
     "objective._target_=sslcli.objectives.infonce.Nope": "has no 'Nope'",
     "plugins=[nopkg]": "there is no package 'nopkg'",
@@ -241,6 +254,35 @@ def test_eval_gives_the_number_again(run, tmp_path):
     assert code == 2 and "run is needed" in err
     code, _, err = run("run=nowhere", command="eval")
     assert code == 2 and "no run with a checkpoint in nowhere" in err
+
+
+def test_loading_and_exporting_need_no_data(run, tmp_path):
+    import sslcli
+
+    (tmp_path / "pictures" / "a").mkdir(parents=True)
+    for k in range(12):
+        pixels = np.random.default_rng(k).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / "a" / f"{k}.png")
+    options = ("dataset=images", "dataset.path=pictures", "dataset.size=16", "train.batch_size=4", "run_dir=r")
+    assert run(*options, "train.steps=2", "device=cpu", "dataset.workers=0")[0] == 0
+    (tmp_path / "pictures" / "a" / "0.png").rename(tmp_path / "pictures" / "a" / "other.png")
+    code, _, err = run(*options, "train.steps=3", "device=cpu", "dataset.workers=0")
+    assert code == 2 and "dataset:" in err and "resume=never" in err
+    (tmp_path / "pictures").rename(tmp_path / "elsewhere")
+    assert sslcli.load("r")(torch.zeros(1, 3, 16, 16, dtype=torch.uint8)).shape[0] == 1
+    assert run("run=r", command="export")[0] == 0
+
+
+def test_one_sample_too_many_for_whole_chunks(run):
+    assert run("debug=tiny", "dataset.num_samples=641", "encoder=mlp", "run_dir=r", "train.steps=2")[0] == 0
+
+
+def test_a_folder_of_somebody_elses_is_left_alone(run, tmp_path):
+    (tmp_path / "r" / "export").mkdir(parents=True)
+    (tmp_path / "r" / "config.yaml").write_text("mine: 1\n")
+    code, _, err = run(*FAST, "run_dir=r")
+    assert code == 2 and "config.yaml" in err
+    assert (tmp_path / "r" / "config.yaml").read_text() == "mine: 1\n" and (tmp_path / "r" / "export").is_dir()
 
 
 def test_load_gives_the_probes_features(run, tmp_path):

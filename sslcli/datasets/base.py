@@ -21,6 +21,10 @@ class Dataset:
     def __len__(self) -> int:
         raise NotImplementedError
 
+    def fingerprint(self) -> str:
+        """What must be equal for a run to go on: another set of samples is another order and another split."""
+        return f"{len(self)} samples"
+
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
         """Columns of the samples at ``index`` (B,), each with first dimension B."""
         raise NotImplementedError
@@ -52,6 +56,9 @@ class Subset(Dataset):
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def fingerprint(self) -> str:
+        return f"{len(self)} of {self.dataset.fingerprint()}"
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
         return self.dataset.fetch(self.index[index])

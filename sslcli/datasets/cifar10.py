@@ -19,9 +19,10 @@ _SPEC = Spec(image=Field(shape=(3, 32, 32), mean=(0.4914, 0.4822, 0.4465), std=(
 
 def cifar10(*, path: str = "data", download: bool = True, holdout: float | None = None) -> Dataset:
     """50,000 training and 10,000 test images from ``path``/cifar-10-batches-py."""
-    folder = Path(path) / "cifar-10-batches-py"
+    root = Path(path).expanduser()
+    folder = root / "cifar-10-batches-py"
     if not folder.is_dir():
-        _download(Path(path), download)
+        _download(root, download)
     train = [_read(folder / f"data_batch_{k}") for k in range(1, 6)]
     test = _read(folder / "test_batch")
     whole = Columns(

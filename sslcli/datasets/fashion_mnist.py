@@ -37,7 +37,7 @@ def fashion_mnist(*, path: str | None = None, holdout: float | None = None) -> D
             null looks where Debian's package dataset-fashion-mnist puts them.
         holdout: fraction of train that probes query instead of test.
     """
-    root = Path(path) if path else DEBIAN
+    root = Path(path).expanduser() if path else DEBIAN
     folder = root / "FashionMNIST" / "raw" if (root / "FashionMNIST").is_dir() else root
 
     def split(prefix: str) -> Columns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,14 @@ def images(*, path: str, size: int = 64, holdout: float | None = None) -> Datase
     """
     if size < 1:
         raise ValueError(f"size={size} must be at least 1 pixel")
-    return with_held_out(ImageFolder(Path(path), size), None, holdout)
+    return with_held_out(ImageFolder(Path(path).expanduser(), size), None, holdout)
 
 
 class ImageFolder(Dataset):
     """Pictures decoded on demand: the short side is resized to ``size``, then the centre is cut out."""
 
     def __init__(self, root: Path, size: int) -> None:
+        self.root = root
         self.paths = _scan(root)
         self.size = size
         self.spec = Spec(image=Field(shape=(3, size, size), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)))
@@ -42,6 +44,10 @@ class ImageFolder(Dataset):
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def fingerprint(self) -> str:
+        names = zlib.crc32("\n".join(str(path.relative_to(self.root)) for path in self.paths).encode())
+        return f"{len(self)} pictures, names {names:08x}"
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
         return {"image": torch.stack([self._decode(self.paths[i]) for i in index.tolist()])}

@@ -62,9 +62,12 @@ class Timm(Encoder):
         elif patch_size is not None:
             raise ValueError(f"{name} has no patches; leave patch_size null")
         self.model = _create(name, norm, options)
-        if small and pretrained is not None and pretrained.first_conv and not pretrained.fixed_input_size:
-            _shrink_stem(self.model, pretrained.first_conv)
-        self._measure(field, size)
+        try:
+            if small and pretrained is not None and not pretrained.fixed_input_size:
+                _shrink_stem(self.model, pretrained.first_conv)
+            self._measure(field, size)
+        except (RuntimeError, AttributeError, ZeroDivisionError, TypeError) as error:
+            raise ValueError(f"{name} cannot read images of {size} pixels: {error}") from error
 
     def _measure(self, field: str, size: int) -> None:
         """Find the grids by encoding one blank image."""
@@ -129,7 +132,7 @@ def _near(name: str) -> str:
 
 
 def _patches(name: str, size: int, patch_size: int | None, small: bool) -> dict[str, int]:
-    """The patch_size option: the user's, or for a small image an eighth of it (Swin, which merges: a fourteenth)."""
+    """The patch_size option: the user's, or for a small image 4 pixels (Swin, which merges: 2) or what divides it."""
     if patch_size is None:
         if not small:
             return {}
@@ -148,8 +151,9 @@ def _create(name: str, norm: str | None, options: dict[str, Any]) -> Any:
             model = timm.create_model(
                 name, pretrained=False, num_classes=0, in_chans=3, norm_layer=GroupNorm1, **options
             )
-    except (TypeError, AssertionError, RuntimeError) as error:
-        raise ValueError(f"timm cannot build {name} with {options}: {error}") from error
+    except (TypeError, AssertionError, RuntimeError, ZeroDivisionError) as error:
+        given = ", ".join(f"{key}={value}" for key, value in options.items())
+        raise ValueError(f"timm cannot build {name} with {given}: {error}") from error
     if norm == "layer" and _has_batch_norm(model):
         raise ValueError(f"{name} has BatchNorm that timm cannot replace; leave norm null")
     if norm == "batch" and not _has_batch_norm(model):
@@ -161,9 +165,9 @@ def _has_batch_norm(model: nn.Module) -> bool:
     return any(isinstance(m, _BatchNorm) for m in model.modules())
 
 
-def _shrink_stem(model: Any, first_conv: str) -> None:
+def _shrink_stem(model: Any, first_conv: Any) -> None:
     """Halve the first convolution's stride, with a 3x3 kernel unless it cuts patches, and drop the pooling."""
-    old = model.get_submodule(first_conv)
+    old = model.get_submodule(first_conv) if isinstance(first_conv, str) else None
     if not isinstance(old, nn.Conv2d) or old.stride[0] < 2:
         raise ValueError("this model has no known small stem; set stem=standard")
     stride = old.stride[0] // 2

@@ -6,6 +6,7 @@ checkpoints/last                text: the file name of the newest whole one
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import zipfile
@@ -27,9 +28,12 @@ def save(run_dir: Path, step: int, state: dict[str, Any], *, keep: int, keep_eve
     folder = run_dir / "checkpoints"
     folder.mkdir(exist_ok=True)
     path = folder / f"step-{step:08d}.pt"
-    write_atomically(path, lambda file: torch.save({"format": FORMAT, **state}, file))
+    buffer = io.BytesIO()  # torch.save would turn a full disk's OSError into something else
+    torch.save({"format": FORMAT, **state}, buffer)
+    write_atomically(path, lambda file: file.write(buffer.getbuffer()))
     write_text(folder / "last", f"{path.name}\n")
-    for old in steps(run_dir)[keep:]:
+    mine = [old for old in steps(run_dir) if step_of(old) <= step]  # a later one is damaged and was passed over
+    for old in mine[keep:]:
         if not keep_every or step_of(old) % keep_every:
             old.unlink()
     return path
@@ -37,7 +41,8 @@ def save(run_dir: Path, step: int, state: dict[str, Any], *, keep: int, keep_eve
 
 def steps(run_dir: Path) -> list[Path]:
     """All checkpoint files of a run, newest first."""
-    return sorted((run_dir / "checkpoints").glob("step-*.pt"), reverse=True)
+    found = (run_dir / "checkpoints").glob("step-*.pt")
+    return sorted((path for path in found if re.fullmatch(r"step-\d+", path.stem)), reverse=True)
 
 
 def step_of(path: Path) -> int:
@@ -87,7 +92,7 @@ def load(path: Path) -> dict[str, Any]:
         raise DamagedCheckpoint(f"{path} holds more than tensors and is not opened{reason}.") from None
     except (zipfile.BadZipFile, RuntimeError, EOFError, KeyError, OSError) as error:
         raise DamagedCheckpoint(f"{path} is cut short or not a checkpoint ({error}).") from None
-    if not isinstance(state, dict) or "format" not in state:
+    if not isinstance(state, dict) or not isinstance(state.get("format"), int):
         raise DamagedCheckpoint(f"{path} is not a checkpoint of this tool.")
     if state["format"] > FORMAT:
         raise UserError(

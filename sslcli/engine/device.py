@@ -61,6 +61,8 @@ def _device(name: str) -> torch.device:
         raise UserError("device: there is no Apple GPU on this machine. Use device=auto or device=cpu.")
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError
     except RuntimeError:
         raise UserError(f"device.name: '{name}' is not a device. Known: auto, cpu, cuda, cuda:0, mps.") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
@@ -83,7 +85,7 @@ def set_threads(count: int | None) -> None:
     """Use ``count`` CPU threads, or as many as this process may run on; the sums' order depends on it."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = os.environ.get("OMP_NUM_THREADS")
-    torch.set_num_threads(count or (int(limit) if limit and limit.isdigit() else available))
+    torch.set_num_threads(count or (int(limit) if limit and limit.isdigit() and int(limit) else available))
 
 
 def set_determinism(deterministic: bool) -> None:

@@ -8,10 +8,6 @@ import torch
 from torch import Tensor
 
 
-class NonFinite(Exception):
-    """Training produced a NaN or an infinity."""
-
-
 class FiniteGuard:
     """Looks at every step without waiting for it; the host reads the latch at log lines and before saving."""
 

@@ -131,4 +131,4 @@ def _checked(batch: Batch | UserError) -> Batch:
 def default_workers(dataset: Dataset) -> int:
     """0 for columns in memory, whose fetch is an index; else one per CPU that the loop does not need."""
     inner = getattr(dataset, "dataset", dataset)
-    return 0 if isinstance(inner, Columns) else max(1, torch.get_num_threads() - 1)
+    return 0 if isinstance(inner, Columns) else min(16, max(1, torch.get_num_threads() - 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -30,7 +31,9 @@ def locked(run_dir: Path) -> Iterator[None]:
     with file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise UserError(f"run_dir: {path} cannot be locked: {error.strerror}. Use a local disk.") from None
             file.seek(0)
             owner = file.read().strip() or "another process"
             raise UserError(

@@ -30,18 +30,19 @@ def open_run(path: str | None, key: str = "run") -> tuple[Path, State]:
         raise UserError(f"{key} is needed: name a run directory, such as {key}=runs/infonce-...")
     place = expand(path)
     if place.is_file():
-        return place.resolve().parent.parent, checkpoint.load(place)
+        folder = place.resolve().parent
+        return folder.parent if folder.name == "checkpoints" else folder, checkpoint.load(place)
     found = checkpoint.newest(place, Console().warn) if place.is_dir() else None
     if found is None:
         raise UserError(f"{key}: there is no run with a checkpoint in {place}.")
     return place, found[1]
 
 
-def choose_start(config: Mapping[str, Any], run_dir: Path, length: Length, console: Console) -> State | None:
-    """The state to go on from, or None to start afresh.
+def choose_start(config: Mapping[str, Any], run_dir: Path, length: Length, data: str, console: Console) -> State | None:
+    """The state to go on from, or None to start afresh; ``data`` is the dataset's fingerprint.
 
     Raises:
-        UserError: the checkpoint belongs to another config, or its run is longer already.
+        UserError: the checkpoint belongs to another config or other data, or its run is longer already.
     """
     if config["resume"] == "never":
         return None
@@ -50,6 +51,8 @@ def choose_start(config: Mapping[str, Any], run_dir: Path, length: Length, conso
         if config["resume"] == "auto":
             return None
         found = open_run(config["resume"], "resume")
+    elif config["resume"] != "auto":
+        console.warn(f"{run_dir} has checkpoints of its own and goes on from them, not from {config['resume']}.")
     path, state = found
     refused, allowed = differences(state["config"], config)
     if refused:
@@ -57,8 +60,17 @@ def choose_start(config: Mapping[str, Any], run_dir: Path, length: Length, conso
             f"run_dir: {path} was trained with another config ({'; '.join(refused[:4])}). "
             "Use the same, or another run_dir=..., or start afresh with resume=never."
         )
+    if state["data"] != data:
+        raise UserError(
+            f"dataset: {path} was trained on {state['data']}, and these are {data}. "
+            "Restore the data, or start afresh with resume=never."
+        )
     before = Length(**state["length"])
-    if (before.steps or 0) > (length.steps or float("inf")) or (before.minutes or 0) > (length.minutes or float("inf")):
+    shorter_steps = before.steps and length.steps and length.steps < before.steps
+    shorter_minutes = length.minutes and (
+        60 * length.minutes < state["seconds"] or length.minutes < (before.minutes or 0)
+    )
+    if shorter_steps or shorter_minutes:
         was = f"{before.steps} steps" if before.steps else f"{before.minutes} minutes"
         raise UserError(f"train: the run in {run_dir} is {was} long and can only be made longer.")
     if allowed:
@@ -66,11 +78,22 @@ def choose_start(config: Mapping[str, Any], run_dir: Path, length: Length, conso
     return state
 
 
-def set_aside(run_dir: Path, console: Console) -> None:
-    """Move what an earlier run left into ``previous/N``; nothing is deleted."""
-    names = ("checkpoints", "metrics.jsonl", "result.json", "eval.json", "config.yaml", "train.log", "export")
-    leftovers = [run_dir / name for name in names if (run_dir / name).exists()]
-    if not leftovers:
+_FILES = ("checkpoints", "metrics.jsonl", "result.json", "eval.json", "config.yaml", "train.log", "export")
+
+
+def make_room(run_dir: Path, resume: str, console: Console) -> None:
+    """Before a start from step 0: with ``resume=never``, move what an earlier run left into ``previous/N``.
+
+    Nothing is deleted. What a run left that was killed before its first checkpoint is gone on from.
+
+    Raises:
+        UserError: the folder holds files of these names and was never a run's.
+    """
+    leftovers = [run_dir / name for name in _FILES if (run_dir / name).exists()]
+    if leftovers and not (run_dir / "train.log").is_file():
+        name = leftovers[0].name
+        raise UserError(f"run_dir: {run_dir} holds {name} and no train.log, so it is not a run's. Give another.")
+    if not leftovers or resume != "never":
         return
     number = 1
     while (run_dir / "previous" / str(number)).exists():

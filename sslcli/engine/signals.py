@@ -40,7 +40,7 @@ def _handle(signum: int, _frame: FrameType | None) -> None:
     global _pending
     if not _deferring:
         raise Stopped(signum)
-    if signum == signal.SIGINT and _pending is not None:
+    if signum == signal.SIGINT and _pending == signal.SIGINT:
         os._exit(130)  # the second Ctrl-C leaves at once
     _pending = signum
 

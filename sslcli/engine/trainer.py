@@ -80,6 +80,7 @@ class Trainer:
         self.meter = Meter()
         self.guard = FiniteGuard(compute.device)
         self.lines = JsonLines(run_dir / "metrics.jsonl")
+        self._rates: dict[int, float] = {}  # learning rate of each step since the last log line
         self.step = 0
         self.saved_step = -1
         self._seconds_before = 0.0
@@ -119,19 +120,21 @@ class Trainer:
         with signals.deferred():
             try:
                 batches = self.loader.batches(self.step)
-                while not self.done:
+                done = self.done
+                while not done:
                     self.train_step(next(batches))
                     self.console.advance(self.loader.batch_size)
-                    if self.step % self.log_every == 0 or self.done:
+                    done = self.done  # once a step: with train.minutes it reads the clock
+                    if self.step % self.log_every == 0 or done:
                         self._log()
-                    if self.step % self.checkpoints.every == 0 or self.done or signals.pending():
+                    if self.step % self.checkpoints.every == 0 or done or signals.pending():
                         self.save()
-                    signals.raise_pending()
-                if self.saved_step != self.step:
-                    self.save()
+                    if signals.pending():
+                        break
             finally:
                 self._seconds_before, self._started = self.seconds, None
                 self.console.stop_bar()
+        signals.raise_pending()
 
     def train_step(self, batch: list[Batch]) -> tuple[Loss, Outputs]:
         """One optimizer step on the micro-batches of a global batch."""
@@ -139,6 +142,7 @@ class Trainer:
         rate = self.schedule(progress)
         for group in self.optimizer.param_groups:
             group["lr"] = group["full_lr"] * rate
+        self._rates[self.step] = self.optimizer.param_groups[0]["lr"]
         self.objective.before_step(progress)
 
         def project(m: int) -> Outputs:
@@ -184,6 +188,7 @@ class Trainer:
     def _log(self) -> None:
         """Read the device once: check the guard, write a line of metrics and one of text."""
         self._stop_if_broken()
+        self._rates.clear()
         means = self.meter.flush()
         now, (then, step, waited) = time.perf_counter(), self._last_log
         self._last_log = (now, self.step, self.loader.wait)
@@ -212,8 +217,7 @@ class Trainer:
         first = self.guard.first()
         if first is not None:
             step, name = first
-            rate = self.schedule(self.length.progress(step, self.seconds))
-            lr = self.optimizer.param_groups[0]["full_lr"] * rate
+            lr = self._rates.get(step, 0.0)
             kept = checkpoint.steps(self.run_dir)
             state = f"the last good checkpoint is {kept[0]}" if kept else "there is no checkpoint yet"
             raise UserError(
@@ -258,7 +262,8 @@ class Trainer:
         self.encoder.load_state_dict(state["encoder"])
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if self.scaler.is_enabled() and state["scaler"]:  # it was off where the precision was another
+            self.scaler.load_state_dict(state["scaler"])
         self.meter.load_state_dict(state["meter"], self.compute.device)
         self.step = self.saved_step = state["step"]
         self._seconds_before = state["seconds"]

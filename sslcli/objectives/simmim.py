@@ -25,7 +25,7 @@ class SimMIM(Objective):
     Args:
         encoder: what is trained; it hides what the mask says in its own way.
         mask_ratio: share of hidden patches, rounded up.
-        mask_patch: pixels a side of a hidden patch; null takes a quarter of the image, at most 32.
+        mask_patch: pixels a side of a hidden patch; null fits the image (default_mask_patch).
     """
 
     num_views = 1
@@ -40,18 +40,16 @@ class SimMIM(Objective):
             raise ValueError(f"mask_ratio={mask_ratio} must be between 0 and 1")
         name, field = next(iter(images.items()))
         channels, height, width = field.shape
-        self.mask_patch = mask_patch or default_mask_patch(encoder, height)
+        self.grid = encoder.grid(View(torch.empty(0, *field.shape), name))
+        patch = height // self.grid[0]
+        self.mask_patch = default_mask_patch(height, patch, encoder.stride) if mask_patch is None else mask_patch
         if self.mask_patch < 1 or height % self.mask_patch or width % self.mask_patch:
             raise ValueError(
                 f"mask_patch={self.mask_patch} does not divide the {height} x {width} image; "
                 f"use one of {', '.join(str(n) for n in range(1, height + 1) if height % n == 0)}"
             )
-        self.grid = encoder.grid(View(torch.empty(0, *field.shape), name))
-        if self.mask_patch % (height // self.grid[0]) or self.grid[0] % (height // self.mask_patch):
-            raise ValueError(
-                f"mask_patch={self.mask_patch} is not a multiple of the encoder's patch of "
-                f"{height // self.grid[0]} pixels"
-            )
+        if self.mask_patch % patch:
+            raise ValueError(f"mask_patch={self.mask_patch} is not a multiple of the encoder's patch of {patch} pixels")
         self.mask_ratio = mask_ratio
         self.stride = encoder.stride
         self.channels = channels
@@ -94,9 +92,14 @@ def masked_l1(prediction: Tensor, target: Tensor, hidden: Tensor) -> tuple[Tenso
     return (error * hidden).flatten(1).sum(1), hidden.flatten(1).sum(1, dtype=torch.float32)
 
 
-def default_mask_patch(encoder: Encoder, height: int) -> int:
-    """32 pixels as published where it divides the image, else the encoder's stride or what divides it."""
-    if height % 32 == 0 and height >= 128:
-        return 32
-    wish = max(encoder.stride, height // 8)
-    return next(n for n in range(wish, height + 1) if height % n == 0)
+def default_mask_patch(height: int, patch: int, stride: int) -> int:
+    """32 pixels as published on images of 128 and more, else an eighth of the side or one output token.
+
+    Args:
+        height: of the image.
+        patch: the encoder's patch, which the answer is a multiple of; 1 for a CNN.
+        stride: pixels a side of an output token.
+    """
+    wish = 32 if height >= 128 else max(stride, height // 8)
+    fitting = [n for n in range(patch, height + 1, patch) if height % n == 0]
+    return next((n for n in fitting if n >= wish), fitting[-1])

@@ -17,6 +17,7 @@ class Views(nn.Module):
     Constructed with the columns as training views should be, as evaluation reads them, and the number of views.
     """
 
+    field: str  # the column that ``clean`` reads
     with_target: bool = True  # whether training views carry their target; off where no objective reads it
 
     def forward(self, columns: Mapping[str, Tensor], randomness: Randomness) -> list[View]:
@@ -44,6 +45,7 @@ class PassThrough(Views):
         if len(self.columns) < num_views:
             raise ValueError(f"columns={self.columns} makes {len(self.columns)} views; {num_views} are needed")
         self.columns = self.columns[: max(num_views, 1)]
+        self.field = self.columns[0]
         self.fields = {name: spec[name] for name in self.columns}
         for name, column in self.fields.items():
             if len(column.shape) == 3:

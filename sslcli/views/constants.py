@@ -11,4 +11,5 @@ from torch import Tensor
 @lru_cache(maxsize=64)
 def constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """``values`` as a tensor, copied to the device once and not in every step, where the copy would wait."""
-    return torch.tensor(values, dtype=dtype, device=device)
+    with torch.inference_mode(False):  # whoever asks first, the others may need gradients
+        return torch.tensor(values, dtype=dtype, device=device)
