@@ -103,7 +103,7 @@ def _leave(code: int) -> None:
 
 
 def _run(name: str, program: str, task: Callable[[Any], Any]) -> int:
-    arguments = flags_first(sys.argv[1:])
+    arguments = [home_expanded(argument) for argument in flags_first(sys.argv[1:])]
     if {"-h", "--help"} & set(arguments):
         from sslcli.help import text
 
@@ -195,6 +195,12 @@ def flags_first(arguments: list[str]) -> list[str]:
             if argument in _FLAGS_WITH_VALUE:
                 flags.extend(value for value in [next(rest, None)] if value is not None)
     return flags + overrides
+
+
+def home_expanded(argument: str) -> str:
+    """``key=~/x`` with the home folder put in: shells leave it alone there, and Hydra's grammar refuses it."""
+    key, equals, value = argument.partition("=")
+    return f"{key}={expand(value)}" if equals and value.startswith("~") else argument
 
 
 def sweep_dir(arguments: list[str]) -> Path:

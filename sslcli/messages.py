@@ -56,8 +56,6 @@ def _grammar(text: str, causes: list[BaseException]) -> str | None:
         if isinstance(override, str):
             return f"'{override}' is not key=value; put special characters into quotes: 'key=\"a b\"'."
     found = re.search(r"Error merging override ([\w.]+)=", text)
-    if found and "non optional" in text.lower():
-        return f"{found[1]} must have a value; it cannot be null."
     if found:
         return f"{found[1]} is a section, not a value; set one of its keys: {found[1]}.KEY=..."
     if "Config group override must be a string" in text:
@@ -72,6 +70,13 @@ def _wrong_type(text: str, _: list[BaseException]) -> str | None:
     if found:
         kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
         return f"{where}: '{found[1]}' is not {kinds.get(found[2], found[2])}."
+    found = re.search(r"Value '(.*)' is not a valid bool", text)
+    if found:
+        return f"{where}: '{found[1]}' is not true or false."
+    if "is not Optional" in text:
+        return f"{where} must have a value; it cannot be null."
+    if "does not support deletion" in text:
+        return f"{where} cannot be taken away; leave it as it is or change it."
     if "is not a ListConfig" in text:
         return f"{where} must be a list: {where}=[a,b]"
     return None

@@ -100,6 +100,7 @@ MISTAKES = {
     "resume=nowhere": "resume: there is no run with a checkpoint in nowhere",
     "run_dir=${nope}": "The config refers to 'nope'",
     "device.name=meta": "'meta' is not a device",
+    "~train.batch_size": "train.batch_size cannot be taken away",
     "train.epochs=inf": "train.epochs=inf must be positive and finite",
     "~train": "train: this section is needed",
     "log.every=null": "log.every must have a value",
@@ -107,7 +108,7 @@ MISTAKES = {
     "encoder=timm encoder.name=vgg11 encoder.stem=standard": "vgg11 cannot read images of 28 pixels",
     "encoder=timm encoder.name=repvgg_a0": "no known small stem",
     "encoder=resnet18 train.batch_size=4 train.accumulate=4": "BatchNorm needs micro-batches of at least 2",
-    "dataset=images dataset.path=~nobody/x": "dataset.path: there is no folder",
+    "dataset=images dataset.path=~/not/there": "dataset.path: there is no folder /",
     # foreign code
     "plugins=[a.py]": "there is no package 'a.py'",
     "plugins=[../x]": "'../x' is not the name of a package",

@@ -240,3 +240,16 @@ def test_whitening_is_scikit_learns_where_nothing_is_regularised():
     theirs = torch.from_numpy(pca.transform(scaler.transform(torch.cat([bank, queries]).numpy()))).float()
     # Up to the sign and order of the axes, and the thousandths that keep empty directions small.
     torch.testing.assert_close(ours @ ours.T, theirs @ theirs.T, rtol=0.02, atol=0.05)
+
+
+def test_the_randomised_axes_are_the_exact_ones():
+    """1,100 columns with a falling spectrum: the randomised way, against an exact decomposition."""
+    from sslcli.probes.knn import principal_axes
+
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(300, 1100, generator=generator) * 0.9 ** torch.arange(1100)
+    x = x - x.mean(0)
+    variance, axes = principal_axes(x, 8)
+    exact, basis = torch.linalg.eigh(x.T @ x / len(x))
+    torch.testing.assert_close(variance, exact[-8:].flip(0), rtol=1e-3, atol=0)
+    torch.testing.assert_close(axes @ axes.T, basis[:, -8:] @ basis[:, -8:].T, rtol=0, atol=2e-2)

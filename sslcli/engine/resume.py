@@ -67,9 +67,8 @@ def choose_start(config: Mapping[str, Any], run_dir: Path, length: Length, data:
         )
     before = Length(**state["length"])
     shorter_steps = before.steps and length.steps and length.steps < before.steps
-    shorter_minutes = length.minutes and (
-        60 * length.minutes < state["seconds"] or length.minutes < (before.minutes or 0)
-    )
+    done = before.minutes or state["seconds"] / 60
+    shorter_minutes = length.minutes and length.minutes < done
     if shorter_steps or shorter_minutes:
         was = f"{before.steps} steps" if before.steps else f"{before.minutes} minutes"
         raise UserError(f"train: the run in {run_dir} is {was} long and can only be made longer.")
