@@ -250,6 +250,18 @@ def test_the_randomised_axes_are_the_exact_ones():
     x = torch.randn(300, 1100, generator=generator) * 0.9 ** torch.arange(1100)
     x = x - x.mean(0)
     variance, axes = principal_axes(x, 8)
-    exact, basis = torch.linalg.eigh(x.T @ x / len(x))
+    exact, basis = torch.linalg.eigh(x.double().T @ x.double() / len(x))
+    exact, basis = exact.float(), basis.float()
     torch.testing.assert_close(variance, exact[-8:].flip(0), rtol=1e-3, atol=0)
     torch.testing.assert_close(axes @ axes.T, basis[:, -8:] @ basis[:, -8:].T, rtol=0, atol=2e-2)
+
+
+def test_dead_features_do_not_break_the_whitened_reading():
+    from sslcli.probes.knn import whitened
+
+    bank = torch.randn(200, 50, generator=torch.Generator().manual_seed(0))
+    bank[:, 10:] = 0.0
+    for rows in whitened(bank, bank[:5], components=20):
+        assert rows.isfinite().all()
+    for rows in whitened(torch.zeros(200, 50), torch.zeros(5, 50), components=20):
+        assert rows.isfinite().all()

@@ -53,8 +53,9 @@ def principal_axes(centred: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """
     count = min(count, *centred.shape)
     if centred.shape[1] <= 1024:
-        variance, axes = torch.linalg.eigh(centred.T @ centred / len(centred))
-        return variance[-count:].clamp(min=0), axes[:, -count:]
+        # In float64: dead and repeated columns keep the float32 solver from converging.
+        variance, axes = torch.linalg.eigh((centred.T @ centred).double() / len(centred))
+        return variance[-count:].clamp(min=0).float(), axes[:, -count:].float()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         _, singular, axes = torch.svd_lowrank(centred, q=min(count + 32, *centred.shape), niter=4)
@@ -67,7 +68,7 @@ def whitened(bank: Tensor, queries: Tensor, *, components: int) -> tuple[Tensor,
     Columns are standardised first, and a thousandth of the mean variance is added to each, so that
     directions without signal are not blown up.
     """
-    mean, std = bank.mean(0), bank.std(0) + 1e-3 * bank.std()
+    mean, std = bank.mean(0), bank.std(0) + 1e-3 * bank.std() + 1e-12
     bank, queries = (bank - mean) / std, (queries - mean) / std
     variance, axes = principal_axes(bank, components)
     axes = axes / (variance + 1e-3).sqrt()
