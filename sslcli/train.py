@@ -72,9 +72,19 @@ def run(config: Mapping[str, Any], run_dir: Path) -> float | None:
             console.line(f"resuming {run_dir} at step {trainer.step}")
         write_text(run_dir / "config.yaml", OmegaConf.to_yaml(dict(config)))
         if not trainer.done:
-            trainer.fit()
+            _fit(trainer)
         metrics = measure(config, parts, compute, probe, budget=budget(trainer.seconds))
         return report(console, config["seed"], trainer, metrics, time.perf_counter() - started)
+
+
+def _fit(trainer: Trainer) -> None:
+    try:
+        trainer.fit()
+    except torch.OutOfMemoryError:
+        raise UserError(
+            "train.batch_size: the device ran out of memory. Raise train.accumulate, which keeps the gradient, "
+            "or lower train.batch_size."
+        ) from None
 
 
 def make_trainer(config: Mapping[str, Any], parts: Parts, compute: Compute, run_dir: Path, console: Console) -> Trainer:

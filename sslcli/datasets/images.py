@@ -75,7 +75,7 @@ def _scan(root: Path) -> list[Path]:
         Path(folder, name)
         for folder, _, names in os.walk(root)
         for name in names
-        if os.path.splitext(name)[1].lower() in EXTENSIONS  # noqa: PTH122  a million Path objects take seconds
+        if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS  # noqa: PTH122  a million Path objects take seconds
     ]
     if not found:
         raise UserError(f"dataset.path: no picture below {root}. Looked for {', '.join(sorted(EXTENSIONS))}.")
