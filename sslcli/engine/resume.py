@@ -128,8 +128,11 @@ def restore_environment(state: State, compute: Compute, threads: int | None, con
 
 
 def _git_commit() -> str | None:
+    here = Path(__file__).parent  # this package's commit, not that of the folder the user stands in
     try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() or None

@@ -82,7 +82,6 @@ class Trainer:
         self.lines = JsonLines(run_dir / "metrics.jsonl")
         self._rates: dict[int, float] = {}  # learning rate of each step since the last log line
         self.step = 0
-        self.saved_step = -1
         self._seconds_before = 0.0
         self._started: float | None = None  # when fit began; None outside of it
         self._last_log = (0.0, 0, 0.0)  # time, step, seconds waited
@@ -233,15 +232,10 @@ class Trainer:
                 f"The weights became non-finite in step {self.step}. Nothing broken was saved. "
                 "Lower optimizer.lr or set train.clip=1."
             )
-        path = checkpoint.save(
-            self.run_dir,
-            self.step,
-            self.state_dict(),
-            keep=self.checkpoints.keep,
-            keep_every=self.checkpoints.keep_every,
+        options = self.checkpoints
+        return checkpoint.save(
+            self.run_dir, self.step, self.state_dict(), keep=options.keep, keep_every=options.keep_every
         )
-        self.saved_step = self.step
-        return path
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training evolves, and what identifies the run."""
@@ -265,6 +259,6 @@ class Trainer:
         if self.scaler.is_enabled() and state["scaler"]:  # it was off where the precision was another
             self.scaler.load_state_dict(state["scaler"])
         self.meter.load_state_dict(state["meter"], self.compute.device)
-        self.step = self.saved_step = state["step"]
+        self.step = state["step"]
         self._seconds_before = state["seconds"]
         self.lines.cut_back(self.step)
