@@ -134,7 +134,7 @@ def _run(name: str, program: str, task: Callable[[Any], Any]) -> int:
         if trace:
             traceback.print_exc()
         raise UserError(explain(error)) from error
-    if job.failed > 1:
+    if job.failed > 1 and isinstance(job.failure, UserError):
         raise UserError(f"{job.failed} jobs of the sweep failed, see above.")
     if job.failure is not None:
         raise job.failure
