@@ -1,6 +1,6 @@
-"""A markdown table of finished runs: mean over the jobs of each sweep, with its standard error.
+"""A markdown table of finished runs: mean over the seeds of each, with its standard error.
 
-python scripts/table.py SWEEP_DIR [SWEEP_DIR ...]
+python scripts/table.py DIR_OF_SEEDS [DIR_OF_SEEDS ...]
 """
 
 import json
@@ -8,22 +8,35 @@ import statistics
 import sys
 from pathlib import Path
 
-COLUMNS = ("value", "random_init", "raw_input", "centred", "pca64")
+CONTROLS = ("random_init", "raw_input", "centred", "pca64")
+
+
+def percent(rows: list[dict], key: str) -> float:
+    return 100 * statistics.mean(row[key] for row in rows)
 
 
 def main() -> None:
-    print("| run | 20-NN top-1 | random init | raw | centred | PCA-64 | seeds | training seconds |")
-    print("|---|---|---|---|---|---|---|---|")
-    for sweep in map(Path, sys.argv[1:]):
-        results = [json.loads(path.read_text()) for path in sorted(sweep.glob("*/result.json"))]
-        rows = [result["metrics"]["knn_top1"] for result in results]
-        values = [100 * row["value"] for row in rows]
-        error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
-        means = [100 * statistics.mean(row[column] for row in rows) for column in COLUMNS]
-        seconds = ", ".join(f"{result['seconds']:.0f}" for result in results)
-        shown = f"{means[0]:.2f} ± {error:.2f} ({', '.join(f'{v:.2f}' for v in values)})"
-        print(f"| {sweep.name} | {shown} | " + " | ".join(f"{m:.2f}" for m in means[1:]), end="")
-        print(f" | {', '.join(str(result['seed']) for result in results)} | {seconds} |")
+    print(
+        "| run | 20-NN | seeds | random init | raw | centred | PCA-64 | whitened: trained | random init | raw | training |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    for folder in map(Path, sys.argv[1:]):
+        results = [json.loads(path.read_text()) for path in sorted(folder.glob("*/result.json"))]
+        plain = [result["metrics"]["knn_top1"] for result in results]
+        whitened = [result["metrics"]["knn_whitened_top1"] for result in results]
+        values = [100 * row["value"] for row in plain]
+        shown = f"**{statistics.mean(values):.2f}**"
+        if len(values) > 1:
+            shown += f" ± {statistics.stdev(values) / len(values) ** 0.5:.2f}"
+        cells = [
+            folder.name,
+            shown,
+            ", ".join(f"{v:.2f}" for v in values),
+            *(f"{percent(plain, name):.2f}" for name in CONTROLS),
+            *(f"{percent(whitened, name):.2f}" for name in ("value", "random_init", "raw_input")),
+            f"{results[0]['steps']} steps, " + ", ".join(f"{r['seconds']:.0f}" for r in results) + " s",
+        ]
+        print("| " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":
