@@ -16,10 +16,9 @@ def percent(rows: list[dict], key: str) -> float:
 
 
 def main() -> None:
-    print(
-        "| run | 20-NN | seeds | random init | raw | centred | PCA-64 | whitened: trained | random init | raw | training |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    titles = "run|20-NN|seeds|random init|raw|centred|PCA-64|whitened: trained|random init|raw|training".split("|")
+    print(f"| {' | '.join(titles)} |")
+    print("|" + "---|" * len(titles))
     for folder in map(Path, sys.argv[1:]):
         results = [json.loads(path.read_text()) for path in sorted(folder.glob("*/result.json"))]
         plain = [result["metrics"]["knn_top1"] for result in results]
