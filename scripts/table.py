@@ -16,7 +16,7 @@ def percent(rows: list[dict], key: str) -> float:
 
 
 def main() -> None:
-    titles = "run|20-NN|seeds|random init|raw|centred|PCA-64|whitened: trained|random init|raw|training".split("|")
+    titles = ["run", "20-NN", "seeds", "random init", "raw", "centred", "PCA-64", "whitened: trained", "random init", "raw", "training"]
     print(f"| {' | '.join(titles)} |")
     print("|" + "---|" * len(titles))
     for folder in map(Path, sys.argv[1:]):
