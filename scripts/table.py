@@ -16,7 +16,8 @@ def percent(rows: list[dict], key: str) -> float:
 
 
 def main() -> None:
-    titles = ["run", "20-NN", "seeds", "random init", "raw", "centred", "PCA-64", "whitened: trained", "random init", "raw", "training"]
+    titles = ["run", "20-NN", "seeds", "random init", "raw", "centred", "PCA-64"]
+    titles += ["whitened: trained", "random init", "raw", "training"]
     print(f"| {' | '.join(titles)} |")
     print("|" + "---|" * len(titles))
     for folder in map(Path, sys.argv[1:]):
