@@ -38,7 +38,7 @@ def _unknown_option(text: str, _: list[BaseException]) -> str | None:
 
 
 def _unknown_key(text: str, causes: list[BaseException]) -> str | None:
-    if not re.search(r"Key '[^']+' (is not in struct|not in ')|Key '[^']+' is not in struct", text):
+    if not re.search(r"Key '[^']+' (is not in struct|not in ')", text):
         return None
     for cause in causes:
         if isinstance(cause, OmegaConfBaseException) and cause.key is not None and cause.full_key:
