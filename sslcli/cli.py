@@ -80,7 +80,8 @@ def _main(name: str, task: Callable[[Any], Any]) -> None:
         signals.install()
         code = _run(name, program, task)
     except UserError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0" or str(error).startswith("rank "):  # else the first process says it
+            print(f"{program}: error: {error}", file=sys.stderr)
         code = 2
     except signals.Stopped as stop:
         again = "the same command goes on from the last checkpoint" if name == "train" else "nothing was changed"

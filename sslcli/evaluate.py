@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sslcli.build import allow, build
 from sslcli.config import DeviceSection, section
-from sslcli.datasets.base import Dataset
+from sslcli.datasets.base import Dataset, Labelled
 from sslcli.encoders.base import Encoder
 from sslcli.engine.console import Console
 from sslcli.engine.device import Compute, choose, set_threads
@@ -70,7 +70,15 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     dataset = build_dataset(config)
     encoder = build_encoder(config, dataset.spec)
     objective = build_objective(config, encoder)
-    return Parts(dataset, encoder, objective, build_views(config, encoder, objective))
+    return Parts(with_label(dataset, objective), encoder, objective, build_views(config, encoder, objective))
+
+
+def with_label(dataset: Dataset, objective: Objective) -> Dataset:
+    """The dataset, with its labels as a column where the objective reads them."""
+    try:
+        return dataset if objective.label is None else Labelled(dataset, objective.label)
+    except ValueError as error:
+        raise UserError(f"objective: {error}") from error
 
 
 def embedder(encoder: Encoder, views: Views, compute: Compute) -> Embed:
@@ -97,6 +105,16 @@ def measure(
     config: Mapping[str, Any], parts: Parts, compute: Compute, probe: Probe, *, budget: float
 ) -> dict[str, Metric]:
     """Every number that a run reports: the probe's, or without labels the held-out loss and RankMe."""
+    metrics = _measure(config, parts, compute, probe, budget=budget)
+    if parts.objective.label is not None:
+        for metric in metrics.values():
+            metric.protocol += "; training used labels"
+    return metrics
+
+
+def _measure(
+    config: Mapping[str, Any], parts: Parts, compute: Compute, probe: Probe, *, budget: float
+) -> dict[str, Metric]:
     trained = embedder(parts.encoder, parts.views, compute)
     untrained = embedder(random_init(config, parts, compute), parts.views, compute)
     metrics = probe(parts.dataset, trained, untrained, budget)
@@ -161,7 +179,7 @@ def dry_loss(parts: Parts, columns: dict[str, Tensor], compute: Compute, *, seed
         for module in modules:
             module.eval()
         with compute.autocast():
-            features = Features(parts.encoder, parts.views(columns, randomness), randomness)
+            features = Features(parts.encoder, parts.views(columns, randomness), randomness, columns)
             outputs = parts.objective.project(features)
         return float(parts.objective.loss(outputs).total)
     finally:
@@ -187,8 +205,8 @@ def run(config: Mapping[str, Any]) -> dict[str, Metric]:
     set_threads(device.threads or state["environment"]["threads"])
     precision = state["config"]["train"]["precision"]
     compute = choose(device.name, "auto" if precision == "fp16" else precision)  # which a CPU does not have
-    dataset = build_dataset(state["config"])
-    parts = Parts(dataset, *restore(state, compute.device))
+    encoder, objective, views = restore(state, compute.device)
+    parts = Parts(with_label(build_dataset(state["config"]), objective), encoder, objective, views)
     probe = build(_with_trained_size(config["probe"], run_dir), Probe, where="probe")
     metrics = measure(state["config"], parts, compute, probe, budget=budget(state["seconds"]))
     if not metrics:

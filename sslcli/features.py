@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from sslcli.randomness import Randomness
+from sslcli.ranks import Ranks
 from sslcli.types import Encoded, View
+
+Encode = Callable[..., Encoded]  # (view, mask=None, visible_only=False)
 
 
 class Features:
@@ -18,14 +21,23 @@ class Features:
         encode: the encoder, possibly compiled: ``encode(view, mask)``.
         views: the views of the micro-batch.
         randomness: its random numbers, for masks and noise.
+        columns: what the dataset yielded beside the views, for an objective that reads labels.
+        ranks: the processes of the run, each with a micro-batch of its own.
     """
 
     def __init__(
-        self, encode: Callable[[View, Tensor | None], Encoded], views: list[View], randomness: Randomness
+        self,
+        encode: Encode,
+        views: list[View],
+        randomness: Randomness,
+        columns: Mapping[str, Tensor] | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
-        self._encode = encode
+        self.encode = encode
         self.views = views
         self.randomness = randomness
+        self.columns = columns or {}
+        self.ranks = ranks or Ranks()
         self._clean: dict[int, Encoded] = {}
 
     def clean(self, *which: int) -> list[Encoded]:
@@ -33,18 +45,36 @@ class Features:
 
         With BatchNorm the grouping matters, so an objective asks for what belongs together in one call.
         """
-        groups: dict[tuple[str, tuple[int, ...]], list[int]] = {}
-        for i in which:
-            if i not in self._clean:
-                groups.setdefault((self.views[i].field, tuple(self.views[i].x.shape[1:])), []).append(i)
-        for members in groups.values():
-            joined = self._encode(_join([self.views[i] for i in members]), None)
-            self._clean.update(zip(members, _split(joined, len(members))))
+        missing = [i for i in which if i not in self._clean]
+        self._clean.update(zip(missing, self._together(self.encode, missing)))
         return [self._clean[i] for i in which]
 
-    def masked(self, i: int, mask: Tensor) -> Encoded:
-        """The encoding of view ``i`` with ``mask`` (B, *grid) hidden: a pass of its own, as the input differs."""
-        return self._encode(self.views[i], mask)
+    def masked(self, i: int, mask: Tensor, *, visible_only: bool = False) -> Encoded:
+        """The encoding of view ``i`` with ``mask`` (B, *grid) hidden: a pass of its own, as the input differs.
+
+        Args:
+            i: which view.
+            mask: True is hidden; the same number of patches in every sample if ``visible_only``.
+            visible_only: leave hidden tokens out of the encoder (for an encoder that ``can_drop``).
+        """
+        if visible_only:
+            return self.encode(self.views[i], mask, visible_only=True)
+        return self.encode(self.views[i], mask)
+
+    @torch.no_grad()
+    def teacher(self, encode: Encode, *which: int) -> list[Encoded]:
+        """The unmasked encodings of these views by a teacher's encoder, as one batch and without gradients."""
+        return self._together(encode, which)
+
+    def _together(self, encode: Encode, which: Sequence[int]) -> list[Encoded]:
+        groups: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+        for i in which:
+            groups.setdefault((self.views[i].field, tuple(self.views[i].x.shape[1:])), []).append(i)
+        found: dict[int, Encoded] = {}
+        for members in groups.values():
+            joined = encode(_join([self.views[i] for i in members]))
+            found.update(zip(members, _split(joined, len(members))))
+        return [found[i] for i in which]
 
 
 def _join(views: list[View]) -> View:

@@ -26,12 +26,12 @@ def announce(console: Console, config: Mapping[str, Any], parts: Parts, trainer:
     rows = {
         "run_dir": str(trainer.run_dir),
         "data": f"{len(parts.dataset):,} training samples, {len(held_out) if held_out else 0:,} held out, "
-        "no labels in training",
+        + ("no labels in training" if parts.objective.label is None else "LABELS are used in training"),
         "encoder": f"{_part(config, 'encoder')}, {weights:,} parameters, features of width {parts.encoder.dim}",
         "objective": _part(config, "objective") + (f", loss at chance {chance:.4f}" if chance else ""),
         "training": f"{f'{steps} steps' if steps else f'{minutes} minutes'}, batch {trainer.loader.batch_size}, "
         f"learning rate {rate:.3g}, {trainer.compute.precision} on {trainer.compute.name}, "
-        f"{torch.get_num_threads()} threads",
+        f"{torch.get_num_threads()} threads" + (f", {trainer.ranks.size} processes" if trainer.ranks.size > 1 else ""),
     }
     for name, text in rows.items():
         console.line(f"{name:<9} {text}")
@@ -52,6 +52,7 @@ def report(
         "steps": trainer.step,
         "seconds": round(trainer.seconds, 2),
         "seed": seed,
+        "uses_labels": trainer.objective.label is not None,
     }
     write_text(run_dir / "result.json", json.dumps(result, indent=2) + "\n")
     for text in (

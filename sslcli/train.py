@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,13 @@ from sslcli.engine.gradient import has_batch_norm
 from sslcli.engine.loader import Loader, default_workers
 from sslcli.engine.lock import locked
 from sslcli.engine.optim import parameter_groups
-from sslcli.engine.resume import choose_start, environment, make_room, open_run, restore_environment
+from sslcli.engine.resume import State, choose_start, environment, make_room, open_run, restore_environment
 from sslcli.engine.schedule import Schedule
 from sslcli.engine.trainer import Length, Trainer
 from sslcli.errors import UserError
 from sslcli.evaluate import Parts, budget, build_parts, dry_loss, measure
 from sslcli.probes.base import Probe
+from sslcli.ranks import Ranks, joined
 from sslcli.summary import announce, finished, report, say_finished
 
 
@@ -46,35 +48,51 @@ def run(config: Mapping[str, Any], run_dir: Path) -> float | None:
     set_threads(device.threads)
     set_determinism(train.deterministic)
     compute = choose(device.name, train.precision)
-    parts = build_parts(config)
-    probe = build(config["probe"], Probe, where="probe")
-    console = Console()
-    trainer = make_trainer(config, parts, compute, run_dir, console)
-    check_fit(parts, train, compute, config["seed"])
-    if config["resume"] not in ("auto", "never"):
-        open_run(config["resume"], "resume")  # complain before anything is written
-    with locked(run_dir):
-        checkpoint.sweep_temporaries(run_dir)
-        state = choose_start(config, run_dir, trainer.length, parts.dataset.fingerprint(), console)
-        if state is None:
-            make_room(run_dir, config["resume"], console)
-            trainer.lines.cut_back(0)
-            console.log_to(run_dir / "train.log")
-            announce(console, config, parts, trainer)
-        else:
-            console.log_to(run_dir / "train.log")
-            trainer.load_state_dict(state)
-            result = finished(run_dir, trainer.step) if trainer.done else None
-            if result is not None:
-                return say_finished(console, run_dir, result)
-            restore_environment(state, compute, device.threads, console)
-            trainer.identity = _identity(config, parts.dataset, compute)
-            console.line(f"resuming {run_dir} at step {trainer.step}")
-        write_text(run_dir / "config.yaml", OmegaConf.to_yaml(dict(config)))
-        if not trainer.done:
-            _fit(trainer)
+    with ExitStack() as held:
+        with joined(compute.device) as ranks:
+            parts = build_parts(config)
+            probe = build(config["probe"], Probe, where="probe")
+            console = Console(silent=not ranks.first)
+            trainer = make_trainer(config, parts, compute, run_dir, console, ranks)
+            check_fit(parts, train, compute, config["seed"], ranks)
+            state = ranks.by_first(lambda: _claim(config, trainer, parts.dataset.fingerprint(), held))
+            if state is not None:
+                trainer.load_state_dict(state)
+                result = finished(run_dir, trainer.step) if trainer.done else None
+                if result is not None:
+                    return say_finished(console, run_dir, result)
+                restore_environment(state, compute, ranks, device.threads, console)
+                trainer.identity = _identity(config, parts.dataset, compute, ranks)
+            ranks.by_first(lambda: _open_records(config, parts, trainer, afresh=state is None))
+            if not trainer.done:
+                _fit(trainer)
+        if not ranks.first:
+            return None
         metrics = measure(config, parts, compute, probe, budget=budget(trainer.seconds))
         return report(console, config["seed"], trainer, metrics, time.perf_counter() - started)
+
+
+def _claim(config: Mapping[str, Any], trainer: Trainer, data: str, held: ExitStack) -> State | None:
+    """Take the run directory for as long as ``held`` is; what to go on from, or None to start afresh."""
+    if config["resume"] not in ("auto", "never"):
+        open_run(config["resume"], "resume")  # complain before anything is written
+    held.enter_context(locked(trainer.run_dir))
+    checkpoint.sweep_temporaries(trainer.run_dir)
+    return choose_start(config, trainer.run_dir, trainer.length, data, trainer.console)
+
+
+def _open_records(config: Mapping[str, Any], parts: Parts, trainer: Trainer, *, afresh: bool) -> None:
+    """The log, the metrics and the config in the run directory, from here on."""
+    run_dir, console = trainer.run_dir, trainer.console
+    if afresh:
+        make_room(run_dir, config["resume"], console)
+        trainer.lines.cut_back(0)
+    console.log_to(run_dir / "train.log")
+    if afresh:
+        announce(console, config, parts, trainer)
+    else:
+        console.line(f"resuming {run_dir} at step {trainer.step}")
+    write_text(run_dir / "config.yaml", OmegaConf.to_yaml(dict(config)))
 
 
 def _fit(trainer: Trainer) -> None:
@@ -87,13 +105,22 @@ def _fit(trainer: Trainer) -> None:
         ) from None
 
 
-def make_trainer(config: Mapping[str, Any], parts: Parts, compute: Compute, run_dir: Path, console: Console) -> Trainer:
+def make_trainer(
+    config: Mapping[str, Any],
+    parts: Parts,
+    compute: Compute,
+    run_dir: Path,
+    console: Console,
+    ranks: Ranks | None = None,
+) -> Trainer:
     """A trainer at step 0, with the parts on the device and convolutions in the layout they are fastest in."""
     train: TrainSection = section(config, "train", TrainSection)
-    loader = _loader(config, parts, train, compute)
+    ranks = ranks or Ranks()
+    loader = _loader(config, parts, train, compute, ranks)
     for module in (parts.encoder, parts.objective, parts.views):
         module.to(compute.device)
-    parts.encoder.to(memory_format=torch.channels_last)
+    for module in (parts.encoder, parts.objective):  # the objective may hold a copy of the encoder
+        module.to(memory_format=torch.channels_last)
     groups = parameter_groups([parts.encoder, parts.objective])
     return Trainer(
         encoder=parts.encoder,
@@ -110,15 +137,17 @@ def make_trainer(config: Mapping[str, Any], parts: Parts, compute: Compute, run_
         log_every=config["log"]["every"],
         run_dir=run_dir,
         console=console,
-        identity=_identity(config, parts.dataset, compute),
+        identity=_identity(config, parts.dataset, compute, ranks),
+        ranks=ranks,
     )
 
 
-def check_fit(parts: Parts, train: TrainSection, compute: Compute, seed: int) -> None:
+def check_fit(parts: Parts, train: TrainSection, compute: Compute, seed: int, ranks: Ranks | None = None) -> None:
     """Refuse, before the first step, parts that cannot work together, by a dry pass over a few samples."""
     if parts.objective.couples_batch and train.batch_size < 2:
         raise UserError("train.batch_size: this objective compares samples with each other; give at least 2.")
-    if train.batch_size == train.accumulate and has_batch_norm([parts.encoder, parts.objective]):
+    pieces = train.accumulate * (ranks or Ranks()).size
+    if train.batch_size == pieces and has_batch_norm([parts.encoder, parts.objective]):
         raise UserError(
             "train.batch_size: BatchNorm needs micro-batches of at least 2; lower train.accumulate, "
             "or use encoder.norm=layer and objective.norm=layer."
@@ -126,12 +155,20 @@ def check_fit(parts: Parts, train: TrainSection, compute: Compute, seed: int) ->
     index = torch.arange(min(4, len(parts.dataset)))
     columns = {name: c.to(compute.device) for name, c in parts.dataset.fetch(index).items()}
     try:
+        parts.objective.check(len(parts.dataset))
         dry_loss(parts, columns, compute, seed=seed)
     except ValueError as error:
         raise UserError(f"objective: {error}") from error
 
 
-def _loader(config: Mapping[str, Any], parts: Parts, train: TrainSection, compute: Compute) -> Loader:
+def _loader(
+    config: Mapping[str, Any], parts: Parts, train: TrainSection, compute: Compute, ranks: Ranks
+) -> Loader:
+    if train.batch_size % (train.accumulate * ranks.size):
+        raise UserError(
+            f"train.batch_size={train.batch_size} is not a multiple of {ranks.size} processes x "
+            f"train.accumulate={train.accumulate}. Give a multiple of {ranks.size * train.accumulate}."
+        )
     if train.batch_size > len(parts.dataset):
         raise UserError(
             f"train.batch_size={train.batch_size} is more than the {len(parts.dataset)} training samples. "
@@ -147,17 +184,18 @@ def _loader(config: Mapping[str, Any], parts: Parts, train: TrainSection, comput
         seed=config["seed"],
         workers=default_workers(parts.dataset) if workers is None else workers,
         pin=compute.device.type == "cuda",
+        ranks=ranks,
     )
 
 
-def _identity(config: Mapping[str, Any], dataset: Dataset, compute: Compute) -> dict[str, Any]:
+def _identity(config: Mapping[str, Any], dataset: Dataset, compute: Compute, ranks: Ranks) -> dict[str, Any]:
     """What a checkpoint says of its run beside the state: enough to rebuild the encoder without the data."""
     return {
         "version": sslcli.__version__,
         "config": {**config},
         "spec": dataset.spec.to_plain(),
         "data": dataset.fingerprint(),
-        "environment": environment(compute),
+        "environment": environment(compute, ranks),
     }
 
 

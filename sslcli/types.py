@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -66,3 +66,5 @@ class Loss:
 
     total: Tensor  # scalar with a gradient
     parts: Mapping[str, Tensor]  # detached scalars
+    chance: float | Tensor | None = None  # the loss of an encoder that knows nothing, where there is such a level
+    terms: Mapping[str, Tensor] = field(default_factory=dict)  # the summands of total, with gradients, if several

@@ -18,6 +18,7 @@ from sslcli.engine.device import choose
 from sslcli.engine.trainer import Trainer
 from sslcli.evaluate import Parts, build_parts
 from sslcli.randomness import Randomness
+from sslcli.ranks import Ranks
 from sslcli.train import make_trainer as assemble
 
 TINY = ("dataset=synthetic", "dataset.num_samples=200", "dataset.size=16", "train.batch_size=16", "train.steps=3")
@@ -35,11 +36,13 @@ def compose(*overrides: str, name: str = "train") -> dict:
     return plain
 
 
-def make_trainer(run_dir: Path, *overrides: str, parts: Parts | None = None) -> Trainer:
+def make_trainer(
+    run_dir: Path, *overrides: str, parts: Parts | None = None, ranks: Ranks | None = None
+) -> Trainer:
     """A trainer as ``ssl-train *overrides device=cpu`` makes it; ``parts`` replaces those of the config."""
     config = compose("device=cpu", *overrides)
     compute = choose("cpu", config["train"]["precision"])
-    return assemble(config, parts or build_parts(config), compute, run_dir, Console())
+    return assemble(config, parts or build_parts(config), compute, run_dir, Console(), ranks)
 
 
 def randomness(size: int, step: int = 0, seed: int = 0) -> Randomness:

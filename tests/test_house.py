@@ -9,7 +9,7 @@ import tomllib
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    {"errors", "types", "randomness"},
+    {"errors", "types", "randomness", "ranks"},
     {"config", "build", "help", "messages"},
     {"encoders", "datasets", "views"},
     {"features"},

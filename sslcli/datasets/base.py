@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sslcli.errors import UserError
-from sslcli.types import Spec
+from sslcli.types import Field, Spec
 
 
 class Dataset:
@@ -62,6 +62,35 @@ class Subset(Dataset):
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
         return self.dataset.fetch(self.index[index])
+
+
+class Labelled(Dataset):
+    """A dataset whose labels are a column too, for an objective that is supervised and says so.
+
+    Raises:
+        ValueError: the dataset has no labels, or a column of that name.
+    """
+
+    def __init__(self, dataset: Dataset, name: str) -> None:
+        if dataset.labels is None:
+            raise ValueError(f"label={name}: this dataset has no labels")
+        if name in dataset.spec:
+            raise ValueError(f"label={name}: the dataset has a column of that name; choose another")
+        self.dataset, self.name = dataset, name
+        self.labels = dataset.labels
+        self.spec = Spec({**dataset.spec, name: Field((), vocab=int(dataset.labels.max()) + 1)})
+        if dataset.held_out is not None:
+            self.held_out = Labelled(dataset.held_out, name)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def fingerprint(self) -> str:
+        return self.dataset.fingerprint()
+
+    def fetch(self, index: Tensor) -> dict[str, Tensor]:
+        assert self.labels is not None
+        return {**self.dataset.fetch(index), self.name: self.labels[index]}
 
 
 def with_held_out(train: Dataset, test: Dataset | None, holdout: float | None) -> Dataset:

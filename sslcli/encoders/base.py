@@ -19,6 +19,7 @@ class Encoder(nn.Module):
     dim: int  # width of the pooled vector
     token_dim: int  # width of a token; 0 for an encoder without tokens
     stride: int  # input units per output token and side
+    can_drop: bool = False  # whether forward takes visible_only=True: hidden tokens left out, not replaced
 
     @property
     def view_spec(self) -> Spec:

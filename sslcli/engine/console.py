@@ -12,9 +12,14 @@ from sslcli.engine.files import writable
 
 
 class Console:
-    """The voice of one run; until it is given a file it only prints."""
+    """The voice of one run; until it is given a file it only prints.
 
-    def __init__(self) -> None:
+    Args:
+        silent: for the processes of a run that leave the speaking to the first.
+    """
+
+    def __init__(self, *, silent: bool = False) -> None:
+        self._silent = silent
         self._path: Path | None = None
         self._bar: Any = None
 
@@ -24,6 +29,8 @@ class Console:
 
     def line(self, text: str = "") -> None:
         """A line of output."""
+        if self._silent:
+            return
         with tqdm.external_write_mode(file=sys.stdout):
             print(text, flush=True)
         if self._path is not None:
@@ -32,12 +39,14 @@ class Console:
 
     def warn(self, text: str) -> None:
         """A line on stderr."""
+        if self._silent:
+            return
         with tqdm.external_write_mode(file=sys.stderr):
             print(f"warning: {text}", file=sys.stderr, flush=True)
 
     def start_bar(self, total: int | None, done: int, samples: int) -> None:
         """A progress bar over steps of ``samples`` samples; shown on a terminal only."""
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not self._silent:
             self._bar = tqdm(
                 total=None if total is None else total * samples,
                 initial=done * samples,

@@ -54,7 +54,9 @@ def choose(name: str, precision: str) -> Compute:
 def _device(name: str) -> torch.device:
     has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
-        return torch.device("cuda" if has_cuda else "mps" if has_mps else "cpu")
+        name = "cuda" if has_cuda else "mps" if has_mps else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"  # one GPU a process, as torchrun numbers them
     if name.startswith("cuda") and not has_cuda:
         raise UserError("device: there is no CUDA device on this machine. Use device=auto or device=cpu.")
     if name == "mps" and not has_mps:

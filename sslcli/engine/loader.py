@@ -15,6 +15,7 @@ from sslcli.datasets.base import Columns, Dataset
 from sslcli.engine.signals import ignore_in_worker
 from sslcli.errors import UserError
 from sslcli.randomness import fold
+from sslcli.ranks import Ranks
 
 Batch = dict[str, Tensor]
 
@@ -31,14 +32,24 @@ class Loader:
         seed: of the order.
         workers: processes that fetch ahead; 0 fetches in this one.
         pin: whether to pin host memory for copies to a GPU.
+        ranks: the processes of the run; each reads its own equal part of every batch.
     """
 
     def __init__(
-        self, dataset: Dataset, *, batch_size: int, accumulate: int, seed: int, workers: int, pin: bool
+        self,
+        dataset: Dataset,
+        *,
+        batch_size: int,
+        accumulate: int,
+        seed: int,
+        workers: int,
+        pin: bool,
+        ranks: Ranks | None = None,
     ) -> None:
         self.dataset = dataset
         self.batch_size = batch_size
         self.accumulate = accumulate
+        self.ranks = ranks or Ranks()
         self.steps_per_epoch = len(dataset) // batch_size
         self.wait = 0.0  # seconds that the loop has waited for data
         self._seed = seed
@@ -48,9 +59,10 @@ class Loader:
         self._order = torch.empty(0)
 
     def positions(self, micro: int) -> np.ndarray:
-        """The positions of micro-batch ``micro`` in the global batch."""
-        size = self.batch_size // self.accumulate
-        return np.arange(micro * size, (micro + 1) * size)
+        """The positions of this process's micro-batch ``micro`` in the global batch."""
+        size = self.batch_size // (self.ranks.size * self.accumulate)
+        start = (self.ranks.rank * self.accumulate + micro) * size
+        return np.arange(start, start + size)
 
     def index(self, step: int) -> Tensor:
         """The samples (batch_size,) of a step."""
@@ -67,11 +79,16 @@ class Loader:
         try:
             while True:
                 start = time.perf_counter()
-                batch = [_checked(next(fetched)) for _ in range(self.accumulate)]
+                batch = [self._checked(next(fetched)) for _ in range(self.accumulate)]
                 self.wait += time.perf_counter() - start
                 yield batch
         finally:
             del fetched  # ends the workers now: an error's traceback would keep them, and they ignore SIGTERM
+
+    def _checked(self, batch: Batch | UserError) -> Batch:
+        if isinstance(batch, UserError):
+            raise batch if self.ranks.first else UserError(f"rank {self.ranks.rank}: {batch}")
+        return batch
 
     def _fetched(self, step: int) -> Iterator[Batch | UserError]:
         order = _MicroBatches(self, step)
@@ -99,7 +116,9 @@ class _MicroBatches(Sampler[Tensor]):
     def __iter__(self) -> Iterator[Tensor]:
         step = self.step
         while True:
-            yield from self.loader.index(step).chunk(self.loader.accumulate)
+            index = self.loader.index(step)
+            for micro in range(self.loader.accumulate):
+                yield index[self.loader.positions(micro)]
             step += 1
 
 
@@ -122,13 +141,9 @@ def _fetch(dataset: Dataset, index: Tensor, pin: bool = False) -> Batch | UserEr
         return error
 
 
-def _checked(batch: Batch | UserError) -> Batch:
-    if isinstance(batch, UserError):
-        raise batch
-    return batch
-
-
 def default_workers(dataset: Dataset) -> int:
     """0 for columns in memory, whose fetch is an index; else one per CPU that the loop does not need."""
-    inner = getattr(dataset, "dataset", dataset)
+    inner = dataset
+    while hasattr(inner, "dataset"):
+        inner = inner.dataset
     return 0 if isinstance(inner, Columns) else min(16, max(1, torch.get_num_threads() - 1))

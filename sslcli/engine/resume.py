@@ -16,6 +16,7 @@ from sslcli.engine.console import Console
 from sslcli.engine.device import Compute, set_threads
 from sslcli.engine.trainer import Length
 from sslcli.errors import UserError
+from sslcli.ranks import Ranks
 
 State = dict[str, Any]
 
@@ -104,7 +105,7 @@ def make_room(run_dir: Path, resume: str, console: Console) -> None:
     console.line(f"starting afresh; what was in {run_dir} is in {target} now")
 
 
-def environment(compute: Compute) -> dict[str, Any]:
+def environment(compute: Compute, ranks: Ranks) -> dict[str, Any]:
     """What bit-exact resuming depends on, and where the run came from; plain values that weights_only reads."""
     return {
         "torch": str(torch.__version__),
@@ -112,17 +113,20 @@ def environment(compute: Compute) -> dict[str, Any]:
         "device": compute.name,
         "precision": compute.precision,
         "threads": torch.get_num_threads(),
+        "ranks": ranks.size,
         "commit": _git_commit(),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
 
 
-def restore_environment(state: State, compute: Compute, threads: int | None, console: Console) -> None:
+def restore_environment(
+    state: State, compute: Compute, ranks: Ranks, threads: int | None, console: Console
+) -> None:
     """Reuse the checkpoint's thread count unless the user gives one; warn of what makes the bits differ."""
     before = state["environment"]
     set_threads(threads or before["threads"])
-    now = environment(compute)
-    for key in ("torch", "device", "precision", "threads"):
+    now = environment(compute, ranks)
+    for key in ("torch", "device", "precision", "threads", "ranks"):
         if before[key] != now[key]:
             console.warn(f"{key} was {before[key]} and is {now[key]}: the run goes on, but not in the same bits.")
 

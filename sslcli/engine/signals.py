@@ -47,7 +47,7 @@ def _handle(signum: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Keep signals for ``raise_pending`` while a step or a save must not be cut in two."""
+    """Keep signals for ``raise_held`` while a step or a save must not be cut in two."""
     global _deferring
     _deferring = True
     try:
@@ -56,14 +56,14 @@ def deferred() -> Iterator[None]:
         _deferring = False
 
 
-def pending() -> bool:
-    """Whether a signal has come since the last ``raise_pending``."""
-    return _pending is not None
+def pending() -> int:
+    """The signal that has come since the last ``raise_held``, or 0."""
+    return _pending or 0
 
 
-def raise_pending() -> None:
-    """Raise the signal that was held back, if any."""
+def raise_held(signum: int) -> None:
+    """Raise a signal that was held back; 0 raises nothing."""
     global _pending
-    if _pending is not None:
-        signum, _pending = _pending, None
+    _pending = None
+    if signum:
         raise Stopped(signum)

@@ -17,6 +17,7 @@ from sslcli.encoders.base import Encoder
 from sslcli.engine import checkpoint, signals
 from sslcli.engine.console import Console
 from sslcli.engine.device import Compute
+from sslcli.engine.conflict import conflict, last_weight
 from sslcli.engine.gradient import Outputs, backward, has_batch_norm
 from sslcli.engine.guard import FiniteGuard, all_finite
 from sslcli.engine.loader import Batch, Loader
@@ -25,7 +26,9 @@ from sslcli.engine.schedule import Schedule
 from sslcli.errors import UserError
 from sslcli.features import Features
 from sslcli.objectives.base import Objective
+from sslcli.objectives.teacher import Teacher
 from sslcli.randomness import Randomness, fold
+from sslcli.ranks import Ranks
 from sslcli.types import Loss
 from sslcli.views.base import Views
 
@@ -69,18 +72,24 @@ class Trainer:
         run_dir: Path,
         console: Console,
         identity: Mapping[str, Any],
+        ranks: Ranks | None = None,
     ) -> None:
         self.encoder, self.objective, self.views = encoder, objective, views
         self.loader, self.optimizer, self.schedule = loader, optimizer, schedule
         self.compute, self.length, self.seed = compute, length, seed
         self.train, self.checkpoints, self.log_every = train, checkpoints, log_every
         self.run_dir, self.console, self.identity = run_dir, console, identity
+        self.ranks = ranks or Ranks()
         self.encode = torch.compile(encoder) if train.compile else encoder
+        for module in objective.modules():
+            if train.compile and isinstance(module, Teacher):
+                module.encoder.compile()
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.dtype == torch.float16)
         self.meter = Meter()
         self.guard = FiniteGuard(compute.device)
         self.lines = JsonLines(run_dir / "metrics.jsonl")
         self._rates: dict[int, float] = {}  # learning rate of each step since the last log line
+        self._conflict: dict[str, Tensor] = {}  # how the terms' gradients compare in the step just done
         self.step = 0
         self._seconds_before = 0.0
         self._started: float | None = None  # when fit began; None outside of it
@@ -95,9 +104,14 @@ class Trainer:
         return self._seconds_before + running
 
     @property
+    def progress(self) -> float:
+        """The share of the run that is done, in [0, 1]; by the first process's clock if it is measured in minutes."""
+        return self.length.progress(self.step, self.ranks.from_first(self.seconds) if self.length.minutes else 0.0)
+
+    @property
     def done(self) -> bool:
         """Whether the run has reached its length."""
-        return self.length.progress(self.step, self.seconds) >= 1
+        return self.progress >= 1
 
     def fit(self) -> None:
         """Train to the end; always leaves a checkpoint of the last step.
@@ -106,16 +120,17 @@ class Trainer:
             Stopped: a signal came; the step was finished and a checkpoint written.
             UserError: something went non-finite; the last good checkpoint stands.
         """
-        if self.loader.accumulate > 1 and has_batch_norm([self.encoder, self.objective]):
+        if self.loader.accumulate * self.ranks.size > 1 and has_batch_norm([self.encoder, self.objective]):
             self.console.warn(
-                "BatchNorm sees one micro-batch at a time, so train.accumulate changes the result; "
-                "encoder.norm=layer and objective.norm=layer do not."
+                "BatchNorm sees one micro-batch of one process at a time, so train.accumulate and the number of "
+                "processes change the result; encoder.norm=layer and objective.norm=layer do not."
             )
         self.encoder.train()
         self.objective.train()
         self._started = time.perf_counter()
         self._last_log = (self._started, self.step, self.loader.wait)
         self.console.start_bar(self.length.steps, self.step, self.loader.batch_size)
+        stop = 0
         with signals.deferred():
             try:
                 batches = self.loader.batches(self.step)
@@ -126,18 +141,19 @@ class Trainer:
                     done = self.done  # once a step: with train.minutes it reads the clock
                     if self.step % self.log_every == 0 or done:
                         self._log()
-                    if self.step % self.checkpoints.every == 0 or done or signals.pending():
+                    stop = self.ranks.highest(signals.pending())  # one process was told to: all do, after this step
+                    if self.step % self.checkpoints.every == 0 or done or stop:
                         self.save()
-                    if signals.pending():
+                    if stop:
                         break
             finally:
                 self._seconds_before, self._started = self.seconds, None
                 self.console.stop_bar()
-        signals.raise_pending()
+        signals.raise_held(stop)
 
     def train_step(self, batch: list[Batch]) -> tuple[Loss, Outputs]:
         """One optimizer step on the micro-batches of a global batch."""
-        progress = self.length.progress(self.step, self.seconds)
+        progress = self.progress
         rate = self.schedule(progress)
         for group in self.optimizer.param_groups:
             group["lr"] = group["full_lr"] * rate
@@ -149,16 +165,17 @@ class Trainer:
             randomness = Randomness(self.seed, self.step, self.loader.positions(m), self.compute.device)
             views = self.views(columns, randomness)
             # Dropout lives inside libraries: seeded before each forward, alike in both passes over a micro-batch.
-            torch.manual_seed(fold(self.seed, "dropout", self.step, m) % 2**63)
+            torch.manual_seed(fold(self.seed, "dropout", self.step, m, self.ranks.rank) % 2**63)
             with self.compute.autocast():
-                return self.objective.project(Features(self.encode, views, randomness))
+                return self.objective.project(Features(self.encode, views, randomness, columns, self.ranks))
 
+        modules = [self.encoder, self.objective]
+        if self.objective.terms and (self.step + 1) % self.log_every == 0:
+            self._conflict = conflict(
+                project, self.objective, len(batch), modules=modules, watch=last_weight(self.encoder), ranks=self.ranks
+            )
         loss, outputs = backward(
-            project,
-            self.objective.loss,
-            len(batch),
-            modules=[self.encoder, self.objective],
-            scale=self.scaler.scale,
+            project, self.objective.loss, len(batch), modules=modules, scale=self.scaler.scale, ranks=self.ranks
         )
         self._update(loss, outputs)
         self.step += 1
@@ -179,6 +196,8 @@ class Trainer:
         if not skipped:
             self.objective.after_step(outputs)
         values: dict[str, Tensor] = {"loss": loss.total.detach(), **loss.parts}
+        if loss.chance is not None:
+            values["chance"] = torch.as_tensor(loss.chance, device=self.compute.device)
         self.meter.update(values)
         if not self.scaler.is_enabled():  # with fp16, an infinite gradient is how the scaler finds its scale
             values["gradient norm"] = norm
@@ -188,22 +207,23 @@ class Trainer:
         """Read the device once: check the guard, write a line of metrics and one of text."""
         self._stop_if_broken()
         self._rates.clear()
-        means = self.meter.flush()
+        means = {**self.meter.flush(), **{name: float(value) for name, value in self._conflict.items()}}
+        self._conflict = {}
         now, (then, step, waited) = time.perf_counter(), self._last_log
         self._last_log = (now, self.step, self.loader.wait)
         rate = (self.step - step) * self.loader.batch_size / max(now - then, 1e-9)
         wait = (self.loader.wait - waited) / max(now - then, 1e-9)
         epoch = self.step / self.loader.steps_per_epoch
-        self.lines.write(
-            {
-                "step": self.step,
-                "epoch": round(epoch, 4),
-                **means,
-                "lr": self.optimizer.param_groups[0]["lr"],
-                "samples_per_second": round(rate, 1),
-                "data_wait": round(wait, 4),
-            }
-        )
+        line = {
+            "step": self.step,
+            "epoch": round(epoch, 4),
+            **means,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "samples_per_second": round(rate, 1),
+            "data_wait": round(wait, 4),
+        }
+        if self.ranks.first:
+            self.lines.write(line)
         total = f"/{self.length.steps}" if self.length.steps else ""
         parts = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
         self.console.show(f"loss {means['loss']:.4f}, wait {wait:.1%}")
@@ -224,18 +244,19 @@ class Trainer:
                 f"saved; {state}. Lower optimizer.lr, set train.clip=1, or use train.precision=fp32."
             )
 
-    def save(self) -> Path:
-        """Write a checkpoint of this step, unless anything in it is broken."""
+    def save(self) -> None:
+        """Write a checkpoint of this step, by the first process, unless anything in it is broken."""
         self._stop_if_broken()
         if not all_finite([self.encoder, self.objective]):
             raise UserError(
                 f"The weights became non-finite in step {self.step}. Nothing broken was saved. "
                 "Lower optimizer.lr or set train.clip=1."
             )
+        self.ranks.by_first(self._write)
+
+    def _write(self) -> None:
         options = self.checkpoints
-        return checkpoint.save(
-            self.run_dir, self.step, self.state_dict(), keep=options.keep, keep_every=options.keep_every
-        )
+        checkpoint.save(self.run_dir, self.step, self.state_dict(), keep=options.keep, keep_every=options.keep_every)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training evolves, and what identifies the run."""
@@ -261,4 +282,5 @@ class Trainer:
         self.meter.load_state_dict(state["meter"], self.compute.device)
         self.step = state["step"]
         self._seconds_before = state["seconds"]
-        self.lines.cut_back(self.step)
+        if self.ranks.first:
+            self.lines.cut_back(self.step)

@@ -21,6 +21,12 @@ class Objective(nn.Module):
     num_views: int = 2  # how many views it reads
     needs_target: bool = False  # whether it reads the views' targets
     couples_batch: bool = False  # whether a sample's loss depends on the other samples (needs at least two)
+    needs_teacher: bool = False  # whether it contrasts with a momentum copy of the encoder
+    label: str | None = None  # the name of the label column that it reads; its results are marked
+    terms: tuple[str, ...] = ()  # the names of the loss's summands, where it has several
+
+    def check(self, num_samples: int) -> None:
+        """Raise ValueError, before training, for a dataset of a size that this objective cannot work with."""
 
     def before_step(self, progress: float) -> None:
         """Called before each step with the share of training done, for schedules."""

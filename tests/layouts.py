@@ -1,0 +1,71 @@
+"""Every objective in every layout of one batch: what ``test_layouts`` compares; run by torchrun it is a worker of it."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from helpers import TINY, make_trainer
+
+from sslcli.ranks import Ranks, joined
+
+BATCH = 64
+# With Adam the first steps are signs of the gradient, which turn rounding into differences: SGD.
+EXACT = ("train.precision=fp32", "encoder.norm=layer", "optimizer=sgd", "optimizer.lr=0.05", "schedule=constant",
+         f"train.batch_size={BATCH}", "log.every=2")  # fmt: skip
+LAYER = "objective.norm=layer"
+CASES = {
+    "nt_xent": (LAYER,),
+    "cross_view": ("objective.form=cross_view", "objective.learn_temperature=true", LAYER),
+    "one direction": ("objective.form=cross_view", "objective.symmetric=false", LAYER),
+    "decoupled": ("objective.form=decoupled", LAYER),
+    "sigmoid": ("objective.form=sigmoid", "objective.learn_temperature=true", LAYER),
+    "moco 1": ("objective=moco", "objective.version=1", "objective.queue=150", LAYER),
+    "moco 2": ("objective=moco", "objective.queue=150", "objective.symmetric=false", LAYER),
+    "moco 3": ("objective=moco", "objective.version=3", LAYER),
+    "byol": ("objective=byol", LAYER),
+    "simmim": ("objective=simmim",),
+    "simmim of a ViT": ("objective=simmim", "encoder=vit_tiny"),
+    "joint": ("objective=joint", "objective.parts.infonce.norm=layer"),
+}
+
+
+def measure(overrides: tuple[str, ...], ranks: Ranks | None = None) -> dict[str, torch.Tensor]:
+    """Loss and gradients of the first step, and everything that three steps leave behind."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = make_trainer(Path(folder), *TINY, *EXACT, *overrides, ranks=ranks)
+    parts = {"encoder": trainer.encoder, "objective": trainer.objective}
+    found: dict[str, torch.Tensor] = {}
+    update = trainer._update
+
+    def watched(loss, outputs):
+        if not found:
+            found["loss"] = loss.total.detach()
+            for part, module in parts.items():
+                for name, p in module.named_parameters():
+                    if p.grad is not None:
+                        found[f"gradient of {part}.{name}"] = p.grad.clone()
+        update(loss, outputs)
+
+    trainer._update = watched
+    for module in parts.values():
+        module.train()
+    batches = trainer.loader.batches(0)
+    for _ in range(3):
+        trainer.train_step(next(batches))
+    for part, module in parts.items():
+        found.update({f"{part}.{name}": value.clone() for name, value in module.state_dict().items()})
+    return found
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with joined(torch.device("cpu")) as ranks:
+        for accumulate in (1, 2):
+            results = {
+                name: measure((*overrides, f"train.accumulate={accumulate}"), ranks)
+                for name, overrides in CASES.items()
+            }
+            torch.save(results, Path(sys.argv[1]) / f"accumulate{accumulate}-rank{ranks.rank}.pt")

@@ -1,0 +1,53 @@
+"""1 x 64, 4 accumulated x 16, 2 processes x 32 and 2 x 2 x 16: the same loss, gradient, queue and teacher."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from layouts import CASES, measure
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    """What two gloo processes find, by (micro-batches, rank)."""
+    folder = tmp_path_factory.mktemp("layouts")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    common = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    command = [sys.executable, str(Path(__file__).parent / "layouts.py"), str(folder)]
+    workers = [
+        subprocess.Popen(command, env={**common, "RANK": str(r), "LOCAL_RANK": str(r)}, stderr=subprocess.PIPE)
+        for r in (0, 1)
+    ]
+    errors = [worker.communicate(timeout=400)[1].decode() for worker in workers]
+    assert all(worker.returncode == 0 for worker in workers), errors
+    return {(a, r): torch.load(folder / f"accumulate{a}-rank{r}.pt") for a in (1, 2) for r in (0, 1)}
+
+
+def compare(found, expected, layout):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(
+            found[name], value, rtol=1e-5, atol=1e-5, msg=lambda m, n=name: f"{layout}, {n}: {m}"
+        )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_layout_is_the_same_batch(two_processes, case):
+    whole = measure(CASES[case])
+    assert any(name.startswith("gradient") and value.abs().max() > 1e-4 for name, value in whole.items())
+    compare(measure((*CASES[case], "train.accumulate=4")), whole, "4 x 16")
+    compare(two_processes[1, 0][case], whole, "2 x 32")
+    compare(two_processes[2, 0][case], whole, "2 x 2 x 16")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_processes_stay_alike_to_the_bit(two_processes, case):
+    for accumulate in (1, 2):
+        first, second = two_processes[accumulate, 0][case], two_processes[accumulate, 1][case]
+        assert all(torch.equal(first[name], second[name]) for name in first)
