@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 Norm = Literal["batch", "layer", "none"]
 
 
-def mlp_head(in_dim: int, hidden_dim: int, out_dim: int, *, depth: int, norm: Norm) -> nn.Sequential:
+def mlp_head(
+    in_dim: int, hidden_dim: int, out_dim: int, *, depth: int, norm: Norm, last_norm: bool = False
+) -> nn.Sequential:
     """A projector of ``depth`` linear layers, with norm and ReLU after all but the last.
 
     ``batch`` couples the samples of a forward pass, as published; ``layer`` and ``none`` do not.
+    ``last_norm`` adds the norm, without scale and shift, after the last layer (MoCo v3, SimSiam).
     """
     if min(hidden_dim, out_dim, depth) < 1:
         raise ValueError("the head's hidden_dim, width and depth must be at least 1")
@@ -20,10 +24,19 @@ def mlp_head(in_dim: int, hidden_dim: int, out_dim: int, *, depth: int, norm: No
     for _ in range(depth - 1):
         layers += [nn.Linear(in_dim, hidden_dim, bias=norm == "none"), *_norm(norm, hidden_dim), nn.ReLU(True)]
         in_dim = hidden_dim
-    return nn.Sequential(*layers, nn.Linear(in_dim, out_dim))
+    normed = last_norm and norm != "none"
+    layers.append(nn.Linear(in_dim, out_dim, bias=not normed))
+    return nn.Sequential(*layers, *(_norm(norm, out_dim, affine=False) if normed else []))
 
 
-def _norm(norm: Norm, width: int) -> list[nn.Module]:
+def widened(rows: Tensor) -> Tensor:
+    """In float32 at least: what a head of half precision hands to a loss."""
+    return rows.to(torch.promote_types(rows.dtype, torch.float32))
+
+
+def _norm(norm: Norm, width: int, *, affine: bool = True) -> list[nn.Module]:
     if norm == "none":
         return []
-    return [nn.BatchNorm1d(width) if norm == "batch" else nn.LayerNorm(width)]
+    return [
+        nn.BatchNorm1d(width, affine=affine) if norm == "batch" else nn.LayerNorm(width, elementwise_affine=affine)
+    ]

@@ -1,0 +1,60 @@
+"""BYOL (Grill et al. 2020, arXiv:2006.07733): predict the teacher's embedding of the other view, no negatives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sslcli.encoders.base import Encoder
+from sslcli.objectives.heads import Norm
+from sslcli.objectives.momentum_predictor import MomentumPredictor
+from sslcli.types import Loss
+
+
+def byol(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean of 2 - 2 cos(prediction, target) over rows (N, D), in [0, 4] (equation 2)."""
+    with torch.autocast(prediction.device.type, enabled=False):
+        kind = torch.promote_types(prediction.dtype, torch.float32)
+        return 2 - 2 * F.cosine_similarity(prediction.to(kind), target.to(kind), dim=1).mean()
+
+
+class BYOL(MomentumPredictor):
+    """Both directions, summed. What keeps it from collapsing is the predictor and the slow teacher.
+
+    Args:
+        encoder: what is trained.
+        momentum: of the teacher at the start; it rises to 1 along half a cosine.
+        hidden_dim: width of the hidden layers of projector and predictor.
+        width: of the embedding.
+        depth: linear layers of the projector.
+        norm: in both heads; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        momentum: float = 0.99,
+        hidden_dim: int = 512,
+        width: int = 128,
+        depth: int = 2,
+        norm: Norm = "batch",
+    ) -> None:
+        super().__init__(
+            encoder,
+            momentum=momentum,
+            hidden_dim=hidden_dim,
+            width=width,
+            depth=depth,
+            norm=norm,
+            projector_norm=False,
+            predictor_norm=False,
+        )
+
+    def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
+        q1, q2, k1, k2 = (outputs[name] for name in ("q1", "q2", "k1", "k2"))
+        std = F.normalize(k1, dim=1).std(0).mean()
+        return Loss(byol(q1, k2) + byol(q2, k1), {"embedding_std": std})

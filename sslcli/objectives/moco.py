@@ -1,0 +1,134 @@
+"""MoCo in its three versions: a queue (1 and 2), or the batch itself and a predictor (3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sslcli.encoders.base import Encoder
+from sslcli.objectives.base import Objective
+from sslcli.objectives.contrast import info_nce
+from sslcli.objectives.heads import Norm, mlp_head
+from sslcli.objectives.moco_queue import MoCo
+from sslcli.objectives.momentum_predictor import MomentumPredictor
+from sslcli.types import Loss
+
+
+def moco(
+    encoder: Encoder,
+    *,
+    version: Literal[1, 2, 3] = 2,
+    temperature: float = 0.2,
+    momentum: float = 0.99,
+    width: int = 128,
+    hidden_dim: int | None = None,
+    depth: int | None = None,
+    norm: Norm | None = None,
+    queue: int | None = None,
+    symmetric: bool | None = None,
+    bn_splits: int | None = None,
+    freeze_patches: bool | None = None,
+) -> Objective:
+    """MoCo of one version; null takes that version's own value, and what a version does not have is refused.
+
+    Args:
+        encoder: what is trained.
+        version: 1 (linear head), 2 (MLP head) or 3 (no queue; a predictor, both directions).
+        temperature: of the softmax over cosine similarities.
+        momentum: of the teacher; constant in 1 and 2, rising to 1 in 3.
+        width: of the embedding.
+        hidden_dim: of the heads; null is the encoder's width in 2, and 512 in 3.
+        depth: linear layers of the projector; null is 1, 2 and 2 as published (3 with ViT in version 3).
+        norm: in the heads; null is none in 1 and 2 and ``batch`` in 3, as published.
+        queue: keys to keep, versions 1 and 2; null is 4096.
+        symmetric: versions 1 and 2: each view as query and as key; null is true.
+        bn_splits: versions 1 and 2: BatchNorm batches in a micro-batch; null is 1.
+        freeze_patches: version 3: keep a ViT's patch embedding at its random start; null is false.
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature={temperature} must be positive; 0.07 to 1 is usual")
+    if version == 3:
+        _refuse("version=3 has no queue of keys", queue=queue, symmetric=symmetric, bn_splits=bn_splits)
+        if freeze_patches:
+            _freeze_patches(encoder)
+        return MoCoV3(
+            encoder,
+            temperature=temperature,
+            momentum=momentum,
+            hidden_dim=hidden_dim or 512,
+            width=width,
+            depth=depth or 2,
+            norm=norm or "batch",
+        )
+    _refuse(f"version={version} trains its patch embedding", freeze_patches=freeze_patches)
+    head = mlp_head(encoder.dim, hidden_dim or encoder.dim, width, depth=depth or version, norm=norm or "none")
+    return MoCo(
+        encoder,
+        head,
+        width,
+        temperature=temperature,
+        momentum=momentum,
+        queue=4096 if queue is None else queue,
+        symmetric=symmetric is not False,
+        bn_splits=1 if bn_splits is None else bn_splits,
+    )
+
+
+class MoCoV3(MomentumPredictor):
+    """Predictions against the teacher's keys of the whole batch (Chen et al. 2021, arXiv:2104.02057, algorithm 1)."""
+
+    couples_batch = True
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        temperature: float,
+        momentum: float,
+        hidden_dim: int,
+        width: int,
+        depth: int,
+        norm: Norm,
+    ) -> None:
+        is_transformer = hasattr(getattr(encoder, "model", None), "patch_embed")
+        super().__init__(
+            encoder,
+            momentum=momentum,
+            hidden_dim=hidden_dim,
+            width=width,
+            depth=depth,
+            norm=norm,
+            projector_norm=True,
+            predictor_norm=is_transformer,  # published so: with ViT, not with ResNet
+        )
+        self.temperature = temperature
+
+    def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
+        q1, q2, k1, k2 = (outputs[name] for name in ("q1", "q2", "k1", "k2"))
+        one = info_nce(q1, k2, self.temperature, symmetric=False)
+        two = info_nce(q2, k1, self.temperature, symmetric=False)
+        similarity = F.cosine_similarity(q1.detach(), k2, dim=1).mean()
+        total = 2 * self.temperature * (one + two)
+        return Loss(total, {"positive_similarity": similarity}, chance=self.chance(len(q1)))
+
+    def chance(self, batch_size: int) -> float | None:
+        return 4 * self.temperature * math.log(batch_size)
+
+
+def _refuse(reason: str, **given: object) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(f"{name}={value}: {reason}; leave {name} null")
+
+
+def _freeze_patches(encoder: Encoder) -> None:
+    found: list[torch.nn.Parameter] = [p for name, p in encoder.named_parameters() if "patch_embed." in name]
+    if not found:
+        raise ValueError("freeze_patches=true: this encoder has no patch embedding; leave it null")
+    for parameter in found:
+        parameter.requires_grad_(False)

@@ -1,0 +1,131 @@
+"""MoCo with a queue of negatives, versions 1 and 2 (He et al. 2020, arXiv:1911.05722; Chen et al. 2020, 2003.04297)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sslcli.encoders.base import Encoder
+from sslcli.features import Features
+from sslcli.objectives.base import Objective
+from sslcli.objectives.heads import widened
+from sslcli.objectives.shuffle import in_groups, shuffled
+from sslcli.objectives.teacher import Teacher, checked_momentum
+from sslcli.objectives.tiles import rows_logsumexp
+from sslcli.randomness import fold
+from sslcli.types import Encoded, Loss
+
+
+def queue_contrast(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
+    """Mean over queries of -log softmax of the own key among it and the queue (MoCo, equation 1).
+
+    Args:
+        queries: (N, D), of length 1.
+        keys: (N, D), of length 1, row by row the positives.
+        queue: (K, D), of length 1, the negatives.
+        temperature: divides the cosine similarities.
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        positive = (queries * keys).sum(1) / temperature
+        negatives = rows_logsumexp(queries, queue, 1 / temperature)
+        return (torch.logaddexp(positive, negatives) - positive).mean()
+
+
+class MoCo(Objective):
+    """Queries against the momentum encoder's keys, with earlier keys as negatives.
+
+    The published order: the teacher follows the student, keys, logits, and only then the keys enter the
+    queue, so that none is a negative in its own step. Each view is a batch of its own, as published.
+
+    Args:
+        encoder: what is trained.
+        head: its projector.
+        width: of the embedding.
+        temperature: of the softmax over cosine similarities.
+        momentum: of the teacher, constant.
+        queue: how many keys it keeps.
+        symmetric: use each view as query and as key, and sum the two losses.
+        bn_splits: cut each micro-batch into this many BatchNorm batches, for keys in another order.
+    """
+
+    needs_teacher = True
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        head: nn.Module,
+        width: int,
+        *,
+        temperature: float,
+        momentum: float,
+        queue: int,
+        symmetric: bool,
+        bn_splits: int,
+    ) -> None:
+        super().__init__()
+        if queue < 1 or bn_splits < 1:
+            raise ValueError("queue and bn_splits must be at least 1")
+        self.head = head
+        self.teacher = Teacher(encoder, head)
+        self.temperature, self.momentum = temperature, checked_momentum(momentum)
+        self.symmetric, self.bn_splits = symmetric, bn_splits
+        self.shuffles = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in encoder.modules())
+        self.queue: Tensor
+        self.queue_pointer: Tensor
+        self.register_buffer("queue", F.normalize(torch.randn(queue, width), dim=1))
+        self.register_buffer("queue_pointer", torch.zeros(1, dtype=torch.int64))
+
+    def check(self, num_samples: int) -> None:
+        if len(self.queue) > num_samples:
+            raise ValueError(
+                f"queue={len(self.queue)} is larger than the {num_samples} training samples, so a sample's own older "
+                f"keys would be its negatives; give objective.queue={num_samples} or less"
+            )
+
+    def before_step(self, progress: float) -> None:
+        self.teacher.follow(self.momentum)
+
+    def project(self, features: Features) -> dict[str, Tensor]:
+        directions = ((1, 2), (2, 1)) if self.symmetric else ((1, 2),)
+        outputs = {}
+        for query, key in directions:
+            pooled = self._student(features, query - 1).pooled
+            outputs[f"q{query}"] = F.normalize(widened(self.head(pooled)), dim=1)
+            outputs[f"k{key}"] = self._keys(features, key - 1)
+        return outputs
+
+    def _student(self, features: Features, i: int) -> Encoded:
+        if self.bn_splits == 1:
+            return features.clean(i)[0]
+        return in_groups(features.encode, self.bn_splits)(features.views[i])
+
+    @torch.no_grad()
+    def _keys(self, features: Features, i: int) -> Tensor:
+        encode = in_groups(self.teacher.encoder, self.bn_splits)
+        if self.shuffles and (features.ranks.size > 1 or self.bn_splits > 1):
+            seed = fold(features.randomness.seed, "shuffle", features.randomness.step, i) % 2**63
+            encode = shuffled(encode, features.ranks, seed)
+        pooled = features.teacher(encode, i)[0].pooled
+        return F.normalize(widened(self.teacher.head(pooled)), dim=1)
+
+    def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
+        total = queue_contrast(outputs["q1"], outputs["k2"], self.queue, self.temperature)
+        if self.symmetric:
+            total = total + queue_contrast(outputs["q2"], outputs["k1"], self.queue, self.temperature)
+        similarity = (outputs["q1"].detach() * outputs["k2"]).sum(1).mean()
+        return Loss(total, {"positive_similarity": similarity}, chance=self.chance(len(outputs["q1"])))
+
+    def after_step(self, outputs: Mapping[str, Tensor]) -> None:
+        """Put the keys where the oldest are; of more keys than the queue holds, the last."""
+        keys = torch.cat([outputs[name] for name in ("k1", "k2") if name in outputs])
+        size = len(self.queue)
+        place = (self.queue_pointer + torch.arange(len(keys), device=keys.device)) % size
+        self.queue[place[-size:]] = keys[-size:].to(self.queue.dtype)
+        self.queue_pointer.copy_((self.queue_pointer + len(keys)) % size)
+
+    def chance(self, batch_size: int) -> float | None:
+        return math.log(len(self.queue) + 1) * (2 if self.symmetric else 1)

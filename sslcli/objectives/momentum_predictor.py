@@ -1,0 +1,63 @@
+"""What MoCo v3 and BYOL share: the student predicts the teacher's embedding of the other view."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sslcli.encoders.base import Encoder
+from sslcli.features import Features
+from sslcli.objectives.base import Objective
+from sslcli.objectives.heads import Norm, mlp_head, widened
+from sslcli.objectives.teacher import Teacher, checked_momentum, rising
+
+
+class MomentumPredictor(Objective):
+    """Two views; a projector in student and teacher, a predictor in the student only; a rising momentum.
+
+    Each view is a batch of its own for BatchNorm, as published.
+
+    Args:
+        encoder: what is trained.
+        momentum: of the teacher at the start; it rises to 1 along half a cosine.
+        hidden_dim: width of the hidden layers of projector and predictor.
+        width: of the embedding.
+        depth: linear layers of the projector; the predictor has two.
+        norm: in both; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
+        projector_norm: a norm without scale and shift after the projector's last layer.
+        predictor_norm: likewise after the predictor's.
+    """
+
+    needs_teacher = True
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        momentum: float,
+        hidden_dim: int,
+        width: int,
+        depth: int,
+        norm: Norm,
+        projector_norm: bool,
+        predictor_norm: bool,
+    ) -> None:
+        super().__init__()
+        self.momentum = checked_momentum(momentum)
+        self.head = mlp_head(encoder.dim, hidden_dim, width, depth=depth, norm=norm, last_norm=projector_norm)
+        self.predictor = mlp_head(width, hidden_dim, width, depth=2, norm=norm, last_norm=predictor_norm)
+        self.teacher = Teacher(encoder, self.head)
+
+    def before_step(self, progress: float) -> None:
+        self.teacher.follow(rising(self.momentum, progress))
+
+    def project(self, features: Features) -> dict[str, Tensor]:
+        """q1, q2: predictions from each view (B, D); k1, k2: the teacher's projections of each."""
+        outputs = {}
+        for i in (0, 1):
+            (encoded,) = features.clean(i)
+            outputs[f"q{i + 1}"] = widened(self.predictor(self.head(encoded.pooled)))
+        with torch.no_grad():
+            for i in (0, 1):
+                outputs[f"k{i + 1}"] = self.teacher.project(features, i)
+        return outputs

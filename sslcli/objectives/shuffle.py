@@ -1,0 +1,77 @@
+"""Against BatchNorm's leak: a batch encoded in groups, or spread over the processes in another order."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sslcli.features import Encode
+from sslcli.ranks import Ranks
+from sslcli.types import Encoded, View
+
+
+def in_groups(encode: Encode, groups: int) -> Encode:
+    """``encode`` on the interleaved parts ``n % groups`` of the batch, each with BatchNorm statistics of its own.
+
+    It does on one device what several would do to the batch (SplitBatchNorm of MoCo's CIFAR demonstration).
+    """
+    if groups == 1:
+        return encode
+
+    def apply(view: View) -> Encoded:
+        size = len(view.x)
+        if size % groups:
+            raise ValueError(f"bn_splits={groups} does not divide the micro-batch of {size}")
+        order = torch.arange(size, device=view.x.device).view(-1, groups).T.flatten()
+        parts = [encode(_rows(view, part)) for part in order.chunk(groups)]
+        return _unsorted(_cat(parts), order)
+
+    return apply
+
+
+def shuffled(encode: Encode, ranks: Ranks, seed: int) -> Encode:
+    """``encode`` with the samples of all processes in a common random order, each taking an equal part.
+
+    Queries and keys then never share a BatchNorm batch, which would give the positive away (shuffling BN,
+    He et al. 2020, section 3.3). With one process it permutes the batch before ``encode`` cuts it.
+
+    Args:
+        encode: what runs on this process's part.
+        ranks: the processes.
+        seed: of the order; the same on all of them.
+    """
+
+    def apply(view: View) -> Encoded:
+        size = len(view.x)
+        order = torch.randperm(ranks.size * size, generator=torch.Generator().manual_seed(seed)).to(view.x.device)
+        mine = slice(ranks.rank * size, (ranks.rank + 1) * size)
+        gathered = View(ranks.gather(view.x), view.field, None if view.valid is None else ranks.gather(view.valid))
+        encoded = encode(_rows(gathered, order[mine]))
+        if ranks.size == 1:
+            return _unsorted(encoded, order)
+        pooled = _unsort(ranks.gather(encoded.pooled), order)[mine]
+        return Encoded(encoded.tokens[:, :0], pooled)  # tokens would be more than O(D) a sample to send back
+
+    return apply
+
+
+def _rows(view: View, index: Tensor) -> View:
+    return View(view.x[index], view.field, None if view.valid is None else view.valid[index])
+
+
+def _cat(parts: list[Encoded]) -> Encoded:
+    valid = [part.valid for part in parts if part.valid is not None]
+    return Encoded(
+        torch.cat([part.tokens for part in parts]),
+        torch.cat([part.pooled for part in parts]),
+        torch.cat(valid) if valid else None,
+    )
+
+
+def _unsorted(encoded: Encoded, order: Tensor) -> Encoded:
+    valid = None if encoded.valid is None else _unsort(encoded.valid, order)
+    return Encoded(_unsort(encoded.tokens, order), _unsort(encoded.pooled, order), valid)
+
+
+def _unsort(rows: Tensor, order: Tensor) -> Tensor:
+    return rows[order.argsort()]

@@ -1,0 +1,59 @@
+"""The momentum encoder: a copy of encoder and head that follows them slowly and has no gradient."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+from sslcli.encoders.base import Encoder
+from sslcli.features import Features
+from sslcli.objectives.heads import widened
+
+
+class Teacher(nn.Module):
+    """One copy of (encoder, head), updated in one place.
+
+    Parameters follow the student's; buffers do not: BatchNorm in the teacher, which stays in train mode,
+    keeps statistics of its own (He et al. 2020, arXiv:1911.05722).
+
+    Args:
+        encoder: the student's encoder.
+        head: the student's projector.
+    """
+
+    def __init__(self, encoder: Encoder, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder = copy.deepcopy(encoder).requires_grad_(False)
+        self.head = copy.deepcopy(head).requires_grad_(False)
+        self._students = (encoder, head)  # in a tuple: they are not this module's to save or to train
+
+    @torch.no_grad()
+    def follow(self, momentum: float) -> None:
+        """teacher = momentum * teacher + (1 - momentum) * student, for every parameter (equation 2)."""
+        for mine, student in zip((self.encoder, self.head), self._students):
+            torch._foreach_lerp_(list(mine.parameters()), list(student.parameters()), 1 - momentum)
+
+    @torch.no_grad()
+    def project(self, features: Features, *which: int) -> Tensor:
+        """(len(which) * B, D) projections, in float32 at least, of these clean views, encoded as one batch."""
+        pooled = torch.cat([encoded.pooled for encoded in features.teacher(self.encoder, *which)])
+        return widened(self.head(pooled))
+
+
+def checked_momentum(momentum: float) -> float:
+    """``momentum``, if it is one.
+
+    Raises:
+        ValueError: it is not in [0, 1].
+    """
+    if not 0 <= momentum <= 1:
+        raise ValueError(f"momentum={momentum} must be from 0 to 1; 0.99 suits short runs, 0.999 long ones")
+    return momentum
+
+
+def rising(momentum: float, progress: float) -> float:
+    """From ``momentum`` to 1 along half a cosine over training (BYOL, Grill et al. 2020, appendix C.1)."""
+    return 1 - (1 - momentum) * (1 + math.cos(math.pi * progress)) / 2
