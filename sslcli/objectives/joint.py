@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from sslcli.build import build
@@ -12,46 +13,80 @@ from sslcli.encoders.base import Encoder
 from sslcli.errors import suggest
 from sslcli.features import Features
 from sslcli.objectives.base import Objective
-from sslcli.types import Loss
+from sslcli.objectives.simmim import SimMIM
+from sslcli.objectives.weights import Weight
+from sslcli.types import Encoded, Loss
 
 
 class Joint(Objective):
-    """The sum of ``weights[name] * parts[name]``; parts that read the same clean views share the pass.
+    """The sum of ``weights[name] * parts[name]`` on shared passes through the encoder.
+
+    With ``share=none`` the contrast reads clean views and the reconstruction a masked pass of its own. With
+    ``share=masked`` one masked pass a view serves both: the reconstruction, and as the student of the other
+    parts, whose teacher sees the views clean (view 1 masked against the teacher's view 2, and the reverse).
+    The pooled vector averages visible tokens. Two heavily masked views share too little to be contrasted
+    with each other, hence the teacher (as in CMAE, arXiv:2207.13532, and iBOT, arXiv:2111.07832).
 
     Args:
         encoder: what is trained, by all parts.
         parts: config of each objective by name.
-        weights: weight of each objective by name.
+        weights: weight of each objective by name: a number, or a ramp ``{from, to, start, end}`` over training.
+        share: which passes the parts share: those over clean views, or masked ones.
+        balance: ``chance`` divides each part's loss by its chance level, so that weights compare.
     """
 
-    def __init__(self, encoder: Encoder, *, parts: dict[str, Any], weights: dict[str, float]) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        parts: dict[str, Any],
+        weights: dict[str, Any],
+        share: Literal["none", "masked"] = "none",
+        balance: Literal["none", "chance"] = "none",
+    ) -> None:
         super().__init__()
         if not parts:
             raise ValueError("parts is empty; name at least one objective")
         for name in parts:
             if name not in weights:
                 raise ValueError(f"the part '{name}' has no weight; set objective.weights.{name}")
-        for name, weight in weights.items():
+        for name in weights:
             if name not in parts:
                 raise ValueError(f"weights.{name} has no part. {suggest(name, parts)}")
-            if not isinstance(weight, (int, float)) or isinstance(weight, bool):
-                raise ValueError(f"weights.{name}={weight!r} is not a number")
-        self.weights = dict(weights)
+        self.ramps = {name: Weight(name, weights[name]) for name in parts}
+        self.weights = {name: ramp.value(0.0) for name, ramp in self.ramps.items()}
         self.parts = nn.ModuleDict(
             {name: build(node, Objective, encoder, where=f"objective.parts.{name}") for name, node in parts.items()}
         )
+        self.balance = balance
+        self.masked = _the_masked_part(self._parts()) if share == "masked" else None
+        self.terms = tuple(parts)
         self.num_views = max(part.num_views for part in self._parts().values())
+        if self.masked is not None:
+            self.masked.num_views = self.num_views
         self.needs_target = any(part.needs_target for part in self._parts().values())
         self.couples_batch = any(part.couples_batch for part in self._parts().values())
+        self.needs_teacher = any(part.needs_teacher for part in self._parts().values())
+        labels = {part.label for part in self._parts().values() if part.label is not None}
+        if len(labels) > 1:
+            raise ValueError(f"the parts name different label columns: {', '.join(sorted(labels))}")
+        self.label = next(iter(labels), None)
 
     def _parts(self) -> dict[str, Objective]:
         return {name: part for name, part in self.parts.items() if isinstance(part, Objective)}
 
+    def check(self, num_samples: int) -> None:
+        for part in self._parts().values():
+            part.check(num_samples)
+
     def before_step(self, progress: float) -> None:
+        self.weights = {name: ramp.value(progress) for name, ramp in self.ramps.items()}
         for part in self._parts().values():
             part.before_step(progress)
 
     def project(self, features: Features) -> dict[str, Tensor]:
+        if self.masked is not None:
+            features = _Hidden(features, self.masked)
         return {
             f"{name}/{key}": rows
             for name, part in self._parts().items()
@@ -60,17 +95,62 @@ class Joint(Objective):
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
         losses = {name: part.loss(_of(name, outputs)) for name, part in self._parts().items()}
-        total = sum(self.weights[name] * loss.total for name, loss in losses.items())
+        terms = {name: self.weights[name] * loss.total / self._level(name, loss) for name, loss in losses.items()}
         parts: dict[str, Tensor] = {}
         for name, loss in losses.items():
             parts[name] = loss.total.detach()
             parts.update({f"{name}/{key}": value for key, value in loss.parts.items()})
-        assert isinstance(total, Tensor)
-        return Loss(total, parts)
+            if loss.chance is not None:
+                parts[f"{name}/chance"] = torch.as_tensor(loss.chance, device=loss.total.device)
+            if self.ramps[name].moves:
+                parts[f"{name}/weight"] = torch.tensor(self.weights[name], device=loss.total.device)
+        return Loss(torch.stack(list(terms.values())).sum(), parts, terms=terms)
+
+    def _level(self, name: str, loss: Loss) -> float | Tensor:
+        """What the part's loss is divided by."""
+        if self.balance == "none":
+            return 1.0
+        if loss.chance is None:
+            raise ValueError(f"balance=chance: the part '{name}' has no chance level; use balance=none")
+        return loss.chance
 
     def after_step(self, outputs: Mapping[str, Tensor]) -> None:
         for name, part in self._parts().items():
             part.after_step(_of(name, outputs))
+
+
+class _Hidden(Features):
+    """Features whose student sees every view masked; the teacher still sees them clean."""
+
+    def __init__(self, features: Features, masked: SimMIM) -> None:
+        super().__init__(features.encode, features.views, features.randomness, features.columns, features.ranks)
+        self._encode_masked: Callable[[int], Encoded] = lambda i: masked.encode(
+            features, i, masked.draw(features.randomness, i)
+        )
+
+    def clean(self, *which: int) -> list[Encoded]:
+        for i in which:
+            if i not in self._clean:
+                self._clean[i] = self._encode_masked(i)
+        return [self._clean[i] for i in which]
+
+    def masked(self, i: int, mask: Tensor, *, visible_only: bool = False) -> Encoded:
+        """The same encoding: the mask is a function of the step's randomness, so it is the same mask."""
+        return self.clean(i)[0]
+
+
+def _the_masked_part(parts: Mapping[str, Objective]) -> SimMIM:
+    """The one reconstruction, whose masks all parts see."""
+    found = [part for part in parts.values() if isinstance(part, SimMIM)]
+    if len(found) != 1:
+        raise ValueError(f"share=masked needs one masked part (simmim), and there are {len(found)}")
+    for name, part in parts.items():
+        if part is not found[0] and not part.needs_teacher:
+            raise ValueError(
+                f"share=masked contrasts masked views with a teacher's clean ones, and the part '{name}' has no "
+                "teacher; use moco or byol, or share=none"
+            )
+    return found[0]
 
 
 def _of(name: str, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,40 @@
+"""The temperature of a softmax over similarities: a number, or learned with the weights."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+COLDEST, WARMEST = 0.01, 1.0  # bounds of a learned temperature (the lower one: Radford et al. 2021, section 2.5)
+
+
+class Temperature(nn.Module):
+    """``temperature()`` is a float, or a scalar tensor with a gradient if it is learned (as its logarithm).
+
+    Raises:
+        ValueError: not positive, or a start outside the bounds of a learned one.
+    """
+
+    def __init__(self, start: float, *, learned: bool) -> None:
+        super().__init__()
+        if start <= 0:
+            raise ValueError(f"temperature={start} must be positive; 0.1 to 0.5 is usual")
+        if learned and not COLDEST <= start <= WARMEST:
+            raise ValueError(f"temperature={start}: a learned one starts and stays between {COLDEST} and {WARMEST}")
+        self.start = start
+        self.logarithm = nn.Parameter(torch.tensor(math.log(start))) if learned else None
+
+    def forward(self) -> float | Tensor:
+        return self.start if self.logarithm is None else self.logarithm.exp()
+
+    @torch.no_grad()
+    def clamp(self) -> None:
+        """Back into the bounds after an update that left them."""
+        if self.logarithm is not None:
+            self.logarithm.clamp_(math.log(COLDEST), math.log(WARMEST))
+
+    def parts(self) -> dict[str, Tensor]:
+        """What to log: the value where it moves."""
+        return {} if self.logarithm is None else {"temperature": self.logarithm.detach().exp()}

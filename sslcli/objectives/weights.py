@@ -1,0 +1,42 @@
+"""The weight of a joint objective's part: a number, or a ramp over training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_KEYS = ("from", "to", "start", "end")
+
+
+class Weight:
+    """``value`` at any share of training.
+
+    Args:
+        name: of the part, for messages.
+        given: a number, or ``{from, to, start, end}``: ``from`` until the share ``start`` of training is
+            done, ``to`` after the share ``end``, a straight line between; 0 and 1 if they are left out.
+
+    Raises:
+        ValueError: neither of the two.
+    """
+
+    def __init__(self, name: str, given: Any) -> None:
+        ramp = given if isinstance(given, Mapping) else {"from": given, "to": given}
+        if not {"from", "to"} <= set(ramp) <= set(_KEYS) or not all(map(_is_number, ramp.values())):
+            raise ValueError(
+                f"weights.{name}={given!r} is neither a number nor a ramp like {{from: 1, to: 0, start: 0, end: 1}}"
+            )
+        self.before, self.after = float(ramp["from"]), float(ramp["to"])
+        self.start, self.end = float(ramp.get("start", 0)), float(ramp.get("end", 1))
+        if not 0 <= self.start < self.end <= 1:
+            raise ValueError(f"weights.{name}: start={self.start} and end={self.end} need 0 <= start < end <= 1")
+        self.moves = self.before != self.after
+
+    def value(self, progress: float) -> float:
+        """The weight when this share of training is done."""
+        share = min(1.0, max(0.0, (progress - self.start) / (self.end - self.start)))
+        return self.before + share * (self.after - self.before)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
