@@ -53,6 +53,7 @@ class LogSection:
     """What is written while training."""
 
     every: int = _key(50, "steps between log lines")
+    quality: str = _key("none", "none, basic (RankMe, alignment, uniformity, std) or full (LiDAR, alpha-ReQ too)")
 
 
 @dataclass
@@ -178,6 +179,9 @@ def check_values(plain: Mapping[str, Any]) -> None:
     if train["precision"] not in ("auto", "fp32", "bf16", "fp16"):
         known = ("auto", "fp32", "bf16", "fp16")
         raise UserError(f"train.precision: there is no '{train['precision']}'. {suggest(train['precision'], known)}")
+    quality = plain["log"]["quality"]
+    if quality not in ("none", "basic", "full"):
+        raise UserError(f"log.quality: there is no '{quality}'. {suggest(quality, ('none', 'basic', 'full'))}")
     if train["clip"] is not None and train["clip"] <= 0:
         raise UserError(f"train.clip={train['clip']} must be positive, or null for no clipping.")
     for path, value in (

@@ -43,12 +43,18 @@ def _part(config: Mapping[str, Any], group: str) -> str:
 
 
 def report(
-    console: Console, seed: int, trainer: Trainer, metrics: Mapping[str, Metric], seconds: float
+    console: Console,
+    seed: int,
+    trainer: Trainer,
+    metrics: Mapping[str, Metric],
+    quality: Mapping[str, float],
+    seconds: float,
 ) -> float | None:
     """Write ``result.json``, say how good the encoder is and how to go on; the headline number."""
     run_dir = trainer.run_dir
     result = {
         "metrics": {name: metric.to_json() for name, metric in metrics.items()},
+        "quality": dict(quality),
         "steps": trainer.step,
         "seconds": round(trainer.seconds, 2),
         "seed": seed,

@@ -30,6 +30,7 @@ from sslcli.engine.trainer import Length, Trainer
 from sslcli.errors import UserError
 from sslcli.evaluate import Parts, budget, build_parts, dry_loss, measure
 from sslcli.probes.base import Probe
+from sslcli.probes.quality import Quality
 from sslcli.ranks import Ranks, joined
 from sslcli.summary import announce, finished, report, say_finished
 
@@ -69,7 +70,8 @@ def run(config: Mapping[str, Any], run_dir: Path) -> float | None:
         if not ranks.first:
             return None
         metrics = measure(config, parts, compute, probe, budget=budget(trainer.seconds))
-        return report(console, config["seed"], trainer, metrics, time.perf_counter() - started)
+        quality = make_quality(config, parts, compute, console)(parts.encoder)
+        return report(console, config["seed"], trainer, metrics, quality, time.perf_counter() - started)
 
 
 def _claim(config: Mapping[str, Any], trainer: Trainer, data: str, held: ExitStack) -> State | None:
@@ -122,6 +124,7 @@ def make_trainer(
     for module in (parts.encoder, parts.objective):  # the objective may hold a copy of the encoder
         module.to(memory_format=torch.channels_last)
     groups = parameter_groups([parts.encoder, parts.objective])
+    asked = config["log"]["quality"]
     return Trainer(
         encoder=parts.encoder,
         objective=parts.objective,
@@ -139,7 +142,14 @@ def make_trainer(
         console=console,
         identity=_identity(config, parts.dataset, compute, ranks),
         ranks=ranks,
+        quality=make_quality(config, parts, compute, console) if ranks.first and asked != "none" else None,
     )
+
+
+def make_quality(config: Mapping[str, Any], parts: Parts, compute: Compute, console: Console) -> Quality:
+    """Label-free metrics of this run's encoder on samples that it is not trained on."""
+    full = config["log"]["quality"] == "full"
+    return Quality(parts.dataset, parts.views, compute.device, seed=config["seed"], full=full, warn=console.warn)
 
 
 def check_fit(parts: Parts, train: TrainSection, compute: Compute, seed: int, ranks: Ranks | None = None) -> None:
@@ -161,9 +171,7 @@ def check_fit(parts: Parts, train: TrainSection, compute: Compute, seed: int, ra
         raise UserError(f"objective: {error}") from error
 
 
-def _loader(
-    config: Mapping[str, Any], parts: Parts, train: TrainSection, compute: Compute, ranks: Ranks
-) -> Loader:
+def _loader(config: Mapping[str, Any], parts: Parts, train: TrainSection, compute: Compute, ranks: Ranks) -> Loader:
     if train.batch_size % (train.accumulate * ranks.size):
         raise UserError(
             f"train.batch_size={train.batch_size} is not a multiple of {ranks.size} processes x "

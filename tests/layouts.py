@@ -26,8 +26,14 @@ CASES = {
     "moco 2": ("objective=moco", "objective.queue=150", "objective.symmetric=false", LAYER),
     "moco 3": ("objective=moco", "objective.version=3", LAYER),
     "byol": ("objective=byol", LAYER),
+    "supervised": ("objective.form=supervised", "objective.label=label", LAYER),
+    "simsiam": ("objective=simsiam", LAYER),
+    "vicreg": ("objective=vicreg", LAYER),
+    "barlow": ("objective=barlow_twins", LAYER),
     "simmim": ("objective=simmim",),
     "simmim of a ViT": ("objective=simmim", "encoder=vit_tiny"),
+    "visible only": ("objective=simmim", "encoder=vit_tiny", "objective.visible_only=true", "objective.mask=random"),
+    "joint masked": ("objective=joint_masked", "objective.parts.moco.norm=layer"),
     "joint": ("objective=joint", "objective.parts.infonce.norm=layer"),
 }
 

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import timm
 import torch
-from timm.layers import GroupNorm1
+from timm.layers import GroupNorm1, PatchEmbed
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -21,8 +22,9 @@ SMALL = 64  # images up to this many pixels a side get a small stem
 class Timm(Encoder):
     """A timm model without its classifier; grey images are given to it as three equal channels.
 
-    A model with a patch embedding hides patches by a learned mask token, before positions are added
-    (SimMIM, section 3.1); any other model hides pixels.
+    A model that first cuts its image into patches hides them by a learned mask token, before positions are
+    added (SimMIM, section 3.1); any other model hides pixels. A ViT can also leave the hidden patches out
+    (MAE, section 3).
 
     Args:
         spec: the dataset's columns.
@@ -74,11 +76,15 @@ class Timm(Encoder):
         channels = self.spec[field].shape[0]
         if channels not in (1, 3):
             raise ValueError(f"timm encoders read 1 or 3 channels, and the images have {channels}")
-        patch_embed = getattr(self.model, "patch_embed", None)
+        patch_embed = _patch_embed(self.model)
         self._mask: Tensor | None = None  # where to hide in the forward pass under way
+        self._visible: Tensor | None = None  # (B, V) which patches to keep in it
         self._grid: tuple[int, int] | None = None  # of the mask; None means pixels
         if patch_embed is not None:
             patch_embed.register_forward_hook(self._hide)
+            self.can_drop = isinstance(self.model, VisionTransformer)
+        if self.can_drop:
+            self.model.patch_drop.register_forward_hook(self._drop)
         was_training = self.model.training
         with torch.no_grad():
             features = self.model.eval().forward_features(torch.zeros(1, 3, size, size))
@@ -98,12 +104,16 @@ class Timm(Encoder):
     def grid(self, view: View) -> tuple[int, ...]:
         return self._grid or tuple(view.x.shape[-2:])
 
-    def forward(self, view: View, mask: Tensor | None = None) -> Encoded:
+    def forward(self, view: View, mask: Tensor | None = None, visible_only: bool = False) -> Encoded:
+        """Encode (B, C, H, W); with ``visible_only`` the tokens are those of the visible patches, in raster order."""
         x = view.x.expand(-1, 3, -1, -1) if view.x.shape[1] == 1 else view.x
-        self._mask = mask
+        self._mask = None if visible_only else mask
+        self._visible = visible_patches(mask, x.device) if visible_only and mask is not None else None
         features = self.model.forward_features(x if self._grid else hide_pixels(x, mask, self.filler))
-        self._mask = None
+        self._mask = self._visible = None
         tokens = self._tokens(features)
+        if visible_only:
+            return Encoded(tokens, tokens.float().mean(1))
         rows = math.isqrt(tokens.shape[1])
         maps = tokens.transpose(1, 2).unflatten(2, (rows, rows))
         return Encoded(tokens, pool_cells(maps, mask, 1))
@@ -124,6 +134,31 @@ class Timm(Encoder):
             return None
         mask = self._mask.view(*patches.shape[:-1], 1)
         return torch.where(mask, self.mask_token.to(patches.dtype), patches)
+
+    def _drop(self, module: nn.Module, inputs: Any, tokens: Tensor) -> Tensor | None:
+        """After positions are added to (B, prefix + T, D): keep the prefix (class token, ...) and visible patches."""
+        if self._visible is None:
+            return None
+        index = self._visible[..., None].expand(-1, -1, tokens.shape[2])
+        return torch.cat([tokens[:, : self.prefix], tokens[:, self.prefix :].gather(1, index)], dim=1)
+
+
+def visible_patches(mask: Tensor, device: torch.device) -> Tensor:
+    """(B, V) int64 on ``device``: the raster positions that ``mask`` (B, *grid) leaves visible, as many in each sample.
+
+    A mask on the host is counted there, so that the host need not wait for the device.
+    """
+    flat = mask.flatten(1)
+    count = int((~flat[0]).sum())
+    if device.type == "cuda" and not flat.is_cuda:
+        flat = flat.pin_memory()
+    return flat.to(device, non_blocking=True).int().argsort(dim=1, stable=True)[:, :count]
+
+
+def _patch_embed(model: nn.Module) -> PatchEmbed | None:
+    """What cuts the image into patches; None where they overlap, as a hidden patch would show in its neighbours."""
+    found = getattr(model, "patch_embed", None)
+    return found if isinstance(found, PatchEmbed) else None
 
 
 def _near(name: str) -> str:

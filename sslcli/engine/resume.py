@@ -119,9 +119,7 @@ def environment(compute: Compute, ranks: Ranks) -> dict[str, Any]:
     }
 
 
-def restore_environment(
-    state: State, compute: Compute, ranks: Ranks, threads: int | None, console: Console
-) -> None:
+def restore_environment(state: State, compute: Compute, ranks: Ranks, threads: int | None, console: Console) -> None:
     """Reuse the checkpoint's thread count unless the user gives one; warn of what makes the bits differ."""
     before = state["environment"]
     set_threads(threads or before["threads"])

@@ -49,3 +49,25 @@ class Constant(Schedule):
 
     def __call__(self, progress: float) -> float:
         return progress / self.warmup if progress < self.warmup else 1.0
+
+
+class Steps(Schedule):
+    """Linear warm-up from 0, then the full rate, times ``factor`` after each milestone.
+
+    Args:
+        milestones: shares of training, rising.
+        factor: what each multiplies the rate by.
+        warmup: share of training spent warming up.
+    """
+
+    def __init__(self, *, milestones: tuple[float, ...] = (0.6, 0.8), factor: float = 0.1, warmup: float = 0.0) -> None:
+        if list(milestones) != sorted(set(milestones)) or not all(0 < m < 1 for m in milestones):
+            raise ValueError(f"milestones={list(milestones)} must rise and lie between 0 and 1")
+        if not 0 <= factor <= 1:
+            raise ValueError(f"factor={factor} must be from 0 to 1")
+        self.milestones, self.factor = tuple(milestones), factor
+        self._start = Constant(warmup=warmup)
+
+    def __call__(self, progress: float) -> float:
+        passed = sum(progress >= milestone for milestone in self.milestones)
+        return self._start(progress) * self.factor**passed

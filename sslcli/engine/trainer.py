@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,7 @@ class Trainer:
         console: Console,
         identity: Mapping[str, Any],
         ranks: Ranks | None = None,
+        quality: Callable[[Encoder], dict[str, float]] | None = None,
     ) -> None:
         self.encoder, self.objective, self.views = encoder, objective, views
         self.loader, self.optimizer, self.schedule = loader, optimizer, schedule
@@ -80,6 +81,7 @@ class Trainer:
         self.train, self.checkpoints, self.log_every = train, checkpoints, log_every
         self.run_dir, self.console, self.identity = run_dir, console, identity
         self.ranks = ranks or Ranks()
+        self.quality = quality
         self.encode = torch.compile(encoder) if train.compile else encoder
         for module in objective.modules():
             if train.compile and isinstance(module, Teacher):
@@ -209,6 +211,8 @@ class Trainer:
         self._rates.clear()
         means = {**self.meter.flush(), **{name: float(value) for name, value in self._conflict.items()}}
         self._conflict = {}
+        if self.quality is not None:  # the metrics that need no labels; on the first process only
+            means |= {f"quality/{name}": value for name, value in self.quality(self.encoder).items()}
         now, (then, step, waited) = time.perf_counter(), self._last_log
         self._last_log = (now, self.step, self.loader.wait)
         rate = (self.step - step) * self.loader.batch_size / max(now - then, 1e-9)
@@ -225,7 +229,8 @@ class Trainer:
         if self.ranks.first:
             self.lines.write(line)
         total = f"/{self.length.steps}" if self.length.steps else ""
-        parts = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
+        shown = {name: value for name, value in means.items() if "/" not in name}  # the rest is in metrics.jsonl
+        parts = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
         self.console.show(f"loss {means['loss']:.4f}, wait {wait:.1%}")
         self.console.line(
             f"step {self.step}{total}  epoch {epoch:.2f}  {parts}  "

@@ -1,24 +1,122 @@
-"""Where to hide: random masks with an exact number of hidden patches in every sample."""
+"""Where to hide: random masks with an exact number of hidden cells, the same in every sample.
+
+A mask is (B, rows, cols) bool over the cells of an image, True is hidden. Each is a function of the step's
+random numbers alone, made without a loop over samples and without the host waiting for the device.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from sslcli.randomness import Randomness
 
+RECTANGLES = 32  # to draw at most; to hide 90 % of a 14 x 14 grid, 2 samples in 1000 need more than 16
 
-def random_patches(randomness: Randomness, rows: int, cols: int, ratio: float) -> Tensor:
-    """(B, rows, cols) bool, True is hidden: ceil(ratio * rows * cols) patches a sample (SimMIM, section 3.2)."""
-    count = math.ceil(rows * cols * ratio)
-    noise = randomness.uniform("mask", rows * cols)
-    mask = torch.zeros_like(noise, dtype=torch.bool)
-    mask.scatter_(1, noise.argsort(dim=1)[:, :count], True)
-    return mask.unflatten(1, (rows, cols))
+
+def random_cells(randomness: Randomness, name: str, rows: int, cols: int, count: int) -> Tensor:
+    """(B, rows, cols): ``count`` cells a sample, each choice as likely (SimMIM, section 3.2; MAE, section 3).
+
+    Args:
+        randomness: of the samples.
+        name: of the stream of random numbers.
+        rows: of the grid.
+        cols: of the grid.
+        count: of hidden cells.
+    """
+    return _first(randomness.uniform(name, rows * cols), count).unflatten(1, (rows, cols))
+
+
+def random_rectangles(randomness: Randomness, name: str, rows: int, cols: int, count: int) -> Tensor:
+    """(B, rows, cols): rectangles one over the other until ``count`` cells are hidden (BEiT, algorithm 1).
+
+    As there a rectangle has 16 cells or more and sides in a ratio of 0.3 to 1 / 0.3. Where BEiT draws its
+    area from what is still to hide, here it is drawn from ``count`` and the last rectangle loses its lower
+    rows: that makes the count exact. Cells that no rectangle reached would follow, from the top.
+
+    Args:
+        randomness: of the samples.
+        name: of the stream of random numbers.
+        rows: of the grid.
+        cols: of the grid.
+        count: of hidden cells.
+    """
+    size, shape, down, right = randomness.uniform(name, 4, RECTANGLES, 1).unbind(1)  # each (B, RECTANGLES, 1)
+    least = min(16, count)
+    area = least + size * (count - least)
+    aspect = torch.exp((2 * shape - 1) * math.log(1 / 0.3))
+    height = (area * aspect).sqrt().round().clamp(1, rows)
+    width = (area / aspect).sqrt().round().clamp(1, cols)
+    top = (down * (rows - height + 1)).floor()
+    left = (right * (cols - width + 1)).floor()
+    row = torch.arange(rows, device=size.device)
+    col = torch.arange(cols, device=size.device)
+    in_rows = (row >= top) & (row < top + height)  # (B, RECTANGLES, rows)
+    in_cols = (col >= left) & (col < left + width)
+    reached = size.new_full((len(size), rows, cols), RECTANGLES, dtype=torch.uint8)  # by which rectangle first
+    for k in reversed(range(RECTANGLES)):
+        reached.masked_fill_(in_rows[:, k, :, None] & in_cols[:, k, None, :], k)
+    raster = torch.arange(rows * cols, dtype=torch.int32, device=size.device)
+    return _first(reached.flatten(1).int() * (rows * cols) + raster, count).unflatten(1, (rows, cols))
+
+
+def _first(keys: Tensor, count: int) -> Tensor:
+    """(B, n) bool: True at each row's ``count`` smallest keys."""
+    mask = torch.zeros_like(keys, dtype=torch.bool)
+    return mask.scatter_(1, keys.argsort(dim=1)[:, :count], True)
+
+
+def share_rounded_up(ratio: float, cells: int) -> int:
+    """How many of the cells SimMIM's published code hides: ceil(cells * ratio)."""
+    return math.ceil(cells * ratio)
+
+
+def rest_rounded_down(ratio: float, cells: int) -> int:
+    """How many of the cells MAE's published code hides: it keeps int(cells * (1 - ratio))."""
+    return cells - int(cells * (1 - ratio))
+
+
+Draw = Callable[[Randomness, str, int, int, int], Tensor]
+MASKS: dict[str, tuple[Draw, Callable[[float, int], int]]] = {
+    "block": (random_cells, share_rounded_up),
+    "random": (random_cells, rest_rounded_down),
+    "blockwise": (random_rectangles, share_rounded_up),
+}
+
+
+def cell_size(wish: int | None, mask: str, height: int, patch: int, stride: int) -> int:
+    """Pixels a side of a cell: the user's wish checked, or what suits the mask and fits the image.
+
+    For ``block`` 32 as published on images of 128 and more, else an eighth of the side or one output token.
+    For the other masks the encoder's patch, or one output token of a CNN.
+
+    Args:
+        wish: the user's, if any.
+        mask: the kind of mask.
+        height: of the image, in pixels.
+        patch: the encoder's patch, which the answer is a multiple of; 1 for a CNN.
+        stride: pixels a side of an output token.
+
+    Raises:
+        ValueError: the wish does not divide the image, or cuts the encoder's patches.
+    """
+    fitting = [n for n in range(patch, height, patch) if height % n == 0] or [height]
+    if wish is None:
+        published = 32 if height >= 128 else max(stride, height // 8)
+        one = patch if patch > 1 else stride
+        least = published if mask == "block" else one
+        return next((n for n in fitting if n >= least), fitting[-1])
+    if wish < 1 or height % wish:
+        sizes = ", ".join(map(str, fitting))
+        raise ValueError(f"mask_patch={wish} does not divide the {height} x {height} image; use one of {sizes}")
+    if wish % patch:
+        raise ValueError(f"mask_patch={wish} is not a multiple of the encoder's patch of {patch} pixels")
+    return wish
 
 
 def scaled_to(mask: Tensor, height: int, width: int) -> Tensor:
-    """A mask (B, rows, cols) at a finer grid (B, height, width), each patch repeated."""
+    """A mask (B, rows, cols) at a finer grid (B, height, width), each cell repeated."""
     return mask.repeat_interleave(height // mask.shape[1], 1).repeat_interleave(width // mask.shape[2], 2)

@@ -1,16 +1,179 @@
-"""Quality without labels."""
+"""Quality without labels: how features spread, and whether they have collapsed.
+
+Two failures are told apart. In a complete collapse every sample has nearly the same feature; in a
+dimensional collapse (Jing et al. 2021, arXiv:2110.09348) they differ, but along a few directions only.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def rankme(features: Tensor) -> float:
     """RankMe (Garrido et al. 2023, arXiv:2210.02885): the effective rank of features (N, D), in [1, min(N, D)].
 
     exp of the entropy of the normalised singular values, with the paper's epsilon of 1e-7; not centred.
+    Either collapse pulls it towards 1. It compares runs of one method and one encoder, not methods.
     """
-    singular = torch.linalg.svdvals(features.double())
-    p = singular / singular.sum().clamp(min=1e-12) + 1e-7
+    return _effective_rank(torch.linalg.svdvals(features.double()), epsilon=1e-7)
+
+
+def _effective_rank(spectrum: Tensor, epsilon: float) -> float:
+    """Exp of the entropy of a spectrum (D,) >= 0: how many equal values would be as spread out."""
+    p = spectrum / spectrum.sum().clamp(min=1e-12) + epsilon
     return float(torch.exp(-(p * p.log()).sum()))
+
+
+def alignment(z1: Tensor, z2: Tensor) -> float:
+    """Mean squared distance of the normalised views of a sample (Wang and Isola 2020, arXiv:2005.10242), in [0, 4].
+
+    0 is invariance to the views, and a complete collapse as well: it says nothing without ``uniformity``.
+
+    Args:
+        z1: (N, D) features of the first views.
+        z2: (N, D) features of the second views, row by row.
+    """
+    return float((F.normalize(z1.double(), dim=1) - F.normalize(z2.double(), dim=1)).pow(2).sum(1).mean())
+
+
+def uniformity(z: Tensor, *, chunk: int = 1024) -> float:
+    """Log of the mean of exp(-2 |zi - zj|^2) over pairs of normalised rows (Wang and Isola 2020), at most 0.
+
+    Uniform on the sphere is about -4 + 8 / D, the least that many samples reach; a complete collapse is 0.
+
+    Args:
+        z: (N, D) features, N at least 2.
+        chunk: rows at a time; memory is chunk x N.
+    """
+    n = len(z)
+    z = F.normalize(z.double(), dim=1)
+    total = 0.0
+    for start in range(0, n, chunk):
+        # |zi - zj|^2 = 2 - 2 cos. Each pair once: row i of this chunk against all rows after i.
+        potential = (4 * (z[start : start + chunk] @ z[start:].T) - 4).exp()
+        total += float(potential.triu(diagonal=1).sum())
+    return math.log(total / (n * (n - 1) / 2))
+
+
+def dimension_std(z: Tensor) -> float:
+    """The std of each dimension of the normalised rows (N, D), averaged (Chen and He 2020, figure 2).
+
+    In [0, 1 / sqrt(D)]: the most where rows are centred and no dimension varies more than another, 0 in a
+    complete collapse. Features after a ReLU share a direction, so that a good encoder has about half.
+    """
+    return float(F.normalize(z.double(), dim=1).std(dim=0, correction=0).mean())
+
+
+class PowerLaw(NamedTuple):
+    """A line through a spectrum in log-log axes."""
+
+    slope: float  # alpha in eigenvalue_j ~ j^-alpha; nan where fewer than three eigenvalues are left
+    r2: float  # share of the variance of the log eigenvalues that it explains; at most 1
+    first: int  # the fit's range of ranks j, from 1, both ends included
+    last: int
+
+
+def alpha_req(features: Tensor, *, first: int = 11, last: int = 100) -> PowerLaw:
+    """alpha-ReQ (Agrawal et al. 2022): how fast the eigenvalues of the covariance of features (N, D) decay.
+
+    Least squares of log eigenvalue on log rank. About 1 is good; towards 0 is white noise; well above 1 is a
+    dimensional collapse; a few eigenvalues only, or none, have no slope (nan), nor has a complete collapse.
+    Read it beside ``r2``: below 0.9 or so there is no power law to speak of.
+
+    Args:
+        features: (N, D).
+        first: least rank of the fit, as the head of a spectrum follows no power law; where fewer than
+            ``3 * first`` eigenvalues are left, a third of them is skipped.
+        last: greatest rank of the fit, as the tail of a spectrum is noise.
+    """
+    centred = features.double() - features.double().mean(dim=0)
+    # The Gram matrix of rows has the same eigenvalues; the smaller of the two is taken.
+    gram = centred.T @ centred if len(centred) >= centred.shape[1] else centred @ centred.T
+    eigenvalues = torch.linalg.eigvalsh(gram).flip(0) / len(centred)
+    # What float32 features leave of a direction that they do not have, relative to the scale of the features.
+    floor = 1e-12 * float(features.double().pow(2).sum(1).mean())
+    count = int((eigenvalues > floor).sum())
+    last = min(last, count)
+    first = min(first, last // 3 + 1)
+    if last - first < 2:
+        return PowerLaw(math.nan, math.nan, first, last)
+    x = torch.arange(first, last + 1, dtype=torch.float64, device=eigenvalues.device).log()
+    y = eigenvalues[first - 1 : last].log()
+    x, y = x - x.mean(), y - y.mean()
+    slope = float(x @ y / (x @ x))
+    explained, whole = slope**2 * float(x @ x), float(y @ y)
+    # Equal eigenvalues are a power law with slope 0, and rounding alone varies then.
+    return PowerLaw(-slope, explained / whole if whole > 1e-20 else 1.0, first, last)
+
+
+def lidar(groups: Tensor, *, delta: float = 1e-4, epsilon: float = 1e-8) -> float:
+    """LiDAR (Thilak et al. 2023, arXiv:2312.04000): how many directions tell samples apart despite their views.
+
+    The effective rank of Fisher's discriminant matrix, Sw^-1/2 Sb Sw^-1/2, with samples as classes; in
+    [1, min(n - 1, D)]. Unlike RankMe it does not count directions in which only the views differ. Either
+    collapse pulls it towards 1. The paper takes n = 1000 samples and q = 50 views.
+
+    Args:
+        groups: (n, q, D), q views of each of n samples, both at least 2.
+        delta: added to the diagonal of the within-sample covariance, so that it has an inverse.
+        epsilon: added to the normalised eigenvalues, so that they have a logarithm.
+    """
+    n, q, dim = groups.shape
+    groups = groups.double()
+    means = groups.mean(dim=1)
+    within = (groups - means[:, None]).flatten(0, 1)
+    between = means - means.mean(dim=0)
+    scatter = within.T @ within / (n * (q - 1)) + delta * torch.eye(dim, dtype=within.dtype, device=within.device)
+    # With Sw = L L^T, L^-1 Sb L^-T has the same eigenvalues: the squared singular values of between L^-T.
+    white = torch.linalg.solve_triangular(torch.linalg.cholesky(scatter), between.T, upper=False)
+    return _effective_rank(torch.linalg.svdvals(white).pow(2) / (n - 1), epsilon)
+
+
+# Rows of mean cosine 0.99: the mean squared distance between two is 0.02, so that (Jensen) uniformity is at
+# least -0.04, and dimension_std at most a tenth of 1 / sqrt(D). Both say the same of a complete collapse.
+COLLAPSED_STD = 0.1
+COLLAPSED_UNIFORMITY = -0.04
+# Of min(N, D). At D = 1024, N = 2,000: 0.42 at random init, 0.30 after InfoNCE, 0.06 after 150 steps of VICReg
+# with neither variance nor covariance term.
+COLLAPSED_RANK = 0.1
+# Healthy encoders lie near 1 (Agrawal et al., and 1.1 at random init, 1.4 after InfoNCE); that collapse had 2.3.
+COLLAPSED_SLOPE = 2.0
+
+
+def collapse(metrics: Mapping[str, float], *, samples: int, dim: int) -> list[str]:
+    """What these metrics of (samples, dim) features warn of, a line each; none where all is well.
+
+    A hint, not a verdict: compare with the same encoder before training.
+
+    Args:
+        metrics: values by the names of the functions here (``alpha_req`` is its slope); those given are judged.
+        samples: N of the features, and for ``lidar`` the number of groups less one.
+        dim: their width D.
+    """
+    least_rank = COLLAPSED_RANK * min(samples, dim)
+    below = {
+        "dimension_std": (COLLAPSED_STD * dim**-0.5, "complete collapse: all samples have nearly the same feature"),
+        "rankme": (least_rank, "dimensional collapse: the features use few directions"),
+        "lidar": (least_rank, "dimensional collapse: few directions tell samples apart"),
+    }
+    above = {
+        "uniformity": (COLLAPSED_UNIFORMITY, "complete collapse: all samples have nearly the same feature"),
+        "alpha_req": (COLLAPSED_SLOPE, "dimensional collapse: the spectrum falls off steeply"),
+    }
+    lines = [
+        f"{name} {metrics[name]:.4g} is below {threshold:.4g}; {meaning}"
+        for name, (threshold, meaning) in below.items()
+        if name in metrics and metrics[name] < threshold
+    ]
+    lines += [
+        f"{name} {metrics[name]:.4g} is above {threshold:.4g}; {meaning}"
+        for name, (threshold, meaning) in above.items()
+        if name in metrics and metrics[name] > threshold
+    ]
+    return lines

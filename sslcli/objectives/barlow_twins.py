@@ -1,0 +1,83 @@
+"""Barlow Twins: the views' cross-correlation should be the identity (Zbontar et al. 2021, arXiv:2103.03230)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from sslcli.encoders.base import Encoder
+from sslcli.features import Features
+from sslcli.objectives.base import Objective
+from sslcli.objectives.heads import Norm, mlp_head, widened
+from sslcli.types import Loss
+
+
+def barlow_twins(z1: Tensor, z2: Tensor, redundancy: float) -> tuple[Tensor, Tensor]:
+    """The loss (equation 1) and the mean correlation of a dimension with itself in the other view.
+
+    Args:
+        z1: (N, D) embeddings of the first views; they are standardised here, over all N.
+        z2: (N, D) embeddings of the second views, row by row the partners of ``z1``.
+        redundancy: weight of the squared correlations between different dimensions, the paper's lambda.
+    """
+    # The off-diagonal correlations are small and many: float32 or better, always.
+    with torch.autocast(z1.device.type, enabled=False):
+        z1, z2 = (_standardised(z.to(torch.promote_types(z.dtype, torch.float32))) for z in (z1, z2))
+        correlation = z1.T @ z2 / len(z1)  # (D, D), in [-1, 1]
+        diagonal = correlation.diagonal()
+        off_diagonal = correlation.pow(2).sum() - diagonal.pow(2).sum()
+        return (diagonal - 1).pow(2).sum() + redundancy * off_diagonal, diagonal.mean()
+
+
+def _standardised(z: Tensor) -> Tensor:
+    """Mean 0 and variance 1 in each column, as a BatchNorm without scale does: biased variance, epsilon 1e-5."""
+    return (z - z.mean(dim=0)) * (z.var(dim=0, correction=0) + 1e-5).rsqrt()
+
+
+class BarlowTwins(Objective):
+    """Each dimension of the embedding should agree across the views and be uncorrelated with all others.
+
+    Both views go through the encoder as one batch, so its BatchNorm sees them together.
+
+    Args:
+        encoder: what is trained.
+        redundancy: weight of the correlations between different dimensions, the paper's lambda.
+        hidden_dim: width of the projector's hidden layers.
+        width: width of the embedding.
+        depth: linear layers in the projector.
+        norm: in the projector; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
+    """
+
+    couples_batch = True
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        redundancy: float = 0.005,
+        hidden_dim: int = 512,
+        width: int = 512,
+        depth: int = 3,
+        norm: Norm = "batch",
+    ) -> None:
+        super().__init__()
+        if redundancy < 0:
+            raise ValueError(f"redundancy={redundancy} must not be negative; the paper has 0.005")
+        self.redundancy = redundancy
+        self.width = width
+        self.head = mlp_head(encoder.dim, hidden_dim, width, depth=depth, norm=norm)
+
+    def project(self, features: Features) -> dict[str, Tensor]:
+        pooled = torch.cat([encoded.pooled for encoded in features.clean(0, 1)])
+        z1, z2 = widened(self.head(pooled)).chunk(2)
+        return {"z1": z1, "z2": z2}
+
+    def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
+        total, correlation = barlow_twins(outputs["z1"], outputs["z2"], self.redundancy)
+        return Loss(total, {"correlation": correlation.detach()}, self.chance(len(outputs["z1"])))
+
+    def chance(self, batch_size: int) -> float | None:
+        """Of a constant embedding, which correlates with nothing: 1 for each dimension."""
+        return float(self.width)

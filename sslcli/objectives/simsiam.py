@@ -1,0 +1,74 @@
+"""SimSiam: no negatives, no momentum encoder, a stop-gradient (Chen and He 2020, arXiv:2011.10566)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sslcli.encoders.base import Encoder
+from sslcli.features import Features
+from sslcli.objectives.base import Objective
+from sslcli.objectives.heads import Norm, mlp_head, widened
+from sslcli.types import Loss
+
+
+def negative_cosine(p: Tensor, z: Tensor) -> Tensor:
+    """Minus the mean cosine of p and z (equation 1); no gradient reaches z.
+
+    Args:
+        p: (N, D) predictions of any length.
+        z: (N, D) what they should point to.
+    """
+    with torch.autocast(p.device.type, enabled=False):
+        p, z = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (p, z.detach()))
+        return -F.cosine_similarity(p, z, dim=1).mean()
+
+
+class SimSiam(Objective):
+    """Predict each view's projection from the other's, through a bottleneck; the target has no gradient.
+
+    The published recipe keeps the predictor's learning rate constant; here it follows the schedule.
+    Both views go through the encoder as one batch, so its BatchNorm sees them together.
+
+    Args:
+        encoder: what is trained.
+        hidden_dim: width of the projector's hidden layers.
+        width: width of the projection.
+        depth: linear layers in the projector, whose last norm has no scale and shift.
+        bottleneck: width of the predictor's hidden layer, a quarter of ``width`` as published.
+        norm: in both; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        hidden_dim: int = 512,
+        width: int = 512,
+        depth: int = 3,
+        bottleneck: int = 128,
+        norm: Norm = "batch",
+    ) -> None:
+        super().__init__()
+        self.head = mlp_head(encoder.dim, hidden_dim, width, depth=depth, norm=norm, last_norm=True)
+        self.predictor = mlp_head(width, bottleneck, width, depth=2, norm=norm)
+
+    def project(self, features: Features) -> dict[str, Tensor]:
+        z = self.head(torch.cat([encoded.pooled for encoded in features.clean(0, 1)]))
+        p1, p2 = widened(self.predictor(z)).chunk(2)
+        z1, z2 = widened(z).chunk(2)
+        return {"p1": p1, "p2": p2, "z1": z1, "z2": z2}
+
+    def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
+        """Equation 2, in [-1, 1]: 0 when p tells nothing of z, -1 when it is z, also after a collapse.
+
+        ``spread`` tells these two apart (figure 2): the std of each dimension of the normalised projections,
+        averaged and divided by 1 / sqrt(D). It is 1 where they fill the sphere and 0 where they collapse.
+        """
+        p1, p2, z1, z2 = (outputs[name] for name in ("p1", "p2", "z1", "z2"))
+        total = (negative_cosine(p1, z2) + negative_cosine(p2, z1)) / 2
+        z = F.normalize(torch.cat([z1, z2]).detach(), dim=1)
+        return Loss(total, {"spread": z.std(dim=0, correction=0).mean() * z.shape[1] ** 0.5})

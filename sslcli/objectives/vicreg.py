@@ -1,0 +1,96 @@
+"""VICReg: variance, invariance and covariance (Bardes et al. 2021, arXiv:2105.04906, equations 1 to 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sslcli.encoders.base import Encoder
+from sslcli.features import Features
+from sslcli.objectives.base import Objective
+from sslcli.objectives.heads import Norm, mlp_head, widened
+from sslcli.types import Loss
+
+
+def vicreg(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The three terms, unweighted: invariance, variance and covariance.
+
+    The official code takes the mean of the two views' variance terms where equation 6 takes their sum, and
+    its weights of 25, 25 and 1 belong to that form, which is the one here. The two covariance terms are summed.
+
+    Args:
+        z1: (N, D) embeddings of the first views, N at least 2: the estimates of variance divide by N - 1.
+        z2: (N, D) embeddings of the second views, row by row the partners of ``z1``.
+    """
+    # Half precision would lose the small covariances among large ones: float32 or better, always.
+    with torch.autocast(z1.device.type, enabled=False):
+        z1, z2 = (z.to(torch.promote_types(z.dtype, torch.float32)) for z in (z1, z2))
+        invariance = F.mse_loss(z1, z2)
+        return invariance, (_variance(z1) + _variance(z2)) / 2, _covariance(z1) + _covariance(z2)
+
+
+def _variance(z: Tensor) -> Tensor:
+    """How far each dimension's std falls short of 1, on average (equations 1 and 2); 0.99 of constant rows."""
+    return F.relu(1 - (z.var(dim=0) + 1e-4).sqrt()).mean()
+
+
+def _covariance(z: Tensor) -> Tensor:
+    """Squares of the covariances between different dimensions, summed and divided by D (equations 3 and 4)."""
+    centred = z - z.mean(dim=0)
+    covariance = centred.T @ centred / (len(z) - 1)
+    return (covariance.pow(2).sum() - covariance.diagonal().pow(2).sum()) / z.shape[1]
+
+
+class VICReg(Objective):
+    """Pull the views of a sample together while each dimension keeps its variance and tells something of its own.
+
+    Both views go through the encoder as one batch, so its BatchNorm sees them together.
+
+    Args:
+        encoder: what is trained.
+        invariance: weight of the views' squared distance.
+        variance: weight of the std below 1.
+        covariance: weight of the squared covariances.
+        hidden_dim: width of the expander's hidden layers.
+        width: width of the embedding.
+        depth: linear layers in the expander.
+        norm: in the expander; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
+    """
+
+    couples_batch = True
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        invariance: float = 25.0,
+        variance: float = 25.0,
+        covariance: float = 1.0,
+        hidden_dim: int = 512,
+        width: int = 512,
+        depth: int = 3,
+        norm: Norm = "batch",
+    ) -> None:
+        super().__init__()
+        if min(invariance, variance, covariance) < 0:
+            raise ValueError("the weights invariance, variance and covariance must not be negative")
+        self.weights = (invariance, variance, covariance)
+        self.head = mlp_head(encoder.dim, hidden_dim, width, depth=depth, norm=norm)
+
+    def project(self, features: Features) -> dict[str, Tensor]:
+        pooled = torch.cat([encoded.pooled for encoded in features.clean(0, 1)])
+        z1, z2 = widened(self.head(pooled)).chunk(2)
+        return {"z1": z1, "z2": z2}
+
+    def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
+        terms = vicreg(outputs["z1"], outputs["z2"])
+        total = torch.stack([weight * term for weight, term in zip(self.weights, terms)]).sum()
+        parts = {name: term.detach() for name, term in zip(("invariance", "variance", "covariance"), terms)}
+        return Loss(total, parts, self.chance(len(outputs["z1"])))
+
+    def chance(self, batch_size: int) -> float | None:
+        """Of a constant embedding: the views agree, nothing covaries, and every std is the 0.01 inside the root."""
+        return 0.99 * self.weights[1]

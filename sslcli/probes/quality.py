@@ -1,0 +1,92 @@
+"""How an encoder stands, without labels: what a run logs when it is asked to, and a warning of collapse."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sslcli.datasets.base import Dataset
+from sslcli.encoders.base import Encoder
+from sslcli.probes.geometry import alignment, alpha_req, collapse, dimension_std, lidar, rankme, uniformity
+from sslcli.randomness import Randomness
+from sslcli.types import View
+from sslcli.views.base import Views
+
+SAMPLES = 512  # clean images; a tenth of a second on a processor with the default encoder
+LIDAR_SAMPLES, LIDAR_VIEWS = 128, 8  # the paper's 1000 and 50 would take minutes
+
+
+class Quality:
+    """RankMe, alignment, uniformity and per-dimension std of the encoder's pooled features; LiDAR and alpha-ReQ too.
+
+    Always the same samples, never trained on where there is a held-out part, in eval mode, with augmented
+    views from random numbers of their own: measuring changes nothing in a run.
+
+    Args:
+        dataset: the training split.
+        views: the run's pipeline.
+        device: where it computes.
+        seed: of the augmented views.
+        full: LiDAR and alpha-ReQ as well.
+        warn: told of a collapse, once for each metric that shows it.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        views: Views,
+        device: torch.device,
+        *,
+        seed: int,
+        full: bool,
+        warn: Callable[[str], None],
+    ) -> None:
+        source = dataset.held_out or dataset
+        self.count = min(SAMPLES, len(source))
+        self._views, self._device, self._seed, self._full = views, device, seed, full
+        self._columns = source.fetch(torch.arange(self.count))
+        self._warn = warn
+        self._warned: set[str] = set()
+
+    @torch.no_grad()
+    def __call__(self, encoder: Encoder) -> dict[str, float]:
+        """The metrics by name."""
+        was_training = encoder.training
+        encoder.eval()
+        try:
+            found = self._measure(lambda view: encoder(view).pooled.float())
+        finally:
+            encoder.train(was_training)
+        for text in collapse(found, samples=self.count, dim=encoder.dim):
+            metric = text.partition(" ")[0]
+            if metric not in self._warned:
+                self._warned.add(metric)
+                self._warn(text)
+        return {name: value for name, value in found.items() if math.isfinite(value)}
+
+    def _measure(self, embed: Callable[[View], Tensor]) -> dict[str, float]:
+        everything = {name: column.to(self._device) for name, column in self._columns.items()}
+        clean = embed(self._views.clean(everything))
+        one, two = (embed(self._augmented(everything, draw)) for draw in (0, 1))
+        found = {
+            "rankme": rankme(clean),
+            "alignment": alignment(one, two),
+            "uniformity": uniformity(clean),
+            "dimension_std": dimension_std(clean),
+        }
+        if self._full:
+            few = {name: column[:LIDAR_SAMPLES] for name, column in everything.items()}
+            groups = torch.stack([embed(self._augmented(few, draw)) for draw in range(LIDAR_VIEWS)], dim=1)
+            law = alpha_req(clean)
+            found |= {"lidar": lidar(groups), "alpha_req": law.slope, "alpha_req_r2": law.r2}
+        return found
+
+    def _augmented(self, columns: Mapping[str, Tensor], draw: int) -> View:
+        """Another random view at every ``draw``; where views are columns, such as user and item, each in turn."""
+        count = len(next(iter(columns.values())))
+        made = self._views(columns, Randomness(self._seed, -1 - draw, np.arange(count), self._device))
+        return made[draw % len(made)]
