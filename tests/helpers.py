@@ -36,9 +36,7 @@ def compose(*overrides: str, name: str = "train") -> dict:
     return plain
 
 
-def make_trainer(
-    run_dir: Path, *overrides: str, parts: Parts | None = None, ranks: Ranks | None = None
-) -> Trainer:
+def make_trainer(run_dir: Path, *overrides: str, parts: Parts | None = None, ranks: Ranks | None = None) -> Trainer:
     """A trainer as ``ssl-train *overrides device=cpu`` makes it; ``parts`` replaces those of the config."""
     config = compose("device=cpu", *overrides)
     compute = choose("cpu", config["train"]["precision"])

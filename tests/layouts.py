@@ -1,4 +1,4 @@
-"""Every objective in every layout of one batch: what ``test_layouts`` compares; run by torchrun it is a worker of it."""
+"""Every objective in every layout of one batch: what ``test_layouts`` compares; as a script, one process of two."""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ from torch.optim import Optimizer
 from sslcli.config import CheckpointSection, TrainSection
 from sslcli.encoders.base import Encoder
 from sslcli.engine import checkpoint, signals
+from sslcli.engine.conflict import conflict, last_weight
 from sslcli.engine.console import Console
 from sslcli.engine.device import Compute
-from sslcli.engine.conflict import conflict, last_weight
 from sslcli.engine.gradient import Outputs, backward, has_batch_norm
 from sslcli.engine.guard import FiniteGuard, all_finite
 from sslcli.engine.loader import Batch, Loader

@@ -37,6 +37,4 @@ def widened(rows: Tensor) -> Tensor:
 def _norm(norm: Norm, width: int, *, affine: bool = True) -> list[nn.Module]:
     if norm == "none":
         return []
-    return [
-        nn.BatchNorm1d(width, affine=affine) if norm == "batch" else nn.LayerNorm(width, elementwise_affine=affine)
-    ]
+    return [nn.BatchNorm1d(width, affine=affine) if norm == "batch" else nn.LayerNorm(width, elementwise_affine=affine)]

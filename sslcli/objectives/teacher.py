@@ -32,7 +32,7 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def follow(self, momentum: float) -> None:
-        """teacher = momentum * teacher + (1 - momentum) * student, for every parameter (equation 2)."""
+        """Teacher = momentum * teacher + (1 - momentum) * student, for every parameter (equation 2)."""
         for mine, student in zip((self.encoder, self.head), self._students):
             torch._foreach_lerp_(list(mine.parameters()), list(student.parameters()), 1 - momentum)
 

@@ -17,6 +17,7 @@ from sslcli.types import View
 from sslcli.views.base import Views
 
 SAMPLES = 512  # clean images; a tenth of a second on a processor with the default encoder
+FEWEST = 16
 LIDAR_SAMPLES, LIDAR_VIEWS = 128, 8  # the paper's 1000 and 50 would take minutes
 
 
@@ -54,7 +55,9 @@ class Quality:
 
     @torch.no_grad()
     def __call__(self, encoder: Encoder) -> dict[str, float]:
-        """The metrics by name."""
+        """The metrics by name; none of fewer samples than a spread can be read from."""
+        if self.count < FEWEST:
+            return {}
         was_training = encoder.training
         encoder.eval()
         try:

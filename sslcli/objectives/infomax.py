@@ -1,0 +1,194 @@
+"""Maximise an estimate of mutual information between two readings of a sample (Hjelm et al. 2019; this is
+what "SimMIM" is where it stands for mutual information maximisation).
+
+Not I(X; f(X)): f is deterministic, so for continuous X that is infinite, and over a training set log of its
+size, for any injective f, an untrained one included. What trains is a finite quantity below it: between two
+random views, I(f(V1); f(V2)) <= I(X; f(V1)) as both are made from X, or across a noisy channel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sslcli.encoders.base import Encoder
+from sslcli.features import Features
+from sslcli.objectives.base import Objective
+from sslcli.objectives.critics import Bilinear, Concat, Cosine, Critic, Separable
+from sslcli.objectives.densities import BarberAgakov, DensityEstimator, Gaussian
+from sslcli.objectives.estimators import DV, JSD, MINE, NWJ, SMILE, Estimate, Estimator, InfoNCE, Interpolated
+from sslcli.objectives.heads import Norm, mlp_head, widened
+from sslcli.randomness import Randomness
+from sslcli.types import Encoded, Loss
+
+
+class Infomax(Objective):
+    """Ascend an estimate of I between embeddings of a sample, of length sqrt(width) each.
+
+    ``pairs`` says between which. ``views``: the two views. ``local``: ``locations`` random tokens of one view,
+    each with the other view as a whole, both ways (Deep InfoMax across views). ``noise``: the second view and
+    the first plus ``sigma`` times a standard normal vector, a channel that carries at most
+    width/2 log(1 + 1/sigma^2) nats.
+
+    The logged ``estimate`` is one on training batches, with BatchNorm's help where there is any: no bound. A
+    ceiling stands beside it where one holds for every batch: that of the number of pairs, and that of cosines
+    over the temperature. ``capacity`` bounds the information, and an estimate only as far as that is a bound.
+
+    Args:
+        encoder: what is trained.
+        estimator: gaussian and barber_agakov model the embeddings, the others need a critic.
+        critic: of pairs of embeddings; null is cosine where the estimator needs one.
+        pairs: views, local or noise.
+        temperature: of the cosine critic.
+        sigma: standard deviation of the noise beside embeddings of unit mean square.
+        tau: smile's clip.
+        alpha: interpolated's share of InfoNCE.
+        momentum: of mine's moving average.
+        shrinkage: of gaussian's and barber_agakov's covariances.
+        locations: tokens a view and sample.
+        hidden_dim: width of the hidden layers of projectors, critics and barber_agakov's q.
+        width: of the embeddings.
+        depth: linear layers in the projectors.
+        norm: in the projectors; ``layer`` and ``none`` do not couple the batch.
+    """
+
+    couples_batch = True
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        estimator: Literal[
+            "infonce", "jsd", "nwj", "smile", "dv", "mine", "interpolated", "gaussian", "barber_agakov"
+        ] = "infonce",
+        critic: Literal["cosine", "separable", "bilinear", "concat"] | None = None,
+        pairs: Literal["views", "local", "noise"] = "views",
+        temperature: float = 0.2,
+        sigma: float = 0.3,
+        tau: float = 5.0,
+        alpha: float = 0.01,
+        momentum: float = 0.9,
+        shrinkage: float = 0.1,
+        locations: int = 4,
+        hidden_dim: int = 256,
+        width: int = 128,
+        depth: int = 2,
+        norm: Norm = "batch",
+    ) -> None:
+        super().__init__()
+        for name, value in {"temperature": temperature, "sigma": sigma, "locations": locations}.items():
+            if value <= 0:
+                raise ValueError(f"{name}={value} must be positive")
+        if width < 2:
+            raise ValueError(f"width={width}: embeddings of one length need at least 2 dimensions")
+        if pairs == "local" and not encoder.token_dim:
+            raise ValueError("pairs=local compares tokens; this encoder has no image tokens (use pairs=views)")
+        self.pairs, self.sigma, self.locations, self.width, self.temperature = (
+            pairs,
+            sigma,
+            locations,
+            width,
+            temperature,
+        )
+        scored: dict[str, Estimator] = {
+            "infonce": InfoNCE(), "jsd": JSD(), "nwj": NWJ(), "smile": SMILE(tau=tau), "dv": DV(),
+            "mine": MINE(momentum=momentum), "interpolated": Interpolated(alpha=alpha),
+        }  # fmt: skip
+        self.estimator: Estimator | DensityEstimator
+        self.critic: Critic | None = None
+        if estimator in scored:
+            self.estimator = scored[estimator]
+            self.critic = _critic(critic or "cosine", width, hidden_dim, temperature, self.estimator.needs_level)
+        elif critic is not None:
+            raise ValueError(f"estimator={estimator} models the embeddings themselves; leave critic=null")
+        elif estimator == "gaussian":
+            self.estimator = Gaussian(shrinkage=shrinkage)
+        else:
+            self.estimator = BarberAgakov(width, hidden_dim=hidden_dim, shrinkage=shrinkage)
+        self.head = mlp_head(encoder.dim, hidden_dim, width, depth=depth, norm=norm)
+        self.token_head: nn.Module | None = None
+        if pairs == "local":
+            self.token_head = mlp_head(encoder.token_dim, hidden_dim, width, depth=depth, norm=norm)
+
+    def project(self, features: Features) -> dict[str, Tensor]:
+        views = features.clean(0, 1)
+        z1, z2 = self._unit(self.head(torch.cat([view.pooled for view in views]))).chunk(2)
+        if self.pairs == "noise":
+            z1 = z1 + self.sigma * normal(features.randomness, "infomax noise", self.width)
+        outputs = {"z1": z1, "z2": z2}
+        if self.token_head is not None:
+            found = [sampled(view, features.randomness, f"tokens {i}", self.locations) for i, view in enumerate(views)]
+            tokens = self._unit(self.token_head(torch.cat(found).flatten(0, 1)))
+            outputs["tokens1"], outputs["tokens2"] = tokens.unflatten(0, (-1, self.locations)).chunk(2)
+        return outputs
+
+    def _unit(self, z: Tensor) -> Tensor:
+        """Of mean square 1, so that sigma is the noise beside the signal."""
+        return F.normalize(widened(z), dim=1) * math.sqrt(self.width)
+
+    def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
+        found = [self._estimate(x, y) for x, y in self._paired(outputs)]
+        total = torch.stack([estimate.loss for estimate in found]).mean()
+        parts = {"estimate": torch.stack([estimate.nats for estimate in found]).mean()}
+        n = len(outputs["z1"])
+        parts |= {name: total.new_tensor(value) for name, value in self._ceilings(n).items() if value is not None}
+        return Loss(total, parts, self.chance(n))
+
+    def _paired(self, outputs: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+        if self.pairs != "local":
+            return [(outputs["z1"], outputs["z2"])]
+        ways = (outputs["tokens1"], outputs["z2"]), (outputs["tokens2"], outputs["z1"])
+        return [(tokens[:, k], whole) for tokens, whole in ways for k in range(self.locations)]
+
+    def _estimate(self, x: Tensor, y: Tensor) -> Estimate:
+        return self.estimator(x, y) if self.critic is None else self.estimator(self.critic(x, y))
+
+    def _ceilings(self, n: int) -> dict[str, float | None]:
+        found: dict[str, float | None] = {}
+        if isinstance(self.estimator, Estimator):
+            found["ceiling"] = self.estimator.ceiling(n)
+            if isinstance(self.critic, Cosine):
+                found["cosine_ceiling"] = self.estimator.cosine_ceiling(n, self.temperature)
+        if self.pairs == "noise":
+            found["capacity"] = self.width / 2 * math.log1p(1 / self.sigma**2)
+        return found
+
+    @torch.no_grad()
+    def after_step(self, outputs: Mapping[str, Tensor]) -> None:
+        """Move mine's average once, by the critic as it is now on the batch that was."""
+        if isinstance(self.estimator, MINE) and self.critic is not None:
+            self.estimator.update([self.critic(x, y) for x, y in self._paired(outputs)])
+
+    def chance(self, batch_size: int) -> float | None:
+        return self.estimator.chance(batch_size) if isinstance(self.estimator, Estimator) else None
+
+
+def _critic(name: str, width: int, hidden_dim: int, temperature: float, level: bool) -> Critic:
+    critics: dict[str, Critic] = {
+        "cosine": Cosine(temperature=temperature, offset=level),
+        "separable": Separable(width, hidden_dim=hidden_dim),
+        "bilinear": Bilinear(width),
+        "concat": Concat(width, hidden_dim=hidden_dim),
+    }
+    return critics[name]
+
+
+def normal(randomness: Randomness, name: str, dim: int) -> Tensor:
+    """(B, dim) standard normals by Box and Muller's formula; 1 - u is never 0."""
+    u, v = randomness.uniform(name, 2, dim).unbind(1)
+    return (-2 * (1 - u).log()).sqrt() * (2 * math.pi * v).cos()
+
+
+def sampled(view: Encoded, randomness: Randomness, name: str, count: int) -> Tensor:
+    """(B, count, token_dim) tokens at random places, never padding; a place may come twice."""
+    tokens = view.tokens
+    valid = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device) if view.valid is None else view.valid
+    order = valid.int().argsort(stable=True, dim=1, descending=True)  # the valid ones first
+    places = (randomness.uniform(name, count) * valid.sum(1, keepdim=True)).long()
+    index = order.gather(1, places.clamp(max=tokens.shape[1] - 1))
+    return tokens.gather(1, index[:, :, None].expand(-1, -1, tokens.shape[2]))
