@@ -33,6 +33,12 @@ CASES = {
     "simmim": ("objective=simmim",),
     "simmim of a ViT": ("objective=simmim", "encoder=vit_tiny"),
     "visible only": ("objective=simmim", "encoder=vit_tiny", "objective.visible_only=true", "objective.mask=random"),
+    "infomax": ("objective=infomax", LAYER),
+    "infomax smile": ("objective=infomax", "objective.estimator=smile", "objective.critic=concat", LAYER),
+    "infomax mine": ("objective=infomax", "objective.estimator=mine", "objective.critic=separable", LAYER),
+    "infomax gaussian": ("objective=infomax", "objective.estimator=gaussian", "objective.width=8", LAYER),
+    "infomax local": ("objective=infomax", "objective.pairs=local", "objective.estimator=jsd", LAYER),
+    "infomax noise": ("objective=infomax", "objective.pairs=noise", LAYER),
     "joint masked": ("objective=joint_masked", "objective.parts.moco.norm=layer"),
     "joint": ("objective=joint", "objective.parts.infonce.norm=layer"),
 }

@@ -32,8 +32,9 @@ def two_processes(tmp_path_factory):
 def compare(found, expected, layout):
     assert found.keys() == expected.keys()
     for name, value in expected.items():
+        largest = max(1.0, float(value.abs().max()))  # Barlow Twins' loss, a sum over dimensions, is in the hundreds
         torch.testing.assert_close(
-            found[name], value, rtol=1e-5, atol=1e-5, msg=lambda m, n=name: f"{layout}, {n}: {m}"
+            found[name], value, rtol=1e-5, atol=1e-5 * largest, msg=lambda m, n=name: f"{layout}, {n}: {m}"
         )
 
 

@@ -131,7 +131,7 @@ def predictive_reference(p, h, last):
     """linear, BatchNorm, ReLU, linear, and a BatchNorm without scale and shift if ``last``."""
     h = batch_norm(h @ p["0.weight"].T, p["1.weight"], p["1.bias"]).clamp(min=0)
     h = h @ p["3.weight"].T
-    return batch_norm(h, 1, 0) if last else h + p["3.bias"]
+    return batch_norm(h, 1, 0) if last else h + p.get("3.bias", 0)  # version 3 has no last bias
 
 
 @pytest.mark.parametrize("name", ["moco", "byol"])
@@ -224,6 +224,18 @@ def test_bn_splits_keep_queries_and_keys_in_different_company():
         expected[group::2] = encode(p, x[group::2])
     same(outputs["q1"].detach(), F.normalize(objective.head(expected), dim=1).detach())
     assert (outputs["q1"] - outputs["k2"]).abs().max() > 1e-3  # equal weights and images, other company
+
+
+def test_bn_splits_move_the_running_statistics_once_by_the_mean_of_the_groups():
+    torch.manual_seed(0)
+    norm = torch.nn.BatchNorm1d(3).double()
+    norm.running_mean.fill_(2.0)
+    x = torch.randn(B, 3, dtype=torch.float64)
+    in_groups(lambda view: Encoded(view.x[:, None], norm(view.x)), 3, norm)(View(x, "x"))
+    groups = [x[k::3] for k in range(3)]
+    same(norm.running_mean, 0.9 * torch.full((3,), 2.0, dtype=x.dtype) + 0.1 * sum(g.mean(0) for g in groups) / 3)
+    same(norm.running_var, 0.9 * torch.ones(3, dtype=x.dtype) + 0.1 * sum(g.var(0) for g in groups) / 3)
+    assert norm.momentum == 0.1
 
 
 def test_a_queue_larger_than_the_data_is_refused(tmp_path):

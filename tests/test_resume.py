@@ -160,7 +160,8 @@ def test_resuming_in_one_process_is_exact(tmp_path):
     batches = first.loader.batches(0)
     for _ in range(3):
         first.train_step(next(batches))
-    path = first.save()
+    first.save()
+    path = checkpoint.steps(tmp_path / "b")[0]
     second = make_trainer(tmp_path / "b", *TINY, "train.steps=8", "train.accumulate=2")
     second.load_state_dict(checkpoint.load(path))
     second.fit()

@@ -26,6 +26,8 @@ _pending: int | None = None
 
 def install() -> None:
     """Handle the signals from now on: each raises Stopped, unless ``deferred`` holds it back."""
+    global _pending
+    _pending = None
     for signum in HANDLED:
         signal.signal(signum, _handle)
 
@@ -39,6 +41,7 @@ def ignore_in_worker(_: int) -> None:
 def _handle(signum: int, _frame: FrameType | None) -> None:
     global _pending
     if not _deferring:
+        _pending = signum  # should a library under way swallow the exception, training stops after its first step
         raise Stopped(signum)
     if signum == signal.SIGINT and _pending == signal.SIGINT:
         os._exit(130)  # the second Ctrl-C leaves at once

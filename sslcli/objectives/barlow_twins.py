@@ -39,7 +39,7 @@ def _standardised(z: Tensor) -> Tensor:
 class BarlowTwins(Objective):
     """Each dimension of the embedding should agree across the views and be uncorrelated with all others.
 
-    Both views go through the encoder as one batch, so its BatchNorm sees them together.
+    Each view is a batch of its own for BatchNorm, as published.
 
     Args:
         encoder: what is trained.
@@ -67,12 +67,10 @@ class BarlowTwins(Objective):
             raise ValueError(f"redundancy={redundancy} must not be negative; the paper has 0.005")
         self.redundancy = redundancy
         self.width = width
-        self.head = mlp_head(encoder.dim, hidden_dim, width, depth=depth, norm=norm)
+        self.head = mlp_head(encoder.dim, hidden_dim, width, depth=depth, norm=norm, last_bias=False)
 
     def project(self, features: Features) -> dict[str, Tensor]:
-        pooled = torch.cat([encoded.pooled for encoded in features.clean(0, 1)])
-        z1, z2 = widened(self.head(pooled)).chunk(2)
-        return {"z1": z1, "z2": z2}
+        return {f"z{i + 1}": widened(self.head(features.clean(i)[0].pooled)) for i in (0, 1)}
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
         total, correlation = barlow_twins(outputs["z1"], outputs["z2"], self.redundancy)

@@ -52,6 +52,7 @@ class BYOL(MomentumPredictor):
             norm=norm,
             projector_norm=False,
             predictor_norm=False,
+            last_bias=True,
         )
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Loss:

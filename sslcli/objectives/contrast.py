@@ -108,10 +108,12 @@ def supervised(z1: Tensor, z2: Tensor, labels: Tensor, temperature: float | Tens
 
 def _normalised(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
     """Both with rows of length one, in the wider of their dtypes and float32."""
+    if z1.shape != z2.shape or z1.dim() != 2:
+        raise ValueError(f"z1 and z2 must both be (N, D), and are {tuple(z1.shape)} and {tuple(z2.shape)}")
     dtype = torch.promote_types(torch.promote_types(z1.dtype, z2.dtype), torch.float32)
     return F.normalize(z1.to(dtype), dim=1), F.normalize(z2.to(dtype), dim=1)
 
 
 def _inverse(temperature: float | Tensor, like: Tensor) -> float | Tensor:
     """1 / temperature; a tensor is cast first, as the inverse of a half-precision number is none itself."""
-    return 1 / (temperature.to(like.dtype) if isinstance(temperature, Tensor) else temperature)
+    return 1 / (temperature.reshape(()).to(like.dtype) if isinstance(temperature, Tensor) else temperature)

@@ -11,12 +11,20 @@ Norm = Literal["batch", "layer", "none"]
 
 
 def mlp_head(
-    in_dim: int, hidden_dim: int, out_dim: int, *, depth: int, norm: Norm, last_norm: bool = False
+    in_dim: int,
+    hidden_dim: int,
+    out_dim: int,
+    *,
+    depth: int,
+    norm: Norm,
+    last_norm: bool = False,
+    last_bias: bool = True,
 ) -> nn.Sequential:
     """A projector of ``depth`` linear layers, with norm and ReLU after all but the last.
 
     ``batch`` couples the samples of a forward pass, as published; ``layer`` and ``none`` do not.
-    ``last_norm`` adds the norm, without scale and shift, after the last layer (MoCo v3, SimSiam).
+    ``last_norm`` adds the norm, without scale and shift, after the last layer (MoCo v3, SimSiam);
+    ``last_bias=False`` leaves that layer's bias out, where the loss does not see it (VICReg, Barlow Twins).
     """
     if min(hidden_dim, out_dim, depth) < 1:
         raise ValueError("the head's hidden_dim, width and depth must be at least 1")
@@ -25,7 +33,7 @@ def mlp_head(
         layers += [nn.Linear(in_dim, hidden_dim, bias=norm == "none"), *_norm(norm, hidden_dim), nn.ReLU(True)]
         in_dim = hidden_dim
     normed = last_norm and norm != "none"
-    layers.append(nn.Linear(in_dim, out_dim, bias=not normed))
+    layers.append(nn.Linear(in_dim, out_dim, bias=last_bias and not normed))
     return nn.Sequential(*layers, *(_norm(norm, out_dim, affine=False) if normed else []))
 
 

@@ -50,7 +50,7 @@ def moco(
         bn_splits: versions 1 and 2: BatchNorm batches in a micro-batch; null is 1.
         freeze_patches: version 3: keep a ViT's patch embedding at its random start; null is false.
     """
-    if temperature <= 0:
+    if not temperature > 0:
         raise ValueError(f"temperature={temperature} must be positive; 0.07 to 1 is usual")
     if version == 3:
         _refuse("version=3 has no queue of keys", queue=queue, symmetric=symmetric, bn_splits=bn_splits)
@@ -60,13 +60,19 @@ def moco(
             encoder,
             temperature=temperature,
             momentum=momentum,
-            hidden_dim=hidden_dim or 512,
+            hidden_dim=512 if hidden_dim is None else hidden_dim,
             width=width,
-            depth=depth or 2,
+            depth=2 if depth is None else depth,
             norm=norm or "batch",
         )
     _refuse(f"version={version} trains its patch embedding", freeze_patches=freeze_patches)
-    head = mlp_head(encoder.dim, hidden_dim or encoder.dim, width, depth=depth or version, norm=norm or "none")
+    head = mlp_head(
+        encoder.dim,
+        encoder.dim if hidden_dim is None else hidden_dim,
+        width,
+        depth=version if depth is None else depth,
+        norm=norm or "none",
+    )
     return MoCo(
         encoder,
         head,
@@ -105,6 +111,7 @@ class MoCoV3(MomentumPredictor):
             norm=norm,
             projector_norm=True,
             predictor_norm=is_transformer,  # published so: with ViT, not with ResNet
+            last_bias=False,
         )
         self.temperature = temperature
 

@@ -8,16 +8,17 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sslcli.encoders.base import Encoder
 from sslcli.features import Features
 from sslcli.objectives.base import Objective
 from sslcli.objectives.heads import widened
-from sslcli.objectives.shuffle import in_groups, shuffled
+from sslcli.objectives.shuffle import in_groups, shuffled, through
 from sslcli.objectives.teacher import Teacher, checked_momentum
 from sslcli.objectives.tiles import rows_logsumexp
 from sslcli.randomness import fold
-from sslcli.types import Encoded, Loss
+from sslcli.types import Loss
 
 
 def queue_contrast(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
@@ -73,7 +74,7 @@ class MoCo(Objective):
         self.teacher = Teacher(encoder, head)
         self.temperature, self.momentum = temperature, checked_momentum(momentum)
         self.symmetric, self.bn_splits = symmetric, bn_splits
-        self.shuffles = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in encoder.modules())
+        self.shuffles = any(isinstance(m, _BatchNorm) for m in self.teacher.modules())
         self.queue: Tensor
         self.queue_pointer: Tensor
         self.register_buffer("queue", F.normalize(torch.randn(queue, width), dim=1))
@@ -93,24 +94,25 @@ class MoCo(Objective):
         directions = ((1, 2), (2, 1)) if self.symmetric else ((1, 2),)
         outputs = {}
         for query, key in directions:
-            pooled = self._student(features, query - 1).pooled
-            outputs[f"q{query}"] = F.normalize(widened(self.head(pooled)), dim=1)
-            outputs[f"k{key}"] = self._keys(features, key - 1)
+            outputs[f"q{query}"] = F.normalize(widened(self._queries(features, query - 1)), dim=1)
+            outputs[f"k{key}"] = F.normalize(widened(self._keys(features, key - 1)), dim=1)
         return outputs
 
-    def _student(self, features: Features, i: int) -> Encoded:
+    def _queries(self, features: Features, i: int) -> Tensor:
         if self.bn_splits == 1:
-            return features.clean(i)[0]
-        return in_groups(features.encode, self.bn_splits)(features.views[i])
+            queries: Tensor = self.head(features.clean(i)[0].pooled)
+            return queries
+        encode = in_groups(through(features.encode, self.head), self.bn_splits, *self.teacher.students)
+        return encode(features.views[i]).pooled
 
     @torch.no_grad()
     def _keys(self, features: Features, i: int) -> Tensor:
-        encode = in_groups(self.teacher.encoder, self.bn_splits)
+        teacher = self.teacher
+        encode = in_groups(through(teacher.encoder, teacher.head), self.bn_splits, teacher.encoder, teacher.head)
         if self.shuffles and (features.ranks.size > 1 or self.bn_splits > 1):
             seed = fold(features.randomness.seed, "shuffle", features.randomness.step, i) % 2**63
             encode = shuffled(encode, features.ranks, seed)
-        pooled = features.teacher(encode, i)[0].pooled
-        return F.normalize(widened(self.teacher.head(pooled)), dim=1)
+        return features.teacher(encode, i)[0].pooled
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
         total = queue_contrast(outputs["q1"], outputs["k2"], self.queue, self.temperature)

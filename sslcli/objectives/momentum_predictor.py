@@ -26,6 +26,7 @@ class MomentumPredictor(Objective):
         norm: in both; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
         projector_norm: a norm without scale and shift after the projector's last layer.
         predictor_norm: likewise after the predictor's.
+        last_bias: whether the last layers have one, where no norm follows.
     """
 
     needs_teacher = True
@@ -41,11 +42,16 @@ class MomentumPredictor(Objective):
         norm: Norm,
         projector_norm: bool,
         predictor_norm: bool,
+        last_bias: bool,
     ) -> None:
         super().__init__()
         self.momentum = checked_momentum(momentum)
-        self.head = mlp_head(encoder.dim, hidden_dim, width, depth=depth, norm=norm, last_norm=projector_norm)
-        self.predictor = mlp_head(width, hidden_dim, width, depth=2, norm=norm, last_norm=predictor_norm)
+        self.head = mlp_head(
+            encoder.dim, hidden_dim, width, depth=depth, norm=norm, last_norm=projector_norm, last_bias=last_bias
+        )
+        self.predictor = mlp_head(
+            width, hidden_dim, width, depth=2, norm=norm, last_norm=predictor_norm, last_bias=last_bias
+        )
         self.teacher = Teacher(encoder, self.head)
 
     def before_step(self, progress: float) -> None:

@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sslcli.features import Encode
 from sslcli.ranks import Ranks
 from sslcli.types import Encoded, View
 
 
-def in_groups(encode: Encode, groups: int) -> Encode:
+def through(encode: Encode, head: nn.Module) -> Encode:
+    """``encode`` with the pooled vector sent through ``head``, so that its BatchNorm sees the same company."""
+
+    def apply(view: View) -> Encoded:
+        encoded = encode(view)
+        return Encoded(encoded.tokens, head(encoded.pooled), encoded.valid)
+
+    return apply
+
+
+def in_groups(encode: Encode, groups: int, *modules: nn.Module) -> Encode:
     """``encode`` on the interleaved parts ``n % groups`` of the batch, each with BatchNorm statistics of its own.
 
     It does on one device what several would do to the batch (SplitBatchNorm of MoCo's CIFAR demonstration).
+    The running statistics of ``modules`` move once, by the mean over the groups.
     """
     if groups == 1:
         return encode
+    norms = [m for module in modules for m in module.modules() if isinstance(m, _BatchNorm)]
 
     def apply(view: View) -> Encoded:
         size = len(view.x)
         if size % groups:
             raise ValueError(f"bn_splits={groups} does not divide the micro-batch of {size}")
         order = torch.arange(size, device=view.x.device).view(-1, groups).T.flatten()
-        parts = [encode(_rows(view, part)) for part in order.chunk(groups)]
+        parts = []
+        for k, part in enumerate(order.chunk(groups)):
+            with _one_of(groups, k, norms):
+                parts.append(encode(_rows(view, part)))
         return _unsorted(_cat(parts), order)
 
     return apply
@@ -53,6 +72,20 @@ def shuffled(encode: Encode, ranks: Ranks, seed: int) -> Encode:
         return Encoded(encoded.tokens[:, :0], pooled)  # tokens would be more than O(D) a sample to send back
 
     return apply
+
+
+@contextmanager
+def _one_of(groups: int, k: int, norms: list[_BatchNorm]) -> Iterator[None]:
+    """Momenta such that, after all groups, each has moved the running statistics by momentum / groups."""
+    saved = [norm.momentum for norm in norms]
+    for norm, momentum in zip(norms, saved):
+        share = (momentum or 0.0) / groups
+        norm.momentum = share / (1 - (groups - 1 - k) * share)
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, saved):
+            norm.momentum = momentum
 
 
 def _rows(view: View, index: Tensor) -> View:

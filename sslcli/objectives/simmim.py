@@ -171,5 +171,7 @@ def masked_error(prediction: Tensor, target: Tensor, hidden: Tensor, error: str)
         error (B,) and count (B,), float32: their ratio over the batch, divided by C, is SimMIM's published loss,
         and with l2 MAE's, whose mean over hidden patches of means over a patch's values is the same number.
     """
+    if hidden.shape != (len(prediction), *prediction.shape[2:]):
+        raise ValueError(f"hidden must be (B, H, W), and is {tuple(hidden.shape)} for {tuple(prediction.shape)}")
     each = ERRORS[error](prediction.float() - target.float()).sum(1)
     return (each * hidden).flatten(1).sum(1), hidden.flatten(1).sum(1, dtype=torch.float32)

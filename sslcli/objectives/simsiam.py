@@ -31,7 +31,7 @@ class SimSiam(Objective):
     """Predict each view's projection from the other's, through a bottleneck; the target has no gradient.
 
     The published recipe keeps the predictor's learning rate constant; here it follows the schedule.
-    Both views go through the encoder as one batch, so its BatchNorm sees them together.
+    Each view is a batch of its own for BatchNorm, as published.
 
     Args:
         encoder: what is trained.
@@ -57,10 +57,11 @@ class SimSiam(Objective):
         self.predictor = mlp_head(width, bottleneck, width, depth=2, norm=norm)
 
     def project(self, features: Features) -> dict[str, Tensor]:
-        z = self.head(torch.cat([encoded.pooled for encoded in features.clean(0, 1)]))
-        p1, p2 = widened(self.predictor(z)).chunk(2)
-        z1, z2 = widened(z).chunk(2)
-        return {"p1": p1, "p2": p2, "z1": z1, "z2": z2}
+        outputs = {}
+        for i in (0, 1):
+            z = self.head(features.clean(i)[0].pooled)
+            outputs[f"p{i + 1}"], outputs[f"z{i + 1}"] = widened(self.predictor(z)), widened(z)
+        return outputs
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
         """Equation 2, in [-1, 1]: 0 when p tells nothing of z, -1 when it is z, also after a collapse.

@@ -28,12 +28,12 @@ class Teacher(nn.Module):
         super().__init__()
         self.encoder = copy.deepcopy(encoder).requires_grad_(False)
         self.head = copy.deepcopy(head).requires_grad_(False)
-        self._students = (encoder, head)  # in a tuple: they are not this module's to save or to train
+        self.students = (encoder, head)  # in a tuple: they are not this module's to save or to train
 
     @torch.no_grad()
     def follow(self, momentum: float) -> None:
         """Teacher = momentum * teacher + (1 - momentum) * student, for every parameter (equation 2)."""
-        for mine, student in zip((self.encoder, self.head), self._students):
+        for mine, student in zip((self.encoder, self.head), self.students):
             torch._foreach_lerp_(list(mine.parameters()), list(student.parameters()), 1 - momentum)
 
     @torch.no_grad()

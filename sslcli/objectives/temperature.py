@@ -19,7 +19,7 @@ class Temperature(nn.Module):
 
     def __init__(self, start: float, *, learned: bool) -> None:
         super().__init__()
-        if start <= 0:
+        if not start > 0:
             raise ValueError(f"temperature={start} must be positive; 0.1 to 0.5 is usual")
         if learned and not COLDEST <= start <= WARMEST:
             raise ValueError(f"temperature={start}: a learned one starts and stays between {COLDEST} and {WARMEST}")

@@ -295,7 +295,7 @@ def _at_least_float32(*tensors: Tensor) -> Any:
 def _scalar(value: float | Tensor, like: Tensor) -> Tensor:
     """A tensor () beside ``like``, without waiting for the device."""
     if isinstance(value, Tensor):
-        return value.to(like.device, like.dtype, non_blocking=True)
+        return value.reshape(()).to(like.device, like.dtype, non_blocking=True)
     return like.new_full((), value)
 
 

@@ -47,7 +47,7 @@ def _covariance(z: Tensor) -> Tensor:
 class VICReg(Objective):
     """Pull the views of a sample together while each dimension keeps its variance and tells something of its own.
 
-    Both views go through the encoder as one batch, so its BatchNorm sees them together.
+    Each view is a batch of its own for BatchNorm, as published.
 
     Args:
         encoder: what is trained.
@@ -78,12 +78,10 @@ class VICReg(Objective):
         if min(invariance, variance, covariance) < 0:
             raise ValueError("the weights invariance, variance and covariance must not be negative")
         self.weights = (invariance, variance, covariance)
-        self.head = mlp_head(encoder.dim, hidden_dim, width, depth=depth, norm=norm)
+        self.head = mlp_head(encoder.dim, hidden_dim, width, depth=depth, norm=norm, last_bias=False)
 
     def project(self, features: Features) -> dict[str, Tensor]:
-        pooled = torch.cat([encoded.pooled for encoded in features.clean(0, 1)])
-        z1, z2 = widened(self.head(pooled)).chunk(2)
-        return {"z1": z1, "z2": z2}
+        return {f"z{i + 1}": widened(self.head(features.clean(i)[0].pooled)) for i in (0, 1)}
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
         terms = vicreg(outputs["z1"], outputs["z2"])
