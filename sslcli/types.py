@@ -60,6 +60,11 @@ class Encoded:
     valid: Tensor | None = None  # (B, T) bool, False marks padding
 
 
+def scalar(value: float | Tensor, like: Tensor) -> Tensor:
+    """A detached scalar beside ``like``; a number is filled in there, which nothing has to wait for."""
+    return value.detach() if isinstance(value, Tensor) else like.detach().new_full((), value)
+
+
 @dataclass
 class Loss:
     """The scalar to descend and the named parts that are logged beside it."""

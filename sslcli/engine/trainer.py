@@ -29,7 +29,7 @@ from sslcli.objectives.base import Objective
 from sslcli.objectives.teacher import Teacher
 from sslcli.randomness import Randomness, fold
 from sslcli.ranks import Ranks
-from sslcli.types import Loss
+from sslcli.types import Loss, scalar
 from sslcli.views.base import Views
 
 
@@ -199,7 +199,7 @@ class Trainer:
             self.objective.after_step(outputs)
         values: dict[str, Tensor] = {"loss": loss.total.detach(), **loss.parts}
         if loss.chance is not None:
-            values["chance"] = torch.as_tensor(loss.chance, device=self.compute.device)
+            values["chance"] = scalar(loss.chance, loss.total)
         self.meter.update(values)
         if not self.scaler.is_enabled():  # with fp16, an infinite gradient is how the scaler finds its scale
             values["gradient norm"] = norm

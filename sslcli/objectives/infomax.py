@@ -88,13 +88,8 @@ class Infomax(Objective):
             raise ValueError(f"width={width}: embeddings of one length need at least 2 dimensions")
         if pairs == "local" and not encoder.token_dim:
             raise ValueError("pairs=local compares tokens; this encoder has no image tokens (use pairs=views)")
-        self.pairs, self.sigma, self.locations, self.width, self.temperature = (
-            pairs,
-            sigma,
-            locations,
-            width,
-            temperature,
-        )
+        self.pairs, self.locations, self.width = pairs, locations, width
+        self.sigma, self.temperature = sigma, temperature
         scored: dict[str, Estimator] = {
             "infonce": InfoNCE(), "jsd": JSD(), "nwj": NWJ(), "smile": SMILE(tau=tau), "dv": DV(),
             "mine": MINE(momentum=momentum), "interpolated": Interpolated(alpha=alpha),
@@ -136,7 +131,7 @@ class Infomax(Objective):
         total = torch.stack([estimate.loss for estimate in found]).mean()
         parts = {"estimate": torch.stack([estimate.nats for estimate in found]).mean()}
         n = len(outputs["z1"])
-        parts |= {name: total.new_tensor(value) for name, value in self._ceilings(n).items() if value is not None}
+        parts |= {name: total.new_full((), value) for name, value in self._ceilings(n).items() if value is not None}
         return Loss(total, parts, self.chance(n))
 
     def _paired(self, outputs: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:

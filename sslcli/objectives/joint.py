@@ -15,7 +15,7 @@ from sslcli.features import Features
 from sslcli.objectives.base import Objective
 from sslcli.objectives.simmim import SimMIM
 from sslcli.objectives.weights import Weight
-from sslcli.types import Encoded, Loss
+from sslcli.types import Encoded, Loss, scalar
 
 
 class Joint(Objective):
@@ -101,9 +101,9 @@ class Joint(Objective):
             parts[name] = loss.total.detach()
             parts.update({f"{name}/{key}": value for key, value in loss.parts.items()})
             if loss.chance is not None:
-                parts[f"{name}/chance"] = torch.as_tensor(loss.chance, device=loss.total.device)
+                parts[f"{name}/chance"] = scalar(loss.chance, loss.total)
             if self.ramps[name].moves:
-                parts[f"{name}/weight"] = torch.tensor(self.weights[name], device=loss.total.device)
+                parts[f"{name}/weight"] = scalar(self.weights[name], loss.total)
         return Loss(torch.stack(list(terms.values())).sum(), parts, terms=terms)
 
     def _level(self, name: str, loss: Loss) -> float | Tensor:
