@@ -55,7 +55,11 @@ def measure(run: Path, controls: bool) -> dict[str, float]:
         )
 
     knn = json.loads((run / "result.json").read_text())
-    found = {"knn": knn["metrics"]["knn_top1"]["value"], "steps": knn["steps"], "linear": score(embedder(encoder, views, compute))}
+    found = {
+        "knn": knn["metrics"]["knn_top1"]["value"],
+        "steps": knn["steps"],
+        "linear": score(embedder(encoder, views, compute)),
+    }
     if controls:
         from sslcli.evaluate import Parts
 
@@ -78,7 +82,9 @@ def main() -> None:
         for key in ("knn", "linear"):
             values = 100 * np.array([f[key] for f in found])
             cells.append(f"{values.mean():.2f} ± {values.std():.2f} ({', '.join(f'{v:.2f}' for v in values)})")
-        print(f"| {name} | {' | '.join(cells)} | {len(runs)} | {', '.join(str(f['steps']) for f in found)} |", flush=True)
+        print(
+            f"| {name} | {' | '.join(cells)} | {len(runs)} | {', '.join(str(f['steps']) for f in found)} |", flush=True
+        )
     for key, value in controls.items():
         print(f"{key}: {100 * value:.2f}")
 

@@ -95,7 +95,9 @@ def same(found, expected):
 def test_moco_with_a_queue_is_the_published_algorithm(version, symmetric):
     m, t, size = 0.9, 0.3, 16  # 16 is no multiple of the 6 or 12 keys of a step: the queue wraps within one
     encoder, objective, views = start(
-        lambda e: moco(e, version=version, momentum=m, temperature=t, width=4, queue=size, symmetric=symmetric)
+        lambda e: moco(
+            e, version=version, momentum=m, temperature=t, width=4, hidden_dim=5, queue=size, symmetric=symmetric
+        )
     )
 
     def project(p, h):
@@ -242,7 +244,7 @@ def test_a_queue_larger_than_the_data_is_refused(tmp_path):
     config = compose(*TINY, "objective=moco", "device=cpu")
     parts = build_parts(config)
     trainer = make_trainer(tmp_path, *TINY, "objective=moco", parts=parts)
-    with pytest.raises(UserError, match="queue=4096 is larger than the 160 training samples"):
+    with pytest.raises(UserError, match="queue=1024 is larger than the 160 training samples"):
         check_fit(parts, trainer.train, trainer.compute, 0)
 
 

@@ -42,10 +42,10 @@ def moco(
         temperature: of the softmax over cosine similarities.
         momentum: of the teacher; constant in 1 and 2, rising to 1 in 3.
         width: of the embedding.
-        hidden_dim: of the heads; null is the encoder's width in 2, and 512 in 3.
+        hidden_dim: of the heads; null is 256 in 1 and 2, and 512 in 3 (published: the encoder's width, and 4096).
         depth: linear layers of the projector; null is 1, 2 and 2 as published (3 with ViT in version 3).
         norm: in the heads; null is none in 1 and 2 and ``batch`` in 3, as published.
-        queue: keys to keep, versions 1 and 2; null is 4096.
+        queue: keys to keep, versions 1 and 2; null is 1024.
         symmetric: versions 1 and 2: each view as query and as key; null is true.
         bn_splits: versions 1 and 2: BatchNorm batches in a micro-batch; null is 1.
         freeze_patches: version 3: keep a ViT's patch embedding at its random start; null is false.
@@ -68,7 +68,7 @@ def moco(
     _refuse(f"version={version} trains its patch embedding", freeze_patches=freeze_patches)
     head = mlp_head(
         encoder.dim,
-        encoder.dim if hidden_dim is None else hidden_dim,
+        256 if hidden_dim is None else hidden_dim,
         width,
         depth=version if depth is None else depth,
         norm=norm or "none",
@@ -79,7 +79,7 @@ def moco(
         width,
         temperature=temperature,
         momentum=momentum,
-        queue=4096 if queue is None else queue,
+        queue=1024 if queue is None else queue,
         symmetric=symmetric is not False,
         bn_splits=1 if bn_splits is None else bn_splits,
     )
