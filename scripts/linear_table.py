@@ -3,7 +3,8 @@
 python scripts/linear_table.py joint infonce simmim     reads joint/0, joint/1, ... as scripts/table.py does
 
 Linear: scikit-learn's logistic regression on frozen features of clean images, standardised by the training
-images; C from 0.003, 0.03 and 0.3, picked on a fifth of the training images and refitted on all; scored once on the held-out split.
+images; C from 0.003, 0.03 and 0.3, picked on a fifth of the training images and refitted on all; scored
+once on the held-out split.
 """
 
 import json

@@ -26,7 +26,8 @@ PUBLISHED = {
                          "views.scale": [0.2, 1.0], "views.jitter": 1.0, "views.hue": 0.4, "views.brightness": 0.4,
                          "views.gray": 0.2, "views.blur": 0.0},
     "moco_v2_imagenet": {"objective.version": 2, "objective.temperature": 0.2, "objective.momentum": 0.999,
-                         "objective.queue": 65536, "objective.hidden_dim": 2048, "lr": 0.03, "optimizer.weight_decay": 1e-4, "train.epochs": 200,
+                         "objective.queue": 65536, "objective.hidden_dim": 2048,
+                         "lr": 0.03, "optimizer.weight_decay": 1e-4, "train.epochs": 200,
                          "views.jitter": 0.8, "views.hue": 0.1, "views.blur": 0.5, "views.blur_sigma": [0.1, 2.0]},
     # colab/moco_cifar10_demo.ipynb
     "moco_cifar10": {"train.batch_size": 512, "lr": 0.06, "optimizer.weight_decay": 5e-4, "objective.queue": 4096,
