@@ -117,7 +117,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint is None or hint is type(None):
         return value is None
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value  # not nan
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     kind = origin or hint

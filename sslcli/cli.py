@@ -124,6 +124,8 @@ def _run(name: str, program: str, task: Callable[[Any], Any]) -> int:
     from sslcli.messages import explain
 
     if {"-m", "--multirun"} & set(arguments):
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise UserError("-m: a sweep's jobs have one process each. Start torchrun once for every job.")
         arguments = [*arguments, f'hydra.sweep.dir="{sweep_dir(arguments)}"', "hydra.sweep.subdir=."]
     sys.argv = [sys.argv[0], *arguments]
     ConfigStore.instance().store(name="schema", node=SCHEMAS[name])

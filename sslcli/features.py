@@ -38,16 +38,17 @@ class Features:
         self.randomness = randomness
         self.columns = columns or {}
         self.ranks = ranks or Ranks()
-        self._clean: dict[int, Encoded] = {}
+        self._clean: dict[tuple[int, ...], list[Encoded]] = {}
 
     def clean(self, *which: int) -> list[Encoded]:
         """The unmasked encodings of these views. Those asked for together go through as one batch.
 
-        With BatchNorm the grouping matters, so an objective asks for what belongs together in one call.
+        With BatchNorm the grouping matters: an objective asks in one call for what belongs together, and
+        shares the pass with those that ask for the same views together.
         """
-        missing = [i for i in which if i not in self._clean]
-        self._clean.update(zip(missing, self._together(self.encode, missing)))
-        return [self._clean[i] for i in which]
+        if which not in self._clean:
+            self._clean[which] = self._together(self.encode, which)
+        return self._clean[which]
 
     def masked(self, i: int, mask: Tensor, *, visible_only: bool = False) -> Encoded:
         """The encoding of view ``i`` with ``mask`` (B, *grid) hidden: a pass of its own, as the input differs.

@@ -35,6 +35,11 @@ def fold(*words: int | str) -> int:
     return int(state)
 
 
+def to_device(host: Tensor, device: torch.device) -> Tensor:
+    """A tensor made on the host, on the device, without the host waiting for it."""
+    return (host.pin_memory() if device.type == "cuda" else host).to(device, non_blocking=True)
+
+
 @dataclass(frozen=True)
 class Randomness:
     """The random numbers of one step for the samples at ``positions`` of the global batch."""
@@ -51,10 +56,7 @@ class Randomness:
         rows = mix(self.positions.astype(np.uint64) ^ stream)[:, None]
         words = mix(rows ^ mix(np.arange(count, dtype=np.uint64)))
         values = (words >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
-        host = torch.from_numpy(values.reshape(len(self.positions), *shape))
-        if self.device.type == "cuda":
-            host = host.pin_memory()
-        return host.to(self.device, non_blocking=True)
+        return to_device(torch.from_numpy(values.reshape(len(self.positions), *shape)), self.device)
 
     def part(self, start: int, stop: int) -> Randomness:
         """The same step's numbers for the samples ``start`` to ``stop`` only."""

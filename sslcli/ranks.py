@@ -92,8 +92,14 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     if ranks.size == 1:
         yield ranks
         return
+    if "MASTER_ADDR" not in os.environ:
+        raise UserError(f"WORLD_SIZE={ranks.size} is set and MASTER_ADDR is not. Start with torchrun, or unset both.")
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield ranks
+    except RuntimeError as error:
+        if "by peer" not in str(error):
+            raise
+        raise UserError("Another process of this run has ended; what it said is the reason.") from error
     finally:
         dist.destroy_process_group()

@@ -165,7 +165,7 @@ def check_fit(parts: Parts, train: TrainSection, compute: Compute, seed: int, ra
     index = torch.arange(min(4, len(parts.dataset)))
     columns = {name: c.to(compute.device) for name, c in parts.dataset.fetch(index).items()}
     try:
-        parts.objective.check(len(parts.dataset))
+        parts.objective.check(len(parts.dataset), train.batch_size // pieces)
         dry_loss(parts, columns, compute, seed=seed)
     except ValueError as error:
         raise UserError(f"objective: {error}") from error

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
-from helpers import compose
+from helpers import compose, make_trainer
 
 from sslcli.cli import conf_dir
 from sslcli.engine.schedule import Steps
 from sslcli.evaluate import build_parts
+from sslcli.train import check_fit
 
 # config path -> value. The learning rate is that of the published batch, after the published scaling.
 PUBLISHED = {
@@ -90,12 +91,18 @@ def test_a_published_recipe_has_the_published_values(name):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_published_recipe_builds(name):
-    """With a smaller encoder and data that need no files; the objective, its heads shortened, and views as they are."""
+def test_a_published_recipe_trains(name, tmp_path):
+    """With a smaller encoder and data that need no files; the objective, its heads narrowed, and views as they are."""
     encoder = "convnet_small" if "vit" not in name and "mim" not in name and "mae" not in name else "vit_tiny"
     objective = compose(f"experiment={name}")["objective"]
-    smaller = [f"objective.{key}=32" for key in ("hidden_dim", "width") if key in objective]
-    build_parts(compose(f"experiment={name}", "dataset=synthetic", "dataset.size=64", f"encoder={encoder}", *smaller))
+    smaller = [f"objective.{key}=32" for key in ("hidden_dim", "width", "queue", "decoder_dim") if objective.get(key)]
+    options = (f"experiment={name}", "dataset=synthetic", "dataset.size=64", "dataset.num_samples=100",
+               f"encoder={encoder}", "train.batch_size=16", "train.epochs=null", "train.steps=1", *smaller)  # fmt: skip
+    config = compose(*options)
+    trainer = make_trainer(tmp_path, *options)
+    check_fit(build_parts(config), trainer.train, trainer.compute, config["seed"])
+    trainer.fit()
+    assert trainer.step == 1
 
 
 def test_the_others_are_our_own_and_say_so_in_the_results():

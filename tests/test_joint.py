@@ -142,6 +142,22 @@ def test_a_third_part_from_the_command_line(tmp_path):
     assert set(found["loss"].terms) == {"infonce", "simmim", "byol"}
 
 
+def test_parts_that_group_the_views_otherwise_do_not_share_a_pass():
+    """InfoNCE's BatchNorm sees both views, BYOL's one, whichever part comes first."""
+    parts = build_parts(compose(*TINY, "objective=joint", "+objective@objective.parts.byol=byol",
+                                "+objective.weights.byol=1", "+objective@objective.parts.vicreg=vicreg",
+                                "+objective.weights.vicreg=1"))  # fmt: skip
+    r = randomness(6)
+    views, sizes = parts.views(parts.dataset.fetch(torch.arange(6)), r), []
+
+    def encode(view, mask=None):
+        sizes.append((len(view.x), mask is not None))
+        return parts.encoder(view, mask)
+
+    parts.objective.project(Features(encode, views, r))
+    assert sorted(sizes) == [(6, False), (6, False), (6, True), (12, False)]  # BYOL and VICReg share theirs
+
+
 @pytest.mark.parametrize(
     "overrides, message",
     [

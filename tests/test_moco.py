@@ -240,6 +240,18 @@ def test_bn_splits_move_the_running_statistics_once_by_the_mean_of_the_groups():
     assert norm.momentum == 0.1
 
 
+def test_bn_splits_are_for_training_only():
+    """A run's dry pass and its held-out loss have few samples, and BatchNorm then has no company to hide."""
+    torch.manual_seed(0)
+    encoder = MLP(vector_dataset().spec, hidden_dim=5).eval()
+    objective = moco(encoder, version=2, width=4, queue=16, bn_splits=8).eval()
+    x = torch.randn(3, 10)
+    outputs = objective.project(Features(encoder, [View(x, "vector"), View(x, "vector")], randomness(3)))
+    assert len(outputs["q1"]) == 3
+    with pytest.raises(ValueError, match="bn_splits=8 does not divide the micro-batch of 20"):
+        objective.check(100, 20)
+
+
 def test_a_queue_larger_than_the_data_is_refused(tmp_path):
     config = compose(*TINY, "objective=moco", "device=cpu")
     parts = build_parts(config)

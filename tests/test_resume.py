@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 import torch
 from helpers import TINY, make_trainer
 
-from sslcli.engine import checkpoint
+from sslcli.engine import checkpoint, signals
 
 TIMINGS = {"samples_per_second", "data_wait"}
 STEPS = 40
@@ -167,3 +168,23 @@ def test_resuming_in_one_process_is_exact(tmp_path):
     second.fit()
     for name, value in whole.encoder.state_dict().items():
         assert torch.equal(value, second.encoder.state_dict()[name]), name
+
+
+def test_a_signal_during_the_last_save_is_not_lost(tmp_path):
+    before = {s: signal.getsignal(s) for s in signals.HANDLED}
+    signals.install()
+    trainer = make_trainer(tmp_path, *TINY)
+    save = trainer.save
+
+    def save_and_be_told():
+        save()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    trainer.save = save_and_be_told
+    try:
+        with pytest.raises(signals.Stopped, match="SIGTERM"):
+            trainer.fit()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert trainer.step == 3 and checkpoint.steps(tmp_path)

@@ -21,6 +21,7 @@ def conflict(
     num_micro: int,
     *,
     modules: Sequence[nn.Module],
+    scaler: torch.amp.GradScaler,
     watch: nn.Parameter,
     ranks: Ranks,
 ) -> dict[str, Tensor]:
@@ -36,8 +37,8 @@ def conflict(
             return Loss(objective.loss(rows).terms[name], {})
 
         with frozen_statistics(modules):
-            backward(project, one_term, num_micro, modules=modules, scale=lambda term: term, ranks=ranks)
-        found[name] = torch.zeros_like(watch) if watch.grad is None else watch.grad.clone()
+            backward(project, one_term, num_micro, modules=modules, scale=scaler.scale, ranks=ranks)
+        found[name] = torch.zeros_like(watch) if watch.grad is None else watch.grad / scaler.get_scale()
         for module in modules:
             module.zero_grad(set_to_none=True)
     report = {f"gradient_norm/{name}": gradient.norm() for name, gradient in found.items()}

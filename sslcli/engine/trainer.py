@@ -151,7 +151,7 @@ class Trainer:
             finally:
                 self._seconds_before, self._started = self.seconds, None
                 self.console.stop_bar()
-        signals.raise_held(stop)
+        signals.raise_held(stop or self.ranks.highest(signals.pending()))  # it may have come during the last save
 
     def train_step(self, batch: list[Batch]) -> tuple[Loss, Outputs]:
         """One optimizer step on the micro-batches of a global batch."""
@@ -174,7 +174,13 @@ class Trainer:
         modules = [self.encoder, self.objective]
         if self.objective.terms and (self.step + 1) % self.log_every == 0:
             self._conflict = conflict(
-                project, self.objective, len(batch), modules=modules, watch=last_weight(self.encoder), ranks=self.ranks
+                project,
+                self.objective,
+                len(batch),
+                modules=modules,
+                scaler=self.scaler,
+                watch=last_weight(self.encoder),
+                ranks=self.ranks,
             )
         loss, outputs = backward(
             project, self.objective.loss, len(batch), modules=modules, scale=self.scaler.scale, ranks=self.ranks

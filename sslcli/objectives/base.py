@@ -25,8 +25,8 @@ class Objective(nn.Module):
     label: str | None = None  # the name of the label column that it reads; its results are marked
     terms: tuple[str, ...] = ()  # the names of the loss's summands, where it has several
 
-    def check(self, num_samples: int) -> None:
-        """Raise ValueError, before training, for a dataset of a size that this objective cannot work with."""
+    def check(self, num_samples: int, micro_batch: int) -> None:
+        """Raise ValueError, before training, for sizes of dataset or micro-batch that it cannot work with."""
 
     def before_step(self, progress: float) -> None:
         """Called before each step with the share of training done, for schedules."""

@@ -16,7 +16,11 @@ def covariance(x: Tensor, shrinkage: float) -> Tensor:
     """(D, D) (1 - s) C + s tr(C)/D 1, the sample covariance drawn towards a sphere of the same trace."""
     centred = x - x.mean(0)
     raw = centred.T @ centred / (len(x) - 1)
-    return (1 - shrinkage) * raw + shrinkage * raw.trace() / len(raw) * torch.eye(len(raw)).to(raw)
+    return (1 - shrinkage) * raw + shrinkage * raw.trace() / len(raw) * _identity(raw)
+
+
+def _identity(like: Tensor) -> Tensor:
+    return torch.eye(len(like), dtype=like.dtype, device=like.device)
 
 
 def log_det(matrix: Tensor) -> Tensor:
@@ -39,7 +43,7 @@ def gaussian_information(x: Tensor, y: Tensor, shrinkage: float) -> Tensor:
     lx, ly = (torch.linalg.cholesky(covariance(v, shrinkage)) for v in (x, y))
     half = torch.linalg.solve_triangular(lx, cross, upper=False)
     m = torch.linalg.solve_triangular(ly, half.T, upper=False)
-    return -log_det(torch.eye(len(m)).to(m) - m @ m.T) / 2
+    return -log_det(_identity(m) - m @ m.T) / 2
 
 
 class DensityEstimator(nn.Module):

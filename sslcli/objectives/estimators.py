@@ -83,7 +83,7 @@ def interpolated(scores: Tensor, alpha: float) -> Tensor:
     def log_a(log_mean: Tensor) -> Tensor:
         if alpha == 1:
             return log_mean
-        return torch.logaddexp(log_mean + math.log(alpha), log_mean.new_tensor(math.log1p(-alpha) + 1))
+        return torch.logaddexp(log_mean + math.log(alpha), log_mean.new_full((), math.log1p(-alpha) + 1))
 
     return 1 + (scores.diagonal() - log_a(with_partner)).mean() - (without - log_a(without)).exp().mean()
 

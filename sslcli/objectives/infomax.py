@@ -81,8 +81,9 @@ class Infomax(Objective):
         norm: Norm = "batch",
     ) -> None:
         super().__init__()
-        for name, value in {"temperature": temperature, "sigma": sigma, "locations": locations}.items():
-            if value <= 0:
+        positive = {"temperature": temperature, "sigma": sigma, "locations": locations, "shrinkage": shrinkage}
+        for name, value in positive.items():
+            if value <= 0:  # without shrinkage, covariances of small batches have no inverse
                 raise ValueError(f"{name}={value} must be positive")
         if width < 2:
             raise ValueError(f"width={width}: embeddings of one length need at least 2 dimensions")

@@ -75,9 +75,9 @@ class Joint(Objective):
     def _parts(self) -> dict[str, Objective]:
         return {name: part for name, part in self.parts.items() if isinstance(part, Objective)}
 
-    def check(self, num_samples: int) -> None:
+    def check(self, num_samples: int, micro_batch: int) -> None:
         for part in self._parts().values():
-            part.check(num_samples)
+            part.check(num_samples, micro_batch)
 
     def before_step(self, progress: float) -> None:
         self.weights = {name: ramp.value(progress) for name, ramp in self.ramps.items()}
@@ -110,8 +110,8 @@ class Joint(Objective):
         """What the part's loss is divided by."""
         if self.balance == "none":
             return 1.0
-        if loss.chance is None:
-            raise ValueError(f"balance=chance: the part '{name}' has no chance level; use balance=none")
+        if loss.chance is None or (isinstance(loss.chance, (int, float)) and loss.chance <= 0):
+            raise ValueError(f"balance=chance: the part '{name}' has no chance level above 0; use balance=none")
         return loss.chance
 
     def after_step(self, outputs: Mapping[str, Tensor]) -> None:
@@ -130,9 +130,9 @@ class _Hidden(Features):
 
     def clean(self, *which: int) -> list[Encoded]:
         for i in which:
-            if i not in self._clean:
-                self._clean[i] = self._encode_masked(i)
-        return [self._clean[i] for i in which]
+            if (i,) not in self._clean:
+                self._clean[i,] = [self._encode_masked(i)]
+        return [self._clean[i,][0] for i in which]
 
     def masked(self, i: int, mask: Tensor, *, visible_only: bool = False) -> Encoded:
         """The same encoding: the mask is a function of the step's randomness, so it is the same mask."""
@@ -150,6 +150,8 @@ def _the_masked_part(parts: Mapping[str, Objective]) -> SimMIM:
                 f"share=masked contrasts masked views with a teacher's clean ones, and the part '{name}' has no "
                 "teacher; use moco or byol, or share=none"
             )
+        if getattr(part, "bn_splits", 1) > 1:
+            raise ValueError(f"share=masked encodes whole micro-batches; set parts.{name}.bn_splits=1")
     return found[0]
 
 

@@ -80,7 +80,9 @@ class MoCo(Objective):
         self.register_buffer("queue", F.normalize(torch.randn(queue, width), dim=1))
         self.register_buffer("queue_pointer", torch.zeros(1, dtype=torch.int64))
 
-    def check(self, num_samples: int) -> None:
+    def check(self, num_samples: int, micro_batch: int) -> None:
+        if micro_batch % self.bn_splits:
+            raise ValueError(f"bn_splits={self.bn_splits} does not divide the micro-batch of {micro_batch}")
         if len(self.queue) > num_samples:
             raise ValueError(
                 f"queue={len(self.queue)} is larger than the {num_samples} training samples, so a sample's own older "
@@ -99,7 +101,7 @@ class MoCo(Objective):
         return outputs
 
     def _queries(self, features: Features, i: int) -> Tensor:
-        if self.bn_splits == 1:
+        if self.bn_splits == 1 or not self.training:
             queries: Tensor = self.head(features.clean(i)[0].pooled)
             return queries
         encode = in_groups(through(features.encode, self.head), self.bn_splits, *self.teacher.students)
@@ -108,8 +110,10 @@ class MoCo(Objective):
     @torch.no_grad()
     def _keys(self, features: Features, i: int) -> Tensor:
         teacher = self.teacher
-        encode = in_groups(through(teacher.encoder, teacher.head), self.bn_splits, teacher.encoder, teacher.head)
-        if self.shuffles and (features.ranks.size > 1 or self.bn_splits > 1):
+        encode = through(teacher.encoder, teacher.head)
+        if self.training:
+            encode = in_groups(encode, self.bn_splits, teacher.encoder, teacher.head)
+        if self.shuffles and self.training and (features.ranks.size > 1 or self.bn_splits > 1):
             seed = fold(features.randomness.seed, "shuffle", features.randomness.step, i) % 2**63
             encode = shuffled(encode, features.ranks, seed)
         return features.teacher(encode, i)[0].pooled

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sslcli.features import Encode
+from sslcli.randomness import to_device
 from sslcli.ranks import Ranks
 from sslcli.types import Encoded, View
 
@@ -35,10 +36,7 @@ def in_groups(encode: Encode, groups: int, *modules: nn.Module) -> Encode:
     norms = [m for module in modules for m in module.modules() if isinstance(m, _BatchNorm)]
 
     def apply(view: View) -> Encoded:
-        size = len(view.x)
-        if size % groups:
-            raise ValueError(f"bn_splits={groups} does not divide the micro-batch of {size}")
-        order = torch.arange(size, device=view.x.device).view(-1, groups).T.flatten()
+        order = torch.arange(len(view.x), device=view.x.device).view(-1, groups).T.flatten()
         parts = []
         for k, part in enumerate(order.chunk(groups)):
             with _one_of(groups, k, norms):
@@ -62,7 +60,9 @@ def shuffled(encode: Encode, ranks: Ranks, seed: int) -> Encode:
 
     def apply(view: View) -> Encoded:
         size = len(view.x)
-        order = torch.randperm(ranks.size * size, generator=torch.Generator().manual_seed(seed)).to(view.x.device)
+        order = to_device(
+            torch.randperm(ranks.size * size, generator=torch.Generator().manual_seed(seed)), view.x.device
+        )
         mine = slice(ranks.rank * size, (ranks.rank + 1) * size)
         gathered = View(ranks.gather(view.x), view.field, None if view.valid is None else ranks.gather(view.valid))
         encoded = encode(_rows(gathered, order[mine]))

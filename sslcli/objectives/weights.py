@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +31,8 @@ class Weight:
         self.start, self.end = float(ramp.get("start", 0)), float(ramp.get("end", 1))
         if not 0 <= self.start < self.end <= 1:
             raise ValueError(f"weights.{name}: start={self.start} and end={self.end} need 0 <= start < end <= 1")
+        if min(self.before, self.after) < 0:
+            raise ValueError(f"weights.{name} must not be negative")
         self.moves = self.before != self.after
 
     def value(self, progress: float) -> float:
@@ -39,4 +42,4 @@ class Weight:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -61,7 +61,7 @@ class Quality:
         was_training = encoder.training
         encoder.eval()
         try:
-            found = self._measure(lambda view: encoder(view).pooled.float())
+            found = self._measure(lambda view: torch.cat([encoder(part).pooled.float() for part in _pieces(view)]))
         finally:
             encoder.train(was_training)
         for text in collapse(found, samples=self.count, dim=encoder.dim):
@@ -93,3 +93,10 @@ class Quality:
         count = len(next(iter(columns.values())))
         made = self._views(columns, Randomness(self._seed, -1 - draw, np.arange(count), self._device))
         return made[draw % len(made)]
+
+
+def _pieces(view: View, size: int = 128) -> Iterator[View]:
+    """The view in parts that fit where a micro-batch fits."""
+    for start in range(0, len(view.x), size):
+        part = slice(start, start + size)
+        yield View(view.x[part], view.field, None if view.valid is None else view.valid[part])
