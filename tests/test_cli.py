@@ -78,7 +78,8 @@ MISTAKES = {
     "objective.temperature=nan": "objective.temperature: nan is not a number",
     "objective=joint objective.weights.simmim=nan": "neither a number nor a ramp",
     "objective=joint objective.weights.simmim=-1": "weights.simmim must not be negative",
-    "objective=joint objective.balance=chance +objective@objective.parts.byol=byol +objective.weights.byol=1": "'byol' has no chance level",
+    "objective=joint objective.balance=chance +objective@objective.parts.byol=byol "
+    "+objective.weights.byol=1": "'byol' has no chance level",
     "objective=joint objective.balance=chance +objective@objective.parts.mi=infomax +objective.weights.mi=1 "
     "objective.parts.mi.estimator=nwj": "'mi' has no chance level",
     "objective=joint_masked objective.parts.moco.version=2 objective.parts.moco.bn_splits=2": "bn_splits=1",
