@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from sslcli.datasets.base import Dataset
 from sslcli.engine.device import choose
 from sslcli.engine.resume import open_run
-from sslcli.evaluate import build_dataset, embedder, random_init, restore, with_label
+from sslcli.evaluate import embedder, random_init, restore_parts
 
 CHOICES = (0.003, 0.03, 0.3)
 
@@ -43,8 +43,8 @@ def labelled(dataset: Dataset) -> np.ndarray:
 
 def measure(run: Path, controls: bool) -> dict[str, float]:
     run, state = open_run(str(run))
-    encoder, objective, views = restore(state, torch.device("cpu"))
-    dataset = with_label(build_dataset(state["config"]), objective)
+    parts = restore_parts(state, torch.device("cpu"))
+    dataset = parts.dataset
     held_out = dataset.held_out
     assert held_out is not None
     compute = choose("cpu", "fp32")
@@ -59,15 +59,13 @@ def measure(run: Path, controls: bool) -> dict[str, float]:
     found = {
         "knn": knn["metrics"]["knn_top1"]["value"],
         "steps": knn["steps"],
-        "linear": score(embedder(encoder, views, compute)),
+        "linear": score(embedder(parts.encoder, parts.views, compute)),
     }
     if controls:
-        from sslcli.evaluate import Parts
-
-        untrained = random_init(state["config"], Parts(dataset, encoder, objective, views), compute)
+        untrained = random_init(state["config"], parts, compute)
         found["knn of random init"] = knn["metrics"]["knn_top1"]["random_init"]
         found["knn of raw pixels"] = knn["metrics"]["knn_top1"]["raw_input"]
-        found["linear of random init"] = score(embedder(untrained, views, compute))
+        found["linear of random init"] = score(embedder(untrained, parts.views, compute))
         found["linear of raw pixels"] = score(lambda data, i: data.fetch(i)["image"].flatten(1).float() / 255)
     return found
 

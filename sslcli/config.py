@@ -176,12 +176,12 @@ def check_values(plain: Mapping[str, Any]) -> None:
             f"train.accumulate={train['accumulate']} does not divide train.batch_size={train['batch_size']}. "
             "Give a divisor."
         )
-    if train["precision"] not in ("auto", "fp32", "bf16", "fp16"):
-        known = ("auto", "fp32", "bf16", "fp16")
-        raise UserError(f"train.precision: there is no '{train['precision']}'. {suggest(train['precision'], known)}")
-    quality = plain["log"]["quality"]
-    if quality not in ("none", "basic", "full"):
-        raise UserError(f"log.quality: there is no '{quality}'. {suggest(quality, ('none', 'basic', 'full'))}")
+    for path, value, known in (
+        ("train.precision", train["precision"], ("auto", "fp32", "bf16", "fp16")),
+        ("log.quality", plain["log"]["quality"], ("none", "basic", "full")),
+    ):
+        if value not in known:
+            raise UserError(f"{path}: there is no '{value}'. {suggest(value, known)}")
     if train["clip"] is not None and train["clip"] <= 0:
         raise UserError(f"train.clip={train['clip']} must be positive, or null for no clipping.")
     for path, value in (

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sslcli.batchnorm import batch_norms
 from sslcli.build import allow, build
 from sslcli.config import DeviceSection, section
 from sslcli.datasets.base import Dataset, Labelled
@@ -140,7 +141,7 @@ def random_init(config: Mapping[str, Any], parts: Parts, compute: Compute) -> En
     Without them the control would read one to two points worse than random weights are.
     """
     encoder = build_encoder(config, parts.dataset.spec).to(compute.device)
-    norms = [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = batch_norms(encoder)
     if norms:
         for norm in norms:
             norm.reset_running_stats()
@@ -197,6 +198,12 @@ def restore(state: Mapping[str, Any], device: torch.device) -> tuple[Encoder, Ob
     return encoder.to(device).eval(), objective.to(device).eval(), build_views(config, encoder, objective)
 
 
+def restore_parts(state: Mapping[str, Any], device: torch.device) -> Parts:
+    """All parts of a checkpoint's run, trained, with its data."""
+    encoder, objective, views = restore(state, device)
+    return Parts(with_label(build_dataset(state["config"]), objective), encoder, objective, views)
+
+
 def run(config: Mapping[str, Any]) -> dict[str, Metric]:
     """``ssl-eval``: probe a run's newest checkpoint and write ``eval.json`` into its directory."""
     allow(config["plugins"])
@@ -205,8 +212,7 @@ def run(config: Mapping[str, Any]) -> dict[str, Metric]:
     set_threads(device.threads or state["environment"]["threads"])
     precision = state["config"]["train"]["precision"]
     compute = choose(device.name, "auto" if precision == "fp16" else precision)  # which a CPU does not have
-    encoder, objective, views = restore(state, compute.device)
-    parts = Parts(with_label(build_dataset(state["config"]), objective), encoder, objective, views)
+    parts = restore_parts(state, compute.device)
     probe = build(_with_trained_size(config["probe"], run_dir), Probe, where="probe")
     metrics = measure(state["config"], parts, compute, probe, budget=budget(state["seconds"]))
     if not metrics:

@@ -37,7 +37,8 @@ def fold(*words: int | str) -> int:
 
 def to_device(host: Tensor, device: torch.device) -> Tensor:
     """A tensor made on the host, on the device, without the host waiting for it."""
-    return (host.pin_memory() if device.type == "cuda" else host).to(device, non_blocking=True)
+    pinned = host.pin_memory() if device.type == "cuda" and not host.is_cuda else host
+    return pinned.to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from torch.optim import Optimizer
 
 import sslcli
+from sslcli.batchnorm import batch_norms
 from sslcli.build import allow, build
 from sslcli.config import CheckpointSection, DeviceSection, TrainSection, section
 from sslcli.datasets.base import Dataset
@@ -20,7 +21,6 @@ from sslcli.engine import checkpoint
 from sslcli.engine.console import Console
 from sslcli.engine.device import Compute, choose, set_determinism, set_threads
 from sslcli.engine.files import write_text
-from sslcli.engine.gradient import has_batch_norm
 from sslcli.engine.loader import Loader, default_workers
 from sslcli.engine.lock import locked
 from sslcli.engine.optim import parameter_groups
@@ -70,7 +70,7 @@ def run(config: Mapping[str, Any], run_dir: Path) -> float | None:
         if not ranks.first:
             return None
         metrics = measure(config, parts, compute, probe, budget=budget(trainer.seconds))
-        quality = make_quality(config, parts, compute, console)(parts.encoder)
+        quality = (trainer.quality or make_quality(config, parts, compute, console))(parts.encoder)
         return report(console, config["seed"], trainer, metrics, quality, time.perf_counter() - started)
 
 
@@ -157,7 +157,7 @@ def check_fit(parts: Parts, train: TrainSection, compute: Compute, seed: int, ra
     if parts.objective.couples_batch and train.batch_size < 2:
         raise UserError("train.batch_size: this objective compares samples with each other; give at least 2.")
     pieces = train.accumulate * (ranks or Ranks()).size
-    if train.batch_size == pieces and has_batch_norm([parts.encoder, parts.objective]):
+    if train.batch_size == pieces and batch_norms(parts.encoder, parts.objective):
         raise UserError(
             "train.batch_size: BatchNorm needs micro-batches of at least 2; lower train.accumulate, "
             "or use encoder.norm=layer and objective.norm=layer."

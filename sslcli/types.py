@@ -50,6 +50,11 @@ class View:
     valid: Tensor | None = None  # (B, T) bool, False marks padding
     target: Tensor | None = None  # (B, ...) the same geometry without photometric noise, normalised
 
+    def rows(self, which: Tensor | slice) -> View:
+        """The view of these samples only."""
+        valid, target = (None if part is None else part[which] for part in (self.valid, self.target))
+        return View(self.x[which], self.field, valid, target)
+
 
 @dataclass
 class Encoded:

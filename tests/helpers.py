@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +44,24 @@ def make_trainer(run_dir: Path, *overrides: str, parts: Parts | None = None, ran
     config = compose("device=cpu", *overrides)
     compute = choose("cpu", config["train"]["precision"])
     return assemble(config, parts or build_parts(config), compute, run_dir, Console(), ranks)
+
+
+def start_two(command: list[str], **environment: str) -> list[subprocess.Popen]:
+    """``command`` in two processes, with the variables that torchrun would set."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), **environment}
+    return [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **common, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
 
 
 def randomness(size: int, step: int = 0, seed: int = 0) -> Randomness:

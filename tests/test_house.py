@@ -9,7 +9,7 @@ import tomllib
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    {"errors", "types", "randomness", "ranks"},
+    {"errors", "types", "randomness", "ranks", "batchnorm"},
     {"config", "build", "help", "messages"},
     {"encoders", "datasets", "views"},
     {"features"},

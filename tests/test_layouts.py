@@ -1,13 +1,11 @@
 """1 x 64, 4 accumulated x 16, 2 processes x 32 and 2 x 2 x 16: the same loss, gradient, queue and teacher."""
 
-import os
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from helpers import start_two
 from layouts import CASES, measure
 
 
@@ -15,16 +13,8 @@ from layouts import CASES, measure
 def two_processes(tmp_path_factory):
     """What two gloo processes find, by (micro-batches, rank)."""
     folder = tmp_path_factory.mktemp("layouts")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    common = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command = [sys.executable, str(Path(__file__).parent / "layouts.py"), str(folder)]
-    workers = [
-        subprocess.Popen(command, env={**common, "RANK": str(r), "LOCAL_RANK": str(r)}, stderr=subprocess.PIPE)
-        for r in (0, 1)
-    ]
-    errors = [worker.communicate(timeout=400)[1].decode() for worker in workers]
+    workers = start_two([sys.executable, str(Path(__file__).parent / "layouts.py"), str(folder)])
+    errors = [worker.communicate(timeout=400)[1] for worker in workers]
     assert all(worker.returncode == 0 for worker in workers), errors
     return {(a, r): torch.load(folder / f"accumulate{a}-rank{r}.pt") for a in (1, 2) for r in (0, 1)}
 

@@ -1,8 +1,6 @@
 """Two processes as torchrun starts them: one writes, both stop, and a killed run ends in the same bits."""
 
-import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import start_two
 
 pytestmark = pytest.mark.slow  # each run loads its libraries twice
 COMMAND = [
@@ -19,20 +18,7 @@ COMMAND = [
 
 
 def launch(folder: Path, *overrides: str) -> list[subprocess.Popen]:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    common = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    return [
-        subprocess.Popen(
-            [*COMMAND, f"run_dir={folder}", *overrides],
-            env={**common, "RANK": str(r), "LOCAL_RANK": str(r), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for r in (0, 1)
-    ]
+    return start_two([*COMMAND, f"run_dir={folder}", *overrides], OMP_NUM_THREADS="1")
 
 
 def finish(workers: list[subprocess.Popen]) -> list[tuple[int, str, str]]:

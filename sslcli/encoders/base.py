@@ -26,6 +26,11 @@ class Encoder(nn.Module):
         """The columns as training views should be; smaller than ``spec`` where that pays (see ConvNetSmall)."""
         return self.spec
 
+    @property
+    def patch_embedding(self) -> nn.Module | None:
+        """What turns the image into the first tokens of a transformer, for an objective that freezes it."""
+        return None
+
     def grid(self, view: View) -> tuple[int, ...]:
         """The shape of a mask for this view: patches of a ViT, pixels of a CNN."""
         raise NotImplementedError

@@ -11,9 +11,10 @@ import torch
 from timm.layers import GroupNorm1, PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from sslcli.batchnorm import batch_norms
 from sslcli.encoders.base import Encoder, hide_pixels, pool_cells, resized
+from sslcli.randomness import to_device
 from sslcli.types import Encoded, Spec, View
 
 SMALL = 64  # images up to this many pixels a side get a small stem
@@ -104,6 +105,11 @@ class Timm(Encoder):
     def grid(self, view: View) -> tuple[int, ...]:
         return self._grid or tuple(view.x.shape[-2:])
 
+    @property
+    def patch_embedding(self) -> nn.Module | None:
+        found: nn.Module | None = getattr(self.model, "patch_embed", None)
+        return found
+
     def forward(self, view: View, mask: Tensor | None = None, visible_only: bool = False) -> Encoded:
         """Encode (B, C, H, W); with ``visible_only`` the tokens are those of the visible patches, in raster order."""
         x = view.x.expand(-1, 3, -1, -1) if view.x.shape[1] == 1 else view.x
@@ -150,9 +156,7 @@ def visible_patches(mask: Tensor, device: torch.device) -> Tensor:
     """
     flat = mask.flatten(1)
     count = int((~flat[0]).sum())
-    if device.type == "cuda" and not flat.is_cuda:
-        flat = flat.pin_memory()
-    return flat.to(device, non_blocking=True).int().argsort(dim=1, stable=True)[:, :count]
+    return to_device(flat, device).int().argsort(dim=1, stable=True)[:, :count]
 
 
 def _patch_embed(model: nn.Module) -> PatchEmbed | None:
@@ -182,22 +186,18 @@ def _patches(name: str, size: int, patch_size: int | None, small: bool) -> dict[
 def _create(name: str, norm: str | None, options: dict[str, Any]) -> Any:
     try:
         model = timm.create_model(name, pretrained=False, num_classes=0, in_chans=3, **options)
-        if norm == "layer" and _has_batch_norm(model):
+        if norm == "layer" and batch_norms(model):
             model = timm.create_model(
                 name, pretrained=False, num_classes=0, in_chans=3, norm_layer=GroupNorm1, **options
             )
     except (TypeError, AssertionError, RuntimeError, ZeroDivisionError) as error:
         given = ", ".join(f"{key}={value}" for key, value in options.items())
         raise ValueError(f"timm cannot build {name} with {given}: {error}") from error
-    if norm == "layer" and _has_batch_norm(model):
+    if norm == "layer" and batch_norms(model):
         raise ValueError(f"{name} has BatchNorm that timm cannot replace; leave norm null")
-    if norm == "batch" and not _has_batch_norm(model):
+    if norm == "batch" and not batch_norms(model):
         raise ValueError(f"{name} has no BatchNorm; norm must be layer or null")
     return model
-
-
-def _has_batch_norm(model: nn.Module) -> bool:
-    return any(isinstance(m, _BatchNorm) for m in model.modules())
 
 
 def _shrink_stem(model: Any, first_conv: Any) -> None:

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from sslcli.batchnorm import batch_norms
 from sslcli.ranks import Ranks
 from sslcli.types import Loss
 
@@ -92,7 +92,7 @@ def _without_graph(project: Callable[[int], Outputs], num_micro: int, modules: S
 @contextmanager
 def frozen_statistics(modules: Sequence[nn.Module]) -> Iterator[None]:
     """Train-mode BatchNorm that normalises by the batch but leaves its running statistics alone."""
-    norms = [m for module in modules for m in module.modules() if isinstance(m, _BatchNorm)]
+    norms = batch_norms(*modules)
     saved = [(m.momentum, m.num_batches_tracked) for m in norms]
     for m in norms:
         m.momentum = 0.0
@@ -103,8 +103,3 @@ def frozen_statistics(modules: Sequence[nn.Module]) -> Iterator[None]:
         for m, (momentum, tracked) in zip(norms, saved):
             m.momentum = momentum
             m.num_batches_tracked = tracked
-
-
-def has_batch_norm(modules: Sequence[nn.Module]) -> bool:
-    """Whether anything in there couples the samples of one forward pass."""
-    return any(isinstance(m, _BatchNorm) for module in modules for m in module.modules())

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from sslcli.batchnorm import batch_norms
 from sslcli.config import CheckpointSection, TrainSection
 from sslcli.encoders.base import Encoder
 from sslcli.engine import checkpoint, signals
 from sslcli.engine.conflict import conflict, last_weight
 from sslcli.engine.console import Console
 from sslcli.engine.device import Compute
-from sslcli.engine.gradient import Outputs, backward, has_batch_norm
+from sslcli.engine.gradient import Outputs, backward
 from sslcli.engine.guard import FiniteGuard, all_finite
 from sslcli.engine.loader import Batch, Loader
 from sslcli.engine.metrics import JsonLines, Meter
@@ -122,7 +123,7 @@ class Trainer:
             Stopped: a signal came; the step was finished and a checkpoint written.
             UserError: something went non-finite; the last good checkpoint stands.
         """
-        if self.loader.accumulate * self.ranks.size > 1 and has_batch_norm([self.encoder, self.objective]):
+        if self.loader.accumulate * self.ranks.size > 1 and batch_norms(self.encoder, self.objective):
             self.console.warn(
                 "BatchNorm sees one micro-batch of one process at a time, so train.accumulate and the number of "
                 "processes change the result; encoder.norm=layer and objective.norm=layer do not."

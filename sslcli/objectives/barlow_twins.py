@@ -24,7 +24,7 @@ def barlow_twins(z1: Tensor, z2: Tensor, redundancy: float) -> tuple[Tensor, Ten
     """
     # The off-diagonal correlations are small and many: float32 or better, always.
     with torch.autocast(z1.device.type, enabled=False):
-        z1, z2 = (_standardised(z.to(torch.promote_types(z.dtype, torch.float32))) for z in (z1, z2))
+        z1, z2 = (_standardised(widened(z)) for z in (z1, z2))
         correlation = z1.T @ z2 / len(z1)  # (D, D), in [-1, 1]
         diagonal = correlation.diagonal()
         off_diagonal = correlation.pow(2).sum() - diagonal.pow(2).sum()

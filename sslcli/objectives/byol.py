@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslcli.encoders.base import Encoder
-from sslcli.objectives.heads import Norm
+from sslcli.objectives.heads import Norm, widened
 from sslcli.objectives.momentum_predictor import MomentumPredictor
 from sslcli.types import Loss
 
@@ -17,8 +17,7 @@ from sslcli.types import Loss
 def byol(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean of 2 - 2 cos(prediction, target) over rows (N, D), in [0, 4] (equation 2)."""
     with torch.autocast(prediction.device.type, enabled=False):
-        kind = torch.promote_types(prediction.dtype, torch.float32)
-        return 2 - 2 * F.cosine_similarity(prediction.to(kind), target.to(kind), dim=1).mean()
+        return 2 - 2 * F.cosine_similarity(widened(prediction), widened(target), dim=1).mean()
 
 
 class BYOL(MomentumPredictor):

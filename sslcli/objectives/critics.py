@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sslcli.objectives.heads import mlp_head
+from sslcli.objectives.heads import mlp_head, widened
 
 
 class Critic(nn.Module):
@@ -18,7 +18,7 @@ class Critic(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """The score of every pair."""
         with torch.autocast(x.device.type, enabled=False):
-            return self.score(exact(x), exact(y))
+            return self.score(widened(x), widened(y))
 
     def score(self, x: Tensor, y: Tensor) -> Tensor:
         """What a subclass defines."""
@@ -84,8 +84,3 @@ class Concat(Critic):
     def score(self, x: Tensor, y: Tensor) -> Tensor:
         hidden = self.from_x(x)[:, None] + self.from_y(y)
         return self.rest(hidden.relu_()).squeeze(2)
-
-
-def exact(x: Tensor) -> Tensor:
-    """In float32, or in float64 if it is."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

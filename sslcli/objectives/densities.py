@@ -7,9 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sslcli.objectives.critics import exact
 from sslcli.objectives.estimators import Estimate, off_diagonal
-from sslcli.objectives.heads import mlp_head
+from sslcli.objectives.heads import mlp_head, widened
 
 
 def covariance(x: Tensor, shrinkage: float) -> Tensor:
@@ -62,7 +61,7 @@ class DensityEstimator(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Estimate:
         """The loss and the estimate of a batch."""
         with torch.autocast(x.device.type, enabled=False):
-            value = self.value(exact(x), exact(y))
+            value = self.value(widened(x), widened(y))
         return Estimate(-value, value.detach())
 
     def value(self, x: Tensor, y: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sslcli.objectives.critics import exact
+from sslcli.objectives.heads import widened
 
 
 @dataclass
@@ -98,7 +98,7 @@ class Estimator(nn.Module):
 
     def forward(self, scores: Tensor) -> Estimate:
         """The loss and the estimate of a batch; scores (N, N), N at least 2."""
-        scores = exact(scores)
+        scores = widened(scores)
         value = self.value(scores)
         return Estimate(-value, value.detach())
 
@@ -132,7 +132,7 @@ class InfoNCE(Estimator):
 
     def forward(self, scores: Tensor) -> Estimate:
         """The loss is the cross-entropy log N - estimate."""
-        scores = exact(scores)
+        scores = widened(scores)
         value = info_nce(scores)
         return Estimate(math.log(len(scores)) - value, value.detach())
 
@@ -190,7 +190,7 @@ class MINE(DV):
         self.register_buffer("weight", torch.zeros(()))
 
     def forward(self, scores: Tensor) -> Estimate:
-        scores = exact(scores)
+        scores = widened(scores)
         log_mean = log_mean_exp(off_diagonal(scores))
         log_a = self._moved(log_mean.detach())[0]
         loss = log_a + (log_mean - log_a).exp() - 1 - joint(scores)
@@ -205,7 +205,7 @@ class MINE(DV):
 
     @torch.no_grad()
     def update(self, scores: Sequence[Tensor]) -> None:
-        means = torch.stack([log_mean_exp(off_diagonal(exact(s))) for s in scores])
+        means = torch.stack([log_mean_exp(off_diagonal(widened(s))) for s in scores])
         log_mean, weight = self._moved(log_mean_exp(means))
         self.log_mean.copy_(log_mean)
         self.weight.copy_(weight)
@@ -220,7 +220,7 @@ class JSD(Estimator):
     needs_level = True
 
     def forward(self, scores: Tensor) -> Estimate:
-        scores = exact(scores)
+        scores = widened(scores)
         return Estimate(-jensen_shannon(scores), self.value(scores).detach())
 
     def value(self, scores: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ def mlp_head(
 
 
 def widened(rows: Tensor) -> Tensor:
-    """In float32 at least: what a head of half precision hands to a loss."""
+    """In float32 at least: what a head of half precision hands to a loss, and what a loss computes in."""
     return rows.to(torch.promote_types(rows.dtype, torch.float32))
 
 

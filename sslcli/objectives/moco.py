@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -101,7 +100,6 @@ class MoCoV3(MomentumPredictor):
         depth: int,
         norm: Norm,
     ) -> None:
-        is_transformer = hasattr(getattr(encoder, "model", None), "patch_embed")
         super().__init__(
             encoder,
             momentum=momentum,
@@ -110,7 +108,7 @@ class MoCoV3(MomentumPredictor):
             depth=depth,
             norm=norm,
             projector_norm=True,
-            predictor_norm=is_transformer,  # published so: with ViT, not with ResNet
+            predictor_norm=encoder.patch_embedding is not None,  # published so: with ViT, not with ResNet
             last_bias=False,
         )
         self.temperature = temperature
@@ -134,8 +132,6 @@ def _refuse(reason: str, **given: object) -> None:
 
 
 def _freeze_patches(encoder: Encoder) -> None:
-    found: list[torch.nn.Parameter] = [p for name, p in encoder.named_parameters() if "patch_embed." in name]
-    if not found:
+    if encoder.patch_embedding is None:
         raise ValueError("freeze_patches=true: this encoder has no patch embedding; leave it null")
-    for parameter in found:
-        parameter.requires_grad_(False)
+    encoder.patch_embedding.requires_grad_(False)

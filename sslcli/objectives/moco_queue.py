@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from sslcli.batchnorm import batch_norms
 from sslcli.encoders.base import Encoder
 from sslcli.features import Features
 from sslcli.objectives.base import Objective
@@ -74,7 +74,7 @@ class MoCo(Objective):
         self.teacher = Teacher(encoder, head)
         self.temperature, self.momentum = temperature, checked_momentum(momentum)
         self.symmetric, self.bn_splits = symmetric, bn_splits
-        self.shuffles = any(isinstance(m, _BatchNorm) for m in self.teacher.modules())
+        self.shuffles = bool(batch_norms(self.teacher))
         self.queue: Tensor
         self.queue_pointer: Tensor
         self.register_buffer("queue", F.normalize(torch.randn(queue, width), dim=1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from sslcli.encoders.base import Encoder
@@ -63,7 +62,6 @@ class MomentumPredictor(Objective):
         for i in (0, 1):
             (encoded,) = features.clean(i)
             outputs[f"q{i + 1}"] = widened(self.predictor(self.head(encoded.pooled)))
-        with torch.no_grad():
-            for i in (0, 1):
-                outputs[f"k{i + 1}"] = self.teacher.project(features, i)
+        for i in (0, 1):
+            outputs[f"k{i + 1}"] = self.teacher.project(features, i)
         return outputs

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sslcli.batchnorm import batch_norms
 from sslcli.features import Encode
 from sslcli.randomness import to_device
 from sslcli.ranks import Ranks
@@ -33,14 +34,14 @@ def in_groups(encode: Encode, groups: int, *modules: nn.Module) -> Encode:
     """
     if groups == 1:
         return encode
-    norms = [m for module in modules for m in module.modules() if isinstance(m, _BatchNorm)]
+    norms = batch_norms(*modules)
 
     def apply(view: View) -> Encoded:
         order = torch.arange(len(view.x), device=view.x.device).view(-1, groups).T.flatten()
         parts = []
         for k, part in enumerate(order.chunk(groups)):
             with _one_of(groups, k, norms):
-                parts.append(encode(_rows(view, part)))
+                parts.append(encode(view.rows(part)))
         return _unsorted(_cat(parts), order)
 
     return apply
@@ -65,7 +66,7 @@ def shuffled(encode: Encode, ranks: Ranks, seed: int) -> Encode:
         )
         mine = slice(ranks.rank * size, (ranks.rank + 1) * size)
         gathered = View(ranks.gather(view.x), view.field, None if view.valid is None else ranks.gather(view.valid))
-        encoded = encode(_rows(gathered, order[mine]))
+        encoded = encode(gathered.rows(order[mine]))
         if ranks.size == 1:
             return _unsorted(encoded, order)
         pooled = _unsort(ranks.gather(encoded.pooled), order)[mine]
@@ -86,10 +87,6 @@ def _one_of(groups: int, k: int, norms: list[_BatchNorm]) -> Iterator[None]:
     finally:
         for norm, momentum in zip(norms, saved):
             norm.momentum = momentum
-
-
-def _rows(view: View, index: Tensor) -> View:
-    return View(view.x[index], view.field, None if view.valid is None else view.valid[index])
 
 
 def _cat(parts: list[Encoded]) -> Encoded:

@@ -23,8 +23,7 @@ def negative_cosine(p: Tensor, z: Tensor) -> Tensor:
         z: (N, D) what they should point to.
     """
     with torch.autocast(p.device.type, enabled=False):
-        p, z = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (p, z.detach()))
-        return -F.cosine_similarity(p, z, dim=1).mean()
+        return -F.cosine_similarity(widened(p), widened(z.detach()), dim=1).mean()
 
 
 class SimSiam(Objective):

@@ -37,10 +37,9 @@ class Teacher(nn.Module):
             torch._foreach_lerp_(list(mine.parameters()), list(student.parameters()), 1 - momentum)
 
     @torch.no_grad()
-    def project(self, features: Features, *which: int) -> Tensor:
-        """(len(which) * B, D) projections, in float32 at least, of these clean views, encoded as one batch."""
-        pooled = torch.cat([encoded.pooled for encoded in features.teacher(self.encoder, *which)])
-        return widened(self.head(pooled))
+    def project(self, features: Features, i: int) -> Tensor:
+        """(B, D) projections, in float32 at least, of the clean view ``i``."""
+        return widened(self.head(features.teacher(self.encoder, i)[0].pooled))
 
 
 def checked_momentum(momentum: float) -> float:

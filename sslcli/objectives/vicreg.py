@@ -27,7 +27,7 @@ def vicreg(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     # Half precision would lose the small covariances among large ones: float32 or better, always.
     with torch.autocast(z1.device.type, enabled=False):
-        z1, z2 = (z.to(torch.promote_types(z.dtype, torch.float32)) for z in (z1, z2))
+        z1, z2 = widened(z1), widened(z2)
         invariance = F.mse_loss(z1, z2)
         return invariance, (_variance(z1) + _variance(z2)) / 2, _covariance(z1) + _covariance(z2)
 

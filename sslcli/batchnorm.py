@@ -1,0 +1,11 @@
+"""Finding BatchNorm, the one layer that couples the samples of a forward pass."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def batch_norms(*modules: nn.Module) -> list[_BatchNorm]:
+    """Every BatchNorm layer in there; none means that nothing couples the batch."""
+    return [m for module in modules for m in module.modules() if isinstance(m, _BatchNorm)]
