@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -54,6 +54,15 @@ class View:
         """The view of these samples only."""
         valid, target = (None if part is None else part[which] for part in (self.valid, self.target))
         return View(self.x[which], self.field, valid, target)
+
+
+class Crops(Protocol):
+    """The random crops of one batch, for a dataset that cuts them out of its full images itself."""
+
+    sizes: tuple[tuple[int, int], ...]  # height and width of each view, in pixels
+
+    def windows(self, row: int, height: int, width: int) -> list[tuple[int, int, int, int]]:
+        """Top, left, height and width of each view's window in the image of ``height`` x ``width`` at ``row``."""
 
 
 @dataclass

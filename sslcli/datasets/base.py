@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sslcli.errors import UserError
-from sslcli.types import Field, Spec
+from sslcli.types import Crops, Field, Spec
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A sample that cannot be read."""
+
+    where: str  # its file, or its place in one
+    reason: str
+
+
+class BadSamples(Exception):
+    """Some samples of a request cannot be read; all the others can.
+
+    Args:
+        rows: by their row in the request.
+    """
+
+    def __init__(self, rows: Mapping[int, Bad]) -> None:
+        super().__init__("; ".join(f"{bad.where}: {bad.reason}" for bad in rows.values()))
+        self.rows = dict(rows)
 
 
 class Dataset:
@@ -17,6 +38,7 @@ class Dataset:
     spec: Spec
     labels: Tensor | None = None  # (N,) int64
     held_out: Dataset | None = None  # samples that training never sees; probes query them
+    cuts_crops: bool = False  # whether training reads it by ``fetch_crops``
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -26,7 +48,15 @@ class Dataset:
         return f"{len(self)} samples"
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
-        """Columns of the samples at ``index`` (B,), each with first dimension B."""
+        """Columns of the samples at ``index`` (B,), each with first dimension B.
+
+        Raises:
+            BadSamples: some cannot be read.
+        """
+        raise NotImplementedError
+
+    def fetch_crops(self, index: Tensor, crops: Crops) -> dict[str, Tensor]:
+        """The same, but for each view k of an image column ``image`` its crop ``image/k``, cut from the full image."""
         raise NotImplementedError
 
 
@@ -53,6 +83,7 @@ class Subset(Dataset):
         self.index = index
         self.spec = dataset.spec
         self.labels = None if dataset.labels is None else dataset.labels[index]
+        self.cuts_crops = dataset.cuts_crops
 
     def __len__(self) -> int:
         return len(self.index)
@@ -62,6 +93,9 @@ class Subset(Dataset):
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
         return self.dataset.fetch(self.index[index])
+
+    def fetch_crops(self, index: Tensor, crops: Crops) -> dict[str, Tensor]:
+        return self.dataset.fetch_crops(self.index[index], crops)
 
 
 class Labelled(Dataset):
@@ -78,6 +112,7 @@ class Labelled(Dataset):
             raise ValueError(f"label={name}: the dataset has a column of that name; choose another")
         self.dataset, self.name = dataset, name
         self.labels = dataset.labels
+        self.cuts_crops = dataset.cuts_crops
         self.spec = Spec({**dataset.spec, name: Field((), vocab=int(dataset.labels.max()) + 1)})
         if dataset.held_out is not None:
             self.held_out = Labelled(dataset.held_out, name)
@@ -91,6 +126,10 @@ class Labelled(Dataset):
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
         assert self.labels is not None
         return {**self.dataset.fetch(index), self.name: self.labels[index]}
+
+    def fetch_crops(self, index: Tensor, crops: Crops) -> dict[str, Tensor]:
+        assert self.labels is not None
+        return {**self.dataset.fetch_crops(index, crops), self.name: self.labels[index]}
 
 
 def with_held_out(train: Dataset, test: Dataset | None, holdout: float | None) -> Dataset:
