@@ -65,6 +65,39 @@ class DeviceSection:
 
 
 @dataclass
+class FeedSection:
+    """Keys of ``dataset`` that say how it is fed; the loader reads them and not the dataset."""
+
+    workers: int | None = None
+    cache: str = "auto"
+    max_bad: float | None = None
+
+    @classmethod
+    def of(cls, dataset: Mapping[str, Any]) -> FeedSection:
+        """Those of a dataset's section.
+
+        Raises:
+            UserError: a value that means nothing.
+        """
+        given = {f.name: dataset[f.name] for f in fields(cls) if f.name in dataset}
+        feed = cls(**given)
+        if feed.workers is not None and (not isinstance(feed.workers, int) or feed.workers < 0):
+            raise UserError(f"dataset.workers={feed.workers!r} must be a whole number, 0 or more, or null.")
+        known = ("auto", "device", "memory", "none")
+        if feed.cache not in known:
+            raise UserError(f"dataset.cache: there is no '{feed.cache}'. {suggest(str(feed.cache), known)}")
+        if feed.max_bad is not None and not (isinstance(feed.max_bad, (int, float)) and 0 <= feed.max_bad <= 1):
+            raise UserError(f"dataset.max_bad={feed.max_bad!r} must be a share from 0 to 1, or null.")
+        return feed
+
+    @classmethod
+    def without(cls, dataset: Mapping[str, Any]) -> dict[str, Any]:
+        """The keys that the dataset itself reads."""
+        ours = {f.name for f in fields(cls)}
+        return {key: value for key, value in dataset.items() if key not in ours}
+
+
+@dataclass
 class TrainConfig:
     """Everything that ``ssl-train`` reads."""
 
@@ -72,6 +105,7 @@ class TrainConfig:
     seed: int = _key(0, "seed of everything random")
     resume: str = _key("auto", "auto, never, or the path of a checkpoint or run to start from")
     plugins: list[str] = _key([], "your own packages that config may name")
+    preview: str | None = _key(None, "write a picture of a batch of views and masks to this file, and exit")
     train: TrainSection = field(default_factory=TrainSection)
     checkpoint: CheckpointSection = field(default_factory=CheckpointSection)
     log: LogSection = field(default_factory=LogSection)
@@ -109,7 +143,9 @@ SCHEMAS: dict[str, type] = {"train": TrainConfig, "eval": EvalConfig, "export": 
 
 _LENGTH = ("steps", "epochs", "minutes")
 # What a resumed run may change: it does not touch the mathematics.
-_CHANGEABLE = ("run_dir", "resume", "plugins", "log", "checkpoint", "probe", "device", "dataset.workers")
+_CHANGEABLE = ("run_dir", "resume", "plugins", "preview", "log", "checkpoint", "probe", "device") + tuple(
+    f"dataset.{f.name}" for f in fields(FeedSection)
+)
 
 
 def to_plain(config: Any, schema: type) -> dict[str, Any]:
@@ -212,7 +248,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[list[st
     refused: list[str] = []
     allowed: list[str] = []
     for key in sorted({*before, *after}):
-        if before.get(key) != after.get(key) and key not in ("run_dir", "resume", "plugins"):
+        if before.get(key) != after.get(key) and key not in ("run_dir", "resume", "plugins", "preview"):
             text = f"{key}: {before.get(key)} -> {after.get(key)}"
             is_length = key in tuple(f"train.{name}" for name in _LENGTH)
             (allowed if is_length or _is_changeable(key) else refused).append(text)

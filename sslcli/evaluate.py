@@ -14,11 +14,13 @@ from torch import Tensor, nn
 
 from sslcli.batchnorm import batch_norms
 from sslcli.build import allow, build
-from sslcli.config import DeviceSection, section
+from sslcli.config import DeviceSection, FeedSection, section
 from sslcli.datasets.base import Dataset, Labelled
+from sslcli.datasets.mended import Mended
 from sslcli.encoders.base import Encoder
 from sslcli.engine.console import Console
 from sslcli.engine.device import Compute, choose, set_threads
+from sslcli.engine.feed import in_pieces, kept_in_memory
 from sslcli.engine.files import write_text
 from sslcli.engine.resume import open_run
 from sslcli.errors import UserError
@@ -43,8 +45,7 @@ class Parts:
 
 def build_dataset(config: Mapping[str, Any]) -> Dataset:
     """The training split of a run's data, with its held-out part."""
-    node = {key: value for key, value in config["dataset"].items() if key != "workers"}
-    return build(node, Dataset, where="dataset")
+    return build(FeedSection.without(config["dataset"]), Dataset, where="dataset")
 
 
 def build_encoder(config: Mapping[str, Any], spec: Spec) -> Encoder:
@@ -68,22 +69,22 @@ def build_views(config: Mapping[str, Any], encoder: Encoder, objective: Objectiv
 
 def build_parts(config: Mapping[str, Any]) -> Parts:
     """All parts of a run, at their random initialisation."""
-    dataset = build_dataset(config)
+    dataset = kept_in_memory(build_dataset(config), FeedSection.of(config["dataset"]).cache)
     encoder = build_encoder(config, dataset.spec)
     objective = build_objective(config, encoder)
-    return Parts(with_label(dataset, objective), encoder, objective, build_views(config, encoder, objective))
+    return Parts(readable(dataset, objective), encoder, objective, build_views(config, encoder, objective))
 
 
-def with_label(dataset: Dataset, objective: Objective) -> Dataset:
-    """The dataset, with its labels as a column where the objective reads them."""
+def readable(dataset: Dataset, objective: Objective) -> Dataset:
+    """The dataset with bad samples replaced, and with its labels as a column where the objective reads them."""
     try:
-        return dataset if objective.label is None else Labelled(dataset, objective.label)
+        return Mended(dataset if objective.label is None else Labelled(dataset, objective.label))
     except ValueError as error:
         raise UserError(f"objective: {error}") from error
 
 
-def embedder(encoder: Encoder, views: Views, compute: Compute) -> Embed:
-    """A function from samples of a dataset to the encoder's pooled features, in eval mode."""
+def embedder(encoder: Encoder, views: Views, compute: Compute, *, workers: int | None = None) -> Embed:
+    """A function from samples of a dataset to the encoder's pooled features, in eval mode; ``workers`` read ahead."""
 
     @torch.inference_mode()
     def embed(dataset: Dataset, index: Tensor) -> Tensor:
@@ -91,8 +92,8 @@ def embedder(encoder: Encoder, views: Views, compute: Compute) -> Embed:
         encoder.eval()
         try:
             parts = []
-            for part in index.split(512):
-                columns = {name: c.to(compute.device) for name, c in dataset.fetch(part).items()}
+            for piece, _ in in_pieces(dataset, index, workers):
+                columns = {name: c.to(compute.device) for name, c in piece.items()}
                 with compute.autocast():
                     parts.append(encoder(views.clean(columns)).pooled.float().cpu())
             return torch.cat(parts)
@@ -110,14 +111,18 @@ def measure(
     if parts.objective.label is not None:
         for metric in metrics.values():
             metric.protocol += "; training used labels"
+    replaced = sum(len(part.places) for part in (parts.dataset, parts.dataset.held_out) if isinstance(part, Mended))
+    for metric in metrics.values():
+        metric.protocol += f"; {replaced} unreadable samples replaced by others" if replaced else ""
     return metrics
 
 
 def _measure(
     config: Mapping[str, Any], parts: Parts, compute: Compute, probe: Probe, *, budget: float
 ) -> dict[str, Metric]:
-    trained = embedder(parts.encoder, parts.views, compute)
-    untrained = embedder(random_init(config, parts, compute), parts.views, compute)
+    workers = FeedSection.of(config["dataset"]).workers
+    trained = embedder(parts.encoder, parts.views, compute, workers=workers)
+    untrained = embedder(random_init(config, parts, compute), parts.views, compute, workers=workers)
     metrics = probe(parts.dataset, trained, untrained, budget)
     held_out = parts.dataset.held_out
     if metrics or held_out is None:
@@ -201,7 +206,9 @@ def restore(state: Mapping[str, Any], device: torch.device) -> tuple[Encoder, Ob
 def restore_parts(state: Mapping[str, Any], device: torch.device) -> Parts:
     """All parts of a checkpoint's run, trained, with its data."""
     encoder, objective, views = restore(state, device)
-    return Parts(with_label(build_dataset(state["config"]), objective), encoder, objective, views)
+    config = state["config"]
+    dataset = kept_in_memory(build_dataset(config), FeedSection.of(config["dataset"]).cache)
+    return Parts(readable(dataset, objective), encoder, objective, views)
 
 
 def run(config: Mapping[str, Any]) -> dict[str, Metric]:

@@ -15,13 +15,14 @@ from torch.optim import Optimizer
 import sslcli
 from sslcli.batchnorm import batch_norms
 from sslcli.build import allow, build
-from sslcli.config import CheckpointSection, DeviceSection, TrainSection, section
+from sslcli.config import CheckpointSection, DeviceSection, TrainSection, expand, section
 from sslcli.datasets.base import Dataset
 from sslcli.engine import checkpoint
 from sslcli.engine.console import Console
 from sslcli.engine.device import Compute, choose, set_determinism, set_threads
+from sslcli.engine.feed import make_loader
 from sslcli.engine.files import write_text
-from sslcli.engine.loader import Loader, default_workers
+from sslcli.engine.loader import Loader
 from sslcli.engine.lock import locked
 from sslcli.engine.optim import parameter_groups
 from sslcli.engine.resume import State, choose_start, environment, make_room, open_run, restore_environment
@@ -29,6 +30,7 @@ from sslcli.engine.schedule import Schedule
 from sslcli.engine.trainer import Length, Trainer
 from sslcli.errors import UserError
 from sslcli.evaluate import Parts, budget, build_parts, dry_loss, measure
+from sslcli.preview import write_preview
 from sslcli.probes.base import Probe
 from sslcli.probes.quality import Quality
 from sslcli.ranks import Ranks, joined
@@ -56,6 +58,8 @@ def run(config: Mapping[str, Any], run_dir: Path) -> float | None:
             console = Console(silent=not ranks.first)
             trainer = make_trainer(config, parts, compute, run_dir, console, ranks)
             check_fit(parts, train, compute, config["seed"], ranks)
+            if config["preview"]:
+                return ranks.by_first(lambda: _preview(config, parts, compute, console))
             state = ranks.by_first(lambda: _claim(config, trainer, parts.dataset.fingerprint(), held))
             if state is not None:
                 trainer.load_state_dict(state)
@@ -72,6 +76,13 @@ def run(config: Mapping[str, Any], run_dir: Path) -> float | None:
         metrics = measure(config, parts, compute, probe, budget=budget(trainer.seconds))
         quality = (trainer.quality or make_quality(config, parts, compute, console))(parts.encoder)
         return report(console, config["seed"], trainer, metrics, quality, time.perf_counter() - started)
+
+
+def _preview(config: Mapping[str, Any], parts: Parts, compute: Compute, console: Console) -> None:
+    """The picture that the user asked for in the place of training."""
+    path = expand(config["preview"])
+    write_preview(parts, compute, path, seed=config["seed"], batch_size=config["train"]["batch_size"])
+    console.line(f"{path} shows what the model will see; nothing was trained")
 
 
 def _claim(config: Mapping[str, Any], trainer: Trainer, data: str, held: ExitStack) -> State | None:
@@ -118,7 +129,7 @@ def make_trainer(
     """A trainer at step 0, with the parts on the device and convolutions in the layout they are fastest in."""
     train: TrainSection = section(config, "train", TrainSection)
     ranks = ranks or Ranks()
-    loader = _loader(config, parts, train, compute, ranks)
+    loader = make_loader(config, parts.dataset, parts.views, compute, run_dir, console, ranks)
     for module in (parts.encoder, parts.objective, parts.views):
         module.to(compute.device)
     for module in (parts.encoder, parts.objective):  # the objective may hold a copy of the encoder
@@ -169,31 +180,6 @@ def check_fit(parts: Parts, train: TrainSection, compute: Compute, seed: int, ra
         dry_loss(parts, columns, compute, seed=seed)
     except ValueError as error:
         raise UserError(f"objective: {error}") from error
-
-
-def _loader(config: Mapping[str, Any], parts: Parts, train: TrainSection, compute: Compute, ranks: Ranks) -> Loader:
-    if train.batch_size % (train.accumulate * ranks.size):
-        raise UserError(
-            f"train.batch_size={train.batch_size} is not a multiple of {ranks.size} processes x "
-            f"train.accumulate={train.accumulate}. Give a multiple of {ranks.size * train.accumulate}."
-        )
-    if train.batch_size > len(parts.dataset):
-        raise UserError(
-            f"train.batch_size={train.batch_size} is more than the {len(parts.dataset)} training samples. "
-            f"Give at most {len(parts.dataset)}."
-        )
-    workers = config["dataset"].get("workers")
-    if workers is not None and (not isinstance(workers, int) or workers < 0):
-        raise UserError(f"dataset.workers={workers!r} must be a whole number, 0 or more, or null.")
-    return Loader(
-        parts.dataset,
-        batch_size=train.batch_size,
-        accumulate=train.accumulate,
-        seed=config["seed"],
-        workers=default_workers(parts.dataset) if workers is None else workers,
-        pin=compute.device.type == "cuda",
-        ranks=ranks,
-    )
 
 
 def _identity(config: Mapping[str, Any], dataset: Dataset, compute: Compute, ranks: Ranks) -> dict[str, Any]:

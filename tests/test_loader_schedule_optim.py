@@ -34,7 +34,7 @@ class Numbers(Dataset):
 
 
 def loader(n=53, batch_size=8, accumulate=1, seed=0, workers=0, bad=-1):
-    return Loader(Numbers(n, bad), batch_size=batch_size, accumulate=accumulate, seed=seed, workers=workers, pin=False)
+    return Loader(Numbers(n, bad), batch_size=batch_size, accumulate=accumulate, seed=seed, workers=workers)
 
 
 def take(loader, start, count):
@@ -129,7 +129,7 @@ from sslcli.engine.loader import Loader
 from sslcli.errors import UserError
 
 try:
-    loader = Loader(images(path=sys.argv[1]), batch_size=2, accumulate=1, seed=0, workers=2, pin=False)
+    loader = Loader(images(path=sys.argv[1]), batch_size=2, accumulate=1, seed=0, workers=2)
     next(loader.batches(0))
 except UserError:
     sys.exit(2)  # as the command does; the exit keeps the error, whose traceback keeps the workers

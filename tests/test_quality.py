@@ -112,7 +112,7 @@ def test_without_labels_there_is_nothing_to_supervise(tmp_path):
     with pytest.raises(UserError, match="this dataset has no labels"):
         from parts import vector_dataset
 
-        from sslcli.evaluate import with_label
+        from sslcli.evaluate import readable
 
         objective = build_parts(compose(*TINY, "objective.form=supervised", "objective.label=label")).objective
-        with_label(vector_dataset(), objective)
+        readable(vector_dataset(), objective)

@@ -11,23 +11,27 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import TINY, make_trainer
+from PIL import Image
 
 from sslcli.engine import checkpoint, signals
 
 TIMINGS = {"samples_per_second", "data_wait"}
 STEPS = 40
 COMMAND = [
-    "dataset=synthetic", "dataset.num_samples=200", "dataset.size=16", "train.batch_size=16", f"train.steps={STEPS}",
-    "checkpoint.every=2", "log.every=3", "probe=none", "device=cpu", "device.threads=1",
+    "dataset.size=16", "train.batch_size=16", f"train.steps={STEPS}", "checkpoint.every=2", "log.every=3",
+    "probe=none", "device=cpu", "device.threads=1",
 ]  # fmt: skip
+SYNTHETIC = ["dataset=synthetic", "dataset.num_samples=200"]
 
 
 def start(run_dir: Path, *extra: str) -> subprocess.Popen:
     code = "from sslcli.cli import train; train()"
-    command = [sys.executable, "-c", code, *COMMAND, f"run_dir={run_dir}", *extra]
+    data = [] if any(word.startswith("dataset=") for word in extra) else SYNTHETIC
+    command = [sys.executable, "-c", code, *data, *COMMAND, f"run_dir={run_dir}", *extra]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -101,6 +105,26 @@ def test_killed_run_ends_in_the_same_bits(undisturbed, tmp_path):
 def test_thirty_kills_also_during_saves(undisturbed, tmp_path):
     kill_and_restart(tmp_path / "run", 30, random.Random(1), "checkpoint.every=1")
     assert_same_run(undisturbed, tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("crop", ["device", "worker"])
+def test_kills_while_workers_read_a_folder_with_damaged_pictures(tmp_path, crop):
+    """Nine kills with two workers, against a run that nobody disturbed and that read in its own process."""
+    generator = np.random.default_rng(0)
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i in range(100):
+        pixels = generator.integers(0, 256, (20 + i % 7, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(pictures / f"{i}.{'png' if i % 2 else 'jpg'}")
+    for i in (3, 50):
+        (pictures / f"{i}.png").write_bytes(b"damaged")
+    data = ("dataset=images", f"dataset.path={pictures}", f"dataset.crop={crop}")
+    finish(tmp_path / "undisturbed", *data, "dataset.workers=0")
+    kill_and_restart(tmp_path / "run", 9, random.Random(2), *data, "dataset.workers=2", "checkpoint.every=1")
+    assert_same_run(tmp_path / "undisturbed", tmp_path / "run")
+    lists = [sorted((tmp_path / run / "bad_samples.txt").read_text().splitlines()) for run in ("undisturbed", "run")]
+    assert lists[0] == lists[1] and len(lists[0]) == 2
 
 
 @pytest.mark.parametrize("signum, code", [(signal.SIGTERM, 75), (signal.SIGINT, 130), (signal.SIGUSR1, 75)])

@@ -39,6 +39,8 @@ class Dataset:
     labels: Tensor | None = None  # (N,) int64
     held_out: Dataset | None = None  # samples that training never sees; probes query them
     cuts_crops: bool = False  # whether training reads it by ``fetch_crops``
+    keeps: bool = False  # whether what was fetched once is kept in memory
+    in_memory: bool = False  # whether a fetch is index arithmetic, with nothing to read or decode
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -63,6 +65,8 @@ class Dataset:
 class Columns(Dataset):
     """Columns held in memory as tensors."""
 
+    in_memory = True
+
     def __init__(self, spec: Spec, columns: Mapping[str, Tensor], labels: Tensor | None = None) -> None:
         self.spec = spec
         self.columns = dict(columns)
@@ -83,7 +87,7 @@ class Subset(Dataset):
         self.index = index
         self.spec = dataset.spec
         self.labels = None if dataset.labels is None else dataset.labels[index]
-        self.cuts_crops = dataset.cuts_crops
+        self.cuts_crops, self.in_memory, self.keeps = dataset.cuts_crops, dataset.in_memory, dataset.keeps
 
     def __len__(self) -> int:
         return len(self.index)
@@ -112,7 +116,7 @@ class Labelled(Dataset):
             raise ValueError(f"label={name}: the dataset has a column of that name; choose another")
         self.dataset, self.name = dataset, name
         self.labels = dataset.labels
-        self.cuts_crops = dataset.cuts_crops
+        self.cuts_crops, self.in_memory, self.keeps = dataset.cuts_crops, dataset.in_memory, dataset.keeps
         self.spec = Spec({**dataset.spec, name: Field((), vocab=int(dataset.labels.max()) + 1)})
         if dataset.held_out is not None:
             self.held_out = Labelled(dataset.held_out, name)

@@ -11,10 +11,16 @@ from typing import BinaryIO
 from sslcli.errors import UserError
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Replace ``path`` with what ``write`` puts into the file that it is given; all of it or nothing."""
+def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, key: str = "run_dir") -> None:
+    """Replace ``path`` with what ``write`` puts into the file that it is given; all of it or nothing.
+
+    Args:
+        path: the file.
+        write: fills the open file.
+        key: the config path that chose the place, for the message if it cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
-    with writable(path):
+    with writable(path, key):
         try:
             with temporary.open("wb") as file:
                 write(file)
@@ -33,14 +39,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def writable(path: Path) -> Iterator[None]:
+def writable(path: Path, key: str = "run_dir") -> Iterator[None]:
     """Turn what the file system refuses (full, read-only, no permission) into a message for the user."""
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"run_dir: {path} cannot be written: {error.strerror or error}. "
-            "Make room or choose another place: run_dir=..."
+            f"{key}: {path} cannot be written: {error.strerror or error}. Make room or choose another place: {key}=..."
         ) from error
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -11,13 +12,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from sslcli.datasets.base import Columns, Dataset
+from sslcli.datasets.base import Bad, Dataset
+from sslcli.datasets.mended import Mended
+from sslcli.engine.order import permuted
+from sslcli.engine.prefetch import Batch, on_device
 from sslcli.engine.signals import ignore_in_worker
 from sslcli.errors import UserError
-from sslcli.randomness import fold
+from sslcli.randomness import Randomness
 from sslcli.ranks import Ranks
+from sslcli.types import Crops
 
-Batch = dict[str, Tensor]
+MakeCrops = Callable[[Randomness], Crops | None]
+_ORDER_BLOCK = 16384  # samples whose order is computed at a time
 
 
 class Loader:
@@ -29,9 +35,12 @@ class Loader:
         dataset: what to draw from.
         batch_size: samples a step.
         accumulate: micro-batches a step; divides ``batch_size``.
-        seed: of the order.
+        seed: of the order, and of crops.
         workers: processes that fetch ahead; 0 fetches in this one.
-        pin: whether to pin host memory for copies to a GPU.
+        device: where the batches are wanted; for a GPU they are copied ahead from pinned memory.
+        crops: the views' crops, for a dataset that cuts them out of its full images.
+        on_bad: told of the samples of each batch that could not be read and were replaced.
+        advice: what the user may do where the model waits for data.
         ranks: the processes of the run; each reads its own equal part of every batch.
     """
 
@@ -43,19 +52,26 @@ class Loader:
         accumulate: int,
         seed: int,
         workers: int,
-        pin: bool,
+        device: torch.device | None = None,
+        crops: MakeCrops | None = None,
+        on_bad: Callable[[Iterable[Bad]], None] = lambda found: None,
+        advice: str = "",
         ranks: Ranks | None = None,
     ) -> None:
-        self.dataset = dataset
         self.batch_size = batch_size
         self.accumulate = accumulate
         self.ranks = ranks or Ranks()
         self.steps_per_epoch = len(dataset) // batch_size
+        self.workers = workers
+        self.advice = advice
         self.wait = 0.0  # seconds that the loop has waited for data
+        self._fetch = _Fetch(dataset if isinstance(dataset, Mended) else Mended(dataset), crops, seed)
+        self._num_samples = len(dataset)
         self._seed = seed
-        self._workers = workers
-        self._pin = pin
-        self._epoch = -1
+        self._device = device or torch.device("cpu")
+        self._pin = self._device.type == "cuda"
+        self._on_bad = on_bad
+        self._block = (-1, -1)  # epoch and number of the steps whose order is at hand
         self._order = torch.empty(0)
 
     def positions(self, micro: int) -> np.ndarray:
@@ -67,14 +83,25 @@ class Loader:
     def index(self, step: int) -> Tensor:
         """The samples (batch_size,) of a step."""
         epoch, k = divmod(step, self.steps_per_epoch)
-        if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(fold(self._seed, "order", epoch) % 2**63)
-            self._order = torch.randperm(len(self.dataset), generator=generator)
-            self._epoch = epoch
-        return self._order[k * self.batch_size : (k + 1) * self.batch_size]
+        steps = max(1, _ORDER_BLOCK // self.batch_size)
+        if self._block != (epoch, k // steps):
+            self._block = (epoch, k // steps)
+            start = k // steps * steps * self.batch_size
+            stop = min(start + steps * self.batch_size, self.steps_per_epoch * self.batch_size)
+            order = permuted(np.arange(start, stop), self._num_samples, self._seed, "order", epoch)
+            self._order = torch.from_numpy(order)
+        first = k % steps * self.batch_size
+        return self._order[first : first + self.batch_size]
 
     def batches(self, step: int) -> Iterator[list[Batch]]:
-        """The micro-batches of ``step``, then of the steps after it, without end; keeps count of the wait."""
+        """The micro-batches of ``step``, then of the steps after it, on the device and without end.
+
+        Raises:
+            UserError: the dataset cannot be read, or too many of its samples.
+        """
+        return on_device(self._batches(step), self._device)
+
+    def _batches(self, step: int) -> Iterator[list[Batch]]:
         fetched = iter(self._fetched(step))
         try:
             while True:
@@ -85,21 +112,25 @@ class Loader:
         finally:
             del fetched  # ends the workers now: an error's traceback would keep them, and they ignore SIGTERM
 
-    def _checked(self, batch: Batch | UserError) -> Batch:
-        if isinstance(batch, UserError):
-            raise batch if self.ranks.first else UserError(f"rank {self.ranks.rank}: {batch}")
-        return batch
+    def _checked(self, fetched: tuple[Batch, list[Bad]] | UserError) -> Batch:
+        try:
+            if isinstance(fetched, UserError):
+                raise fetched
+            self._on_bad(fetched[1])
+            return fetched[0]
+        except UserError as error:
+            raise error if self.ranks.first else UserError(f"rank {self.ranks.rank}: {error}") from None
 
-    def _fetched(self, step: int) -> Iterator[Batch | UserError]:
+    def _fetched(self, step: int) -> Iterator[tuple[Batch, list[Bad]] | UserError]:
         order = _MicroBatches(self, step)
-        if not self._workers:
-            return (_fetch(self.dataset, index, self._pin) for index in order)
+        if not self.workers:
+            return (_pinned(self._fetch[where]) if self._pin else self._fetch[where] for where in order)
         return iter(
             DataLoader(
-                _ByIndex(self.dataset),
+                self._fetch,
                 sampler=order,
                 batch_size=None,
-                num_workers=self._workers,
+                num_workers=self.workers,
                 pin_memory=self._pin,
                 prefetch_factor=4,
                 worker_init_fn=ignore_in_worker,
@@ -107,43 +138,65 @@ class Loader:
         )
 
 
-class _MicroBatches(Sampler[Tensor]):
-    """The indices of each micro-batch from a step on, without end."""
+Where = tuple[int, np.ndarray, Tensor]  # the step, the positions in its global batch, the samples
+
+
+class _MicroBatches(Sampler[Where]):
+    """What makes each micro-batch from a step on, without end."""
 
     def __init__(self, loader: Loader, step: int) -> None:
         self.loader, self.step = loader, step
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Where]:
         step = self.step
         while True:
             index = self.loader.index(step)
             for micro in range(self.loader.accumulate):
-                yield index[self.loader.positions(micro)]
+                positions = self.loader.positions(micro)
+                yield step, positions, index[positions]
             step += 1
 
 
-class _ByIndex(TorchDataset):
-    """Adapts a dataset to torch's workers."""
+class _Fetch(TorchDataset):
+    """Reads micro-batches, here or in a worker. What goes wrong is a value: a worker would add its traceback."""
 
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: Mended, crops: MakeCrops | None, seed: int) -> None:
+        self.dataset, self.crops, self.seed = dataset, crops, seed
 
-    def __getitem__(self, index: Tensor) -> Batch | UserError:
-        return _fetch(self.dataset, index)
+    def __getitem__(self, where: Where) -> tuple[Batch, list[Bad]] | UserError:
+        step, positions, index = where
+        try:
+            if self.crops is None:
+                return self.dataset.fetch(index), self.dataset.met
+            crops = self.crops(Randomness(self.seed, step, positions, torch.device("cpu")))
+            if crops is None:
+                raise UserError(
+                    "dataset.crop: these views make no crops to be cut by workers. Use dataset.crop=device."
+                )
+            return self.dataset.fetch_crops(index, crops), self.dataset.met
+        except UserError as error:
+            return error
 
 
-def _fetch(dataset: Dataset, index: Tensor, pin: bool = False) -> Batch | UserError:
-    """A micro-batch, or what went wrong as a value: a worker would wrap an exception in its traceback."""
-    try:
-        batch = dataset.fetch(index)
-        return {name: column.pin_memory() for name, column in batch.items()} if pin else batch
-    except UserError as error:
-        return error
+def _pinned(fetched: tuple[Batch, list[Bad]] | UserError) -> tuple[Batch, list[Bad]] | UserError:
+    if isinstance(fetched, UserError):
+        return fetched
+    batch, bad = fetched
+    return {name: column if column.is_cuda else column.pin_memory() for name, column in batch.items()}, bad
 
 
 def default_workers(dataset: Dataset) -> int:
-    """0 for columns in memory, whose fetch is an index; else one per CPU that the loop does not need."""
-    inner = dataset
-    while hasattr(inner, "dataset"):
-        inner = inner.dataset
-    return 0 if isinstance(inner, Columns) else min(16, max(1, torch.get_num_threads() - 1))
+    """0 for samples in memory, whose fetch is an index; else one per CPU that the loop does not need.
+
+    The CPUs are those that this process may run on, not those of the machine, shared with the other
+    processes of the run on it.
+    """
+    if dataset.in_memory:
+        return 0
+    return min(16, max(1, available_cpus() - 1))
+
+
+def available_cpus() -> int:
+    """CPUs for each process of the run on this machine."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cpus // int(os.environ.get("LOCAL_WORLD_SIZE", 1))

@@ -78,7 +78,16 @@ def choose_start(config: Mapping[str, Any], run_dir: Path, length: Length, data:
     return state
 
 
-_FILES = ("checkpoints", "metrics.jsonl", "result.json", "eval.json", "config.yaml", "train.log", "export")
+_FILES = (
+    "checkpoints",
+    "metrics.jsonl",
+    "result.json",
+    "eval.json",
+    "config.yaml",
+    "train.log",
+    "bad_samples.txt",
+    "export",
+)
 
 
 def make_room(run_dir: Path, resume: str, console: Console) -> None:

@@ -33,6 +33,8 @@ from sslcli.ranks import Ranks
 from sslcli.types import Loss, scalar
 from sslcli.views.base import Views
 
+_LONG_WAIT = 0.1  # the share of the time at which the user hears of it
+
 
 @dataclass(frozen=True)
 class Length:
@@ -97,6 +99,7 @@ class Trainer:
         self._seconds_before = 0.0
         self._started: float | None = None  # when fit began; None outside of it
         self._last_log = (0.0, 0, 0.0)  # time, step, seconds waited
+        self._hint_from = 0  # the step of the last log line that may tell of the wait for data; -1: it is told
         for group in optimizer.param_groups:
             group["full_lr"] = group["lr"]
 
@@ -132,6 +135,7 @@ class Trainer:
         self.objective.train()
         self._started = time.perf_counter()
         self._last_log = (self._started, self.step, self.loader.wait)
+        self._hint_from = self.step + 1  # not at the first line: it counts the start of the workers
         self.console.start_bar(self.length.steps, self.step, self.loader.batch_size)
         stop = 0
         with signals.deferred():
@@ -155,7 +159,7 @@ class Trainer:
         signals.raise_held(stop or self.ranks.highest(signals.pending()))  # it may have come during the last save
 
     def train_step(self, batch: list[Batch]) -> tuple[Loss, Outputs]:
-        """One optimizer step on the micro-batches of a global batch."""
+        """One optimizer step on the micro-batches of a global batch, which are on the device."""
         progress = self.progress
         rate = self.schedule(progress)
         for group in self.optimizer.param_groups:
@@ -164,13 +168,12 @@ class Trainer:
         self.objective.before_step(progress)
 
         def project(m: int) -> Outputs:
-            columns = {name: column.to(self.compute.device, non_blocking=True) for name, column in batch[m].items()}
             randomness = Randomness(self.seed, self.step, self.loader.positions(m), self.compute.device)
-            views = self.views(columns, randomness)
+            views = self.views(batch[m], randomness)
             # Dropout lives inside libraries: seeded before each forward, alike in both passes over a micro-batch.
             torch.manual_seed(fold(self.seed, "dropout", self.step, m, self.ranks.rank) % 2**63)
             with self.compute.autocast():
-                return self.objective.project(Features(self.encode, views, randomness, columns, self.ranks))
+                return self.objective.project(Features(self.encode, views, randomness, batch[m], self.ranks))
 
         modules = [self.encoder, self.objective]
         if self.objective.terms and (self.step + 1) % self.log_every == 0:
@@ -224,6 +227,9 @@ class Trainer:
         self._last_log = (now, self.step, self.loader.wait)
         rate = (self.step - step) * self.loader.batch_size / max(now - then, 1e-9)
         wait = (self.loader.wait - waited) / max(now - then, 1e-9)
+        if wait > _LONG_WAIT and 0 <= self._hint_from <= step:
+            self._hint_from = -1
+            self.console.warn(f"The model waited {wait:.0%} of the time for data: {self.loader.advice}.")
         epoch = self.step / self.loader.steps_per_epoch
         line = {
             "step": self.step,

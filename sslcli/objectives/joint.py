@@ -15,7 +15,8 @@ from sslcli.features import Features
 from sslcli.objectives.base import Objective
 from sslcli.objectives.simmim import SimMIM
 from sslcli.objectives.weights import Weight
-from sslcli.types import Encoded, Loss, scalar
+from sslcli.randomness import Randomness
+from sslcli.types import Encoded, Loss, View, scalar
 
 
 class Joint(Objective):
@@ -26,6 +27,8 @@ class Joint(Objective):
     parts, whose teacher sees the views clean (view 1 masked against the teacher's view 2, and the reverse).
     The pooled vector averages visible tokens. Two heavily masked views share too little to be contrasted
     with each other, hence the teacher (as in CMAE, arXiv:2207.13532, and iBOT, arXiv:2111.07832).
+
+    Small views (multi-crop, with ``share=none``) go to the parts that take them; the others read full-size ones.
 
     Args:
         encoder: what is trained, by all parts.
@@ -65,6 +68,7 @@ class Joint(Objective):
         if self.masked is not None:
             self.masked.num_views = self.num_views
         self.needs_target = any(part.needs_target for part in self._parts().values())
+        self.takes_local = self.masked is None and any(part.takes_local for part in self._parts().values())
         self.couples_batch = any(part.couples_batch for part in self._parts().values())
         self.needs_teacher = any(part.needs_teacher for part in self._parts().values())
         labels = {part.label for part in self._parts().values() if part.label is not None}
@@ -79,6 +83,12 @@ class Joint(Objective):
         for part in self._parts().values():
             part.check(num_samples, micro_batch)
 
+    def expect_local(self, num_local: int) -> None:
+        super().expect_local(num_local)
+        for part in self._parts().values():
+            if part.takes_local:
+                part.expect_local(num_local)
+
     def before_step(self, progress: float) -> None:
         self.weights = {name: ramp.value(progress) for name, ramp in self.ramps.items()}
         for part in self._parts().values():
@@ -92,6 +102,10 @@ class Joint(Objective):
             for name, part in self._parts().items()
             for key, rows in part.project(features).items()
         }
+
+    def hidden(self, view: View, randomness: Randomness, i: int) -> Tensor | None:
+        found = (part.hidden(view, randomness, i) for part in self._parts().values())
+        return next((mask for mask in found if mask is not None), None)
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
         losses = {name: part.loss(_of(name, outputs)) for name, part in self._parts().items()}

@@ -113,6 +113,9 @@ class SimMIM(Objective):
         mask = self._draw(where, f"mask{i}" if i else "mask", self.cells, self.cells, self.num_hidden)
         return mask.pin_memory() if self.visible_only and randomness.device.type == "cuda" else mask
 
+    def hidden(self, view: View, randomness: Randomness, i: int) -> Tensor | None:
+        return scaled_to(self.draw(randomness, i), *view.x.shape[-2:]) if i < self.num_views else None
+
     def encode(self, features: Features, i: int, mask: Tensor) -> Encoded:
         """The encoding of view ``i`` with ``mask`` (B, cells, cells) hidden."""
         return features.masked(i, scaled_to(mask, *self.grid), visible_only=self.visible_only)
