@@ -75,7 +75,6 @@ def test_where_everything_is_bad_it_says_so():
         fetched(Mended(Pictures(5, bad=range(5))), [2])
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_loader_gives_the_same_batches_with_any_number_of_workers_and_tells_of_the_bad(workers):
     def take(workers, start, count):
@@ -168,7 +167,6 @@ def test_a_bad_sample_is_told_by_its_row_and_never_kept():
     assert fetched(Mended(cached), [1, 9, 4, 2])[:2] == [1, 9]
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_forked_workers_share_what_one_of_them_has_read():
     pictures = Pictures(64)
     loader = Loader(Cached(pictures), batch_size=16, accumulate=1, seed=0, workers=2)

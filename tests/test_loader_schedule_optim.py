@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from sslcli.datasets.base import Columns, Dataset
-from sslcli.engine.loader import Loader, default_workers
+from sslcli.engine.loader import Loader
 from sslcli.engine.optim import adamw, lars, parameter_groups, scaled_lr, sgd
 from sslcli.engine.schedule import Constant, Cosine
+from sslcli.engine.workers import default_workers
 from sslcli.errors import UserError
 from sslcli.types import Field, Spec
 
@@ -95,10 +96,6 @@ def test_resuming_at_any_step_continues_the_undisturbed_stream(start, accumulate
     assert take(loader(accumulate=accumulate), start, 20 - start) == undisturbed[start:]
 
 
-FEW_CPUS = pytest.mark.filterwarnings("ignore:This DataLoader will create")
-
-
-@FEW_CPUS
 @pytest.mark.parametrize("start", [0, 5])
 def test_workers_fetch_the_same_stream(start):
     undisturbed = take(loader(accumulate=2), 0, 15)
@@ -111,7 +108,6 @@ def test_the_wait_for_data_is_counted():
     assert 0 < batches.wait < 5
 
 
-@FEW_CPUS
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_unreadable_sample_arrives_as_the_datasets_own_message(workers):
     message = None
@@ -126,6 +122,7 @@ BAD_PICTURE = """
 import sys
 from sslcli.datasets.images import images
 from sslcli.engine.loader import Loader
+from sslcli.engine.workers import default_workers
 from sslcli.errors import UserError
 
 try:

@@ -110,7 +110,7 @@ def test_thirty_kills_also_during_saves(undisturbed, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("crop", ["device", "worker"])
 def test_kills_while_workers_read_a_folder_with_damaged_pictures(tmp_path, crop):
-    """Nine kills with two workers, against a run that nobody disturbed and that read in its own process."""
+    """Five kills with two workers, against a run that nobody disturbed and that read in its own process."""
     generator = np.random.default_rng(0)
     pictures = tmp_path / "pictures"
     pictures.mkdir()
@@ -121,7 +121,7 @@ def test_kills_while_workers_read_a_folder_with_damaged_pictures(tmp_path, crop)
         (pictures / f"{i}.png").write_bytes(b"damaged")
     data = ("dataset=images", f"dataset.path={pictures}", f"dataset.crop={crop}")
     finish(tmp_path / "undisturbed", *data, "dataset.workers=0")
-    kill_and_restart(tmp_path / "run", 9, random.Random(2), *data, "dataset.workers=2", "checkpoint.every=1")
+    kill_and_restart(tmp_path / "run", 5, random.Random(2), *data, "dataset.workers=2", "checkpoint.every=1")
     assert_same_run(tmp_path / "undisturbed", tmp_path / "run")
     lists = [sorted((tmp_path / run / "bad_samples.txt").read_text().splitlines()) for run in ("undisturbed", "run")]
     assert lists[0] == lists[1] and len(lists[0]) == 2

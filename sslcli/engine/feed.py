@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
@@ -19,8 +18,8 @@ from sslcli.datasets.mended import Mended
 from sslcli.engine.bad_samples import BadSampleList
 from sslcli.engine.console import Console
 from sslcli.engine.device import Compute
-from sslcli.engine.loader import Loader, available_cpus, default_workers
-from sslcli.engine.signals import ignore_in_worker
+from sslcli.engine.loader import Loader
+from sslcli.engine.workers import available_cpus, by_workers, default_workers
 from sslcli.errors import UserError
 from sslcli.randomness import to_device
 from sslcli.ranks import Ranks
@@ -158,7 +157,7 @@ def in_pieces(dataset: Dataset, index: Tensor, workers: int | None) -> Iterator[
     if len(pieces) < _FEW_PIECES or not count:
         yield from (pieces[number] for number in range(len(pieces)))
         return
-    for columns, bad in DataLoader(pieces, batch_size=None, num_workers=count, worker_init_fn=ignore_in_worker):
+    for columns, bad in by_workers(pieces, None, count):
         source.places.update(sample.where for sample in bad)  # met in a worker, whose memory is its own
         yield columns, bad
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import Sampler
 
 from sslcli.datasets.base import Bad, Dataset
 from sslcli.datasets.mended import Mended
 from sslcli.engine.order import permuted
 from sslcli.engine.prefetch import Batch, on_device
-from sslcli.engine.signals import ignore_in_worker
+from sslcli.engine.workers import by_workers
 from sslcli.errors import UserError
 from sslcli.randomness import Randomness
 from sslcli.ranks import Ranks
@@ -125,17 +124,7 @@ class Loader:
         order = _MicroBatches(self, step)
         if not self.workers:
             return (_pinned(self._fetch[where]) if self._pin else self._fetch[where] for where in order)
-        return iter(
-            DataLoader(
-                self._fetch,
-                sampler=order,
-                batch_size=None,
-                num_workers=self.workers,
-                pin_memory=self._pin,
-                prefetch_factor=4,
-                worker_init_fn=ignore_in_worker,
-            )
-        )
+        return by_workers(self._fetch, order, self.workers, pin=self._pin)
 
 
 Where = tuple[int, np.ndarray, Tensor]  # the step, the positions in its global batch, the samples
@@ -183,20 +172,3 @@ def _pinned(fetched: tuple[Batch, list[Bad]] | UserError) -> tuple[Batch, list[B
         return fetched
     batch, bad = fetched
     return {name: column if column.is_cuda else column.pin_memory() for name, column in batch.items()}, bad
-
-
-def default_workers(dataset: Dataset) -> int:
-    """0 for samples in memory, whose fetch is an index; else one per CPU that the loop does not need.
-
-    The CPUs are those that this process may run on, not those of the machine, shared with the other
-    processes of the run on it.
-    """
-    if dataset.in_memory:
-        return 0
-    return min(16, max(1, available_cpus() - 1))
-
-
-def available_cpus() -> int:
-    """CPUs for each process of the run on this machine."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cpus // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
