@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from sslcli.config import SCHEMAS, check_values, expand, run_name, settle_length, to_plain
 from sslcli.engine import signals
@@ -79,23 +79,29 @@ def _main(name: str, task: Callable[[Any], Any]) -> None:
     try:
         signals.install()
         code = _run(name, program, task)
-    except UserError as error:
+    except signals.Stopped as stop:
+        _leave_stopped(name, stop)
+    except Exception as error:
+        if signals.pending():  # swallowed in the middle of an import, say, and what that left undone broke the rest
+            _leave_stopped(name, signals.Stopped(signals.pending()))
+        if isinstance(error, BrokenPipeError):
+            _leave(1)
+        if not isinstance(error, UserError):
+            traceback.print_exc()
+            _leave(1)  # a suspended loader may hold workers that would be waited for
         if os.environ.get("RANK", "0") == "0" or str(error).startswith("rank "):  # else the first process says it
             print(f"{program}: error: {error}", file=sys.stderr)
         code = 2
-    except signals.Stopped as stop:
-        again = "the same command goes on from the last checkpoint" if name == "train" else "nothing was changed"
-        print(f"{program}: stopped by {stop.name}; {again}", file=sys.stderr)
-        _leave(stop.exit_code)
-    except BrokenPipeError:
-        _leave(1)
-    except Exception:
-        traceback.print_exc()
-        _leave(1)  # a suspended loader may hold workers that would be waited for
     sys.exit(code)
 
 
-def _leave(code: int) -> None:
+def _leave_stopped(name: str, stop: signals.Stopped) -> NoReturn:
+    again = "the same command goes on from the last checkpoint" if name == "train" else "nothing was changed"
+    print(f"ssl-{name}: stopped by {stop.name}; {again}", file=sys.stderr)
+    _leave(stop.exit_code)
+
+
+def _leave(code: int) -> NoReturn:
     """Exit at once: data workers and a half-loaded library are not worth waiting for."""
     with contextlib.suppress(OSError):
         sys.stdout.flush()

@@ -151,6 +151,27 @@ def test_signal_before_training_leaves_quietly(tmp_path):
     assert "Traceback" not in output
 
 
+def test_signal_that_a_library_swallows_is_no_bug_of_ours(tmp_path):
+    """An import that is cut in two may keep the exception to itself and fail over what is missing only later."""
+    code = """
+import os, signal, sys, time
+from sslcli import cli
+
+def task(config):
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    except BaseException:
+        pass
+    raise AttributeError("half imported")
+
+cli._main("train", task)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert done.returncode == 75, done.stderr
+    assert "stopped by SIGTERM" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_finished_run_says_so(undisturbed):
     before = (undisturbed / "result.json").stat().st_mtime_ns
     output = finish(undisturbed)
