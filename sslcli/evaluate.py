@@ -26,6 +26,7 @@ from sslcli.engine.resume import open_run
 from sslcli.errors import UserError
 from sslcli.features import Features
 from sslcli.objectives.base import Objective
+from sslcli.objectives.multi_crop import check_readable
 from sslcli.probes.base import Embed, Metric, Probe, table
 from sslcli.probes.geometry import rankme
 from sslcli.randomness import Randomness, fold
@@ -64,6 +65,7 @@ def build_views(config: Mapping[str, Any], encoder: Encoder, objective: Objectiv
     """A run's views, as many as the objective reads."""
     views = build(config["views"], Views, encoder.view_spec, encoder.spec, objective.num_views, where="views")
     views.with_target = objective.needs_target
+    objective.expect_local(views.num_local)
     return views
 
 
@@ -185,8 +187,9 @@ def dry_loss(parts: Parts, columns: dict[str, Tensor], compute: Compute, *, seed
         for module in modules:
             module.eval()
         with compute.autocast():
-            features = Features(parts.encoder, parts.views(columns, randomness), randomness, columns)
-            outputs = parts.objective.project(features)
+            views = parts.views(columns, randomness)
+            check_readable(parts.encoder, views, parts.views.num_local)
+            outputs = parts.objective.project(Features(parts.encoder, views, randomness, columns))
         return float(parts.objective.loss(outputs).total)
     finally:
         for module, mode in zip(modules, training):

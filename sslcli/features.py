@@ -44,7 +44,8 @@ class Features:
         """The unmasked encodings of these views. Those asked for together go through as one batch.
 
         With BatchNorm the grouping matters: an objective asks in one call for what belongs together, and
-        shares the pass with those that ask for the same views together.
+        shares the pass with those that ask for the same views together. Views of different sizes never share
+        a pass. Numbers below 0 count from the last view.
         """
         if which not in self._clean:
             self._clean[which] = self._together(self.encode, which)

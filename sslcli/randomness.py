@@ -50,14 +50,18 @@ class Randomness:
     positions: np.ndarray  # (B,) int64, position of each sample in the global batch
     device: torch.device
 
-    def uniform(self, name: str, *shape: int) -> Tensor:
-        """(B, *shape) float32 in [0, 1) on the device, drawn on the host; ``name`` keeps the streams apart."""
+    def numbers(self, name: str, *shape: int) -> np.ndarray:
+        """(B, *shape) float32 in [0, 1) on the host; ``name`` keeps the streams apart."""
         count = math.prod(shape)
         stream = np.uint64(fold(self.seed, self.step, name))
         rows = mix(self.positions.astype(np.uint64) ^ stream)[:, None]
         words = mix(rows ^ mix(np.arange(count, dtype=np.uint64)))
         values = (words >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
-        return to_device(torch.from_numpy(values.reshape(len(self.positions), *shape)), self.device)
+        return values.reshape(len(self.positions), *shape)
+
+    def uniform(self, name: str, *shape: int) -> Tensor:
+        """The same numbers on the device."""
+        return to_device(torch.from_numpy(self.numbers(name, *shape)), self.device)
 
     def part(self, start: int, stop: int) -> Randomness:
         """The same step's numbers for the samples ``start`` to ``stop`` only."""

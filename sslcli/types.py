@@ -59,7 +59,9 @@ class View:
 class Crops(Protocol):
     """The random crops of one batch, for a dataset that cuts them out of its full images itself."""
 
-    sizes: tuple[tuple[int, int], ...]  # height and width of each view, in pixels
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Height and width of each view, in pixels."""
 
     def windows(self, row: int, height: int, width: int) -> list[tuple[int, int, int, int]]:
         """Top, left, height and width of each view's window in the image of ``height`` x ``width`` at ``row``."""

@@ -16,6 +16,18 @@ BATCH = 64
 EXACT = ("train.precision=fp32", "encoder.norm=layer", "optimizer=sgd", "optimizer.lr=0.05", "schedule=constant",
          f"train.batch_size={BATCH}", "log.every=2")  # fmt: skip
 LAYER = "objective.norm=layer"
+SMALL = ("++views.num_local=2", "++views.local_size=0.5")  # multi-crop
+
+
+def added(**parts: tuple[str, ...]) -> tuple[str, ...]:
+    """Further parts of ``objective=joint``, each an objective's name (and a number) with its options."""
+    found: list[str] = []
+    for name, options in parts.items():
+        found += [f"+objective@objective.parts.{name}={name.rstrip('3')}", f"+objective.weights.{name}=1"]
+        found += [f"objective.parts.{name}.{option}" for option in options]
+    return tuple(found)
+
+
 CASES = {
     "nt_xent": (LAYER,),
     "cross_view": ("objective.form=cross_view", "objective.learn_temperature=true", LAYER),
@@ -28,7 +40,7 @@ CASES = {
     "byol": ("objective=byol", LAYER),
     "supervised": ("objective.form=supervised", "objective.label=label", LAYER),
     "simsiam": ("objective=simsiam", LAYER),
-    "vicreg": ("objective=vicreg", LAYER),
+    "vicreg": ("objective=vicreg", LAYER, "seed=1"),  # with seed 0 a unit lies on the kink of its ReLU after two steps
     "barlow": ("objective=barlow_twins", "optimizer.lr=0.0005", LAYER),  # its gradients are in the hundreds
     "simmim": ("objective=simmim",),
     "simmim of a ViT": ("objective=simmim", "encoder=vit_tiny"),
@@ -41,6 +53,14 @@ CASES = {
     "infomax noise": ("objective=infomax", "objective.pairs=noise", LAYER),
     "joint masked": ("objective=joint_masked", "objective.parts.moco.norm=layer"),
     "joint": ("objective=joint", "objective.parts.infonce.norm=layer"),
+    "nt_xent, small views": (LAYER, *SMALL),
+    "all that take small views": (
+        "objective=joint",
+        "objective.parts.infonce.norm=layer",
+        "log.every=100",  # comparing the gradients of six terms takes longer than the steps
+        *SMALL,
+        *added(byol=("norm=layer",), simsiam=("norm=layer",), moco=("queue=150",), moco3=("version=3", "norm=layer")),
+    ),
 }
 
 

@@ -379,3 +379,10 @@ def test_sampled_tokens_are_never_padding():
     assert found.shape == (150, 8, 2)
     assert set(found[0::3].flatten().tolist()) == {0, 2} and set(found[1::3].flatten().tolist()) == {3}
     assert set(found[2::3].flatten().tolist()) == {0, 1, 2, 3}
+
+
+def test_a_matrix_that_is_not_positive_definite_has_nan_for_its_factor():
+    """An error would wait for the device; the run's guard reports the nan."""
+    good = torch.tensor([[2.0, 0.5], [0.5, 1.0]], dtype=torch.float64)
+    torch.testing.assert_close(den.lower_factor(good) @ den.lower_factor(good).T, good)
+    assert den.lower_factor(torch.tensor([[1.0, 2.0], [2.0, 1.0]])).isnan().all()

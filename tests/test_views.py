@@ -5,15 +5,18 @@ import pytest
 import torch
 from helpers import randomness
 from scipy import stats
-from torchvision.transforms import RandomResizedCrop
+from torchvision.transforms import InterpolationMode, RandomErasing, RandomResizedCrop
 from torchvision.transforms.v2 import functional as tv
 
+from sslcli.errors import UserError
 from sslcli.randomness import Randomness
 from sslcli.types import Field, Spec
 from sslcli.views.base import PassThrough, normalise
-from sslcli.views.colour import LUMA, jitter
+from sslcli.views.colour import LUMA, colour_change, gray_change, recolour
 from sslcli.views.image import ImageViews
-from sslcli.views.resample import blur_matrix, random_windows, resize_matrix
+from sslcli.views.resample import blur_matrix, resample, resample_one, resize_matrix
+from sslcli.views.rotate import rotated
+from sslcli.views.windows import random_rectangles, random_windows
 
 EXACT = {"rtol": 0, "atol": 1e-5}
 # torchvision's luma rounds 0.299 to 0.2989: its weights add up to 0.9999, and gray loses 1e-4; ours is exact.
@@ -94,17 +97,106 @@ def test_blur_is_torchvisions_away_from_the_border(sigma):
     torch.testing.assert_close((matrix @ x @ matrix.T)[inside], theirs[inside], **EXACT)
 
 
-def test_blur_with_sigma_0_changes_nothing_and_no_blur_changes_a_constant():
-    matrices = blur_matrix(torch.tensor([0.0, 0.7, 5.0]), 9)
+def test_a_faint_blur_changes_nothing_and_no_blur_changes_a_constant():
+    matrices = blur_matrix(torch.tensor([0.01, 0.7, 5.0]), 9)
     torch.testing.assert_close(matrices[0], torch.eye(9), rtol=0, atol=1e-30)
     torch.testing.assert_close(matrices.sum(-1), torch.ones(3, 9))
+
+
+def on_its_own(x, size, flip=False, sigma=0.0):
+    """The batched way for one window (C, H, W): what ``resample_one`` does in blocks."""
+    whole = [torch.tensor([float(n)]) for n in (0, x.shape[1], 0, x.shape[2])]
+    blur = (torch.tensor([sigma]), torch.tensor([0])) if sigma else (None, None)
+    return resample(x[None], whole[:2], whole[2:], torch.tensor([float(flip)]), size, *blur)[0]
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.4, 2.0, 9.0])
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "size"), [((200, 171), (130, 130)), ((37, 300), (140, 150)), ((130, 130), (130, 130)), ((5, 7), (64, 33))]
+)
+def test_cutting_in_blocks_is_cutting_with_whole_matrices(shape, size, flip, sigma):
+    x = pictures(3, *shape)
+    torch.testing.assert_close(resample_one(x, size, flip, sigma), on_its_own(x, size, flip, sigma), **EXACT)
+
+
+@pytest.mark.parametrize("shape", [(256, 256), (90, 300)])
+def test_cutting_in_blocks_is_torchvisions_antialiased_resize(shape):
+    x = pictures(3, *shape)
+    torch.testing.assert_close(resample_one(x, (224, 224)), tv.resize(x, [224, 224], antialias=True), **EXACT)
+
+
+def test_large_views_are_those_that_whole_matrices_make(monkeypatch):
+    """On a processor large views are cut one by one; the same pipeline beside itself with the batched cut."""
+    x = bytes_of(5, 3, 180, 150)
+    spec = Spec(image=Field((3, 136, 136), mean=RGB["image"].mean, std=RGB["image"].std))
+    views = ImageViews(spec, spec, 2, **ALL_ON, rotate=0.5, degrees=30.0, solarise=0.3, erase=0.5)
+    one_by_one = views({"image": x}, randomness(5))
+    monkeypatch.setattr("sslcli.views.augment.ALONE", 10**9)
+    for alone, batched in zip(one_by_one, views({"image": x}, randomness(5))):
+        # A value at the threshold of solarisation may fall on either side.
+        assert ((alone.x - batched.x).abs() > 1e-4).float().mean() < 1e-4
+        torch.testing.assert_close(alone.target, batched.target, rtol=0, atol=1e-4)
+
+
+# --- rotation, solarisation, erasing --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(33, 33), (24, 40)])
+def test_each_sample_is_rotated_as_by_torchvision(shape):
+    """Away from the border of what is left of the image, which torchvision cuts off sharply."""
+    x, angles = pictures(4, 3, *shape), [0.0, 17.0, -63.0, 90.0]
+    ours = rotated(x, torch.tensor(angles))
+    for sample, angle, found in zip(x, angles, ours):
+        theirs = tv.rotate(sample, angle, InterpolationMode.BILINEAR)
+        inside = tv.rotate(torch.ones(1, *shape), angle, InterpolationMode.BILINEAR) == 1
+        inside = -torch.nn.functional.max_pool2d(-inside[None].float(), 3, 1, 1)[0] == 1
+        assert inside.float().mean() > 0.4
+        torch.testing.assert_close(found * inside, theirs * inside, rtol=0, atol=2e-5)
+        outside = tv.rotate(torch.ones(1, *shape), angle, InterpolationMode.BILINEAR) == 0
+        outside = -torch.nn.functional.max_pool2d(-outside[None].float(), 3, 1, 1)[0] == 1
+        assert (found * outside == 0).all()
+
+
+def test_solarise_is_torchvisions():
+    x = pictures(4, 3, 12, 12)
+    view = ImageViews(Spec(image=Field((3, 12, 12))), Spec(image=Field((3, 12, 12))), 1, solarise=1.0)
+    torch.testing.assert_close(view({"image": x}, randomness(4))[0].x, tv.solarize(x, 0.5), **EXACT)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (48, 96)])
+def test_erased_rectangles_are_distributed_as_torchvisions(height, width):
+    scale, ratio, count = (0.02, 0.33), (0.3, 3.3), 4000
+    ours = random_rectangles(randomness(count).numbers("w", 22), height, width, scale, ratio)
+    torch.manual_seed(0)
+    image = torch.zeros(1, height, width)
+    theirs = np.array([RandomErasing.get_params(image, scale, ratio, [0.0])[:4] for _ in range(count)])
+    for name, a, b in zip(("top", "left", "height", "width"), ours.T, theirs.T):
+        assert stats.ks_2samp(a, b).statistic < 1.95 * (2 / count) ** 0.5, name  # p = 0.001
+
+
+def test_an_erased_rectangle_is_the_mean_in_the_view_and_whole_in_the_target():
+    x = bytes_of(300, 3, 16, 16)
+    view = ImageViews(RGB, RGB, 1, erase=0.4, erase_scale=(0.2, 0.2), erase_ratio=(1.0, 1.0))(
+        {"image": x}, randomness(300)
+    )[0]
+    plain = ImageViews(RGB, RGB, 1)({"image": x}, randomness(300))[0].x
+    erased = (view.x != plain).any(1)  # (B, H, W)
+    assert torch.equal(view.target, plain)
+    assert (view.x.permute(0, 2, 3, 1)[erased] == 0).all()
+    counts = erased.sum((1, 2))
+    assert set(counts.tolist()) <= {0, *range(45, 50)}  # 7 x 7, less where a pixel was the mean
+    assert abs((counts > 0).float().mean().item() - 0.4) < 4 * (0.24 / 300) ** 0.5
+    for mask in erased[counts == 49]:
+        rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
+        assert len(rows) == len(columns) == 7 and rows[-1] - rows[0] == columns[-1] - columns[0] == 6
 
 
 # --- windows ------------------------------------------------------------------------------------
 
 
 def windows(count, height, width, scale, ratio, seed=0):
-    return random_windows(randomness(count, seed=seed).uniform("w", 22), height, width, scale, ratio)
+    return random_windows(randomness(count, seed=seed).numbers("w", 22), height, width, scale, ratio)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +204,7 @@ def windows(count, height, width, scale, ratio, seed=0):
 )
 def test_windows_are_distributed_as_torchvisions(height, width, scale):
     ratio, count = (3 / 4, 4 / 3), 4000
-    top, left, h, w = (v.numpy() for v in windows(count, height, width, scale, ratio))
+    top, left, h, w = windows(count, height, width, scale, ratio).T
     torch.manual_seed(0)
     image = torch.empty(3, height, width)
     theirs = np.array([RandomResizedCrop.get_params(image, scale, ratio) for _ in range(count)], dtype=float)
@@ -130,7 +222,7 @@ def test_windows_are_distributed_as_torchvisions(height, width, scale):
 
 
 def test_where_windows_always_fit_area_is_uniform_and_aspect_log_uniform():
-    _, _, h, w = (v.numpy() for v in windows(4000, 2000, 2000, (0.1, 0.3), (0.5, 2.0)))
+    _, _, h, w = windows(4000, 2000, 2000, (0.1, 0.3), (0.5, 2.0)).T
     assert stats.kstest(h * w / 2000**2, stats.uniform(0.1, 0.2).cdf).pvalue > 1e-4
     assert stats.kstest(np.log2(w / h), stats.uniform(-1, 2).cdf).pvalue > 1e-4
 
@@ -148,17 +240,17 @@ def test_where_windows_always_fit_area_is_uniform_and_aspect_log_uniform():
     ],
 )
 def test_windows_hold_pixels_and_lie_inside_the_image(height, width, scale, ratio):
-    uniform = randomness(2000).uniform("w", 22)
-    corners = torch.tensor([[0.0] * 22, [1 - 2.0**-24] * 22])  # the smallest and the largest numbers drawn
-    top, left, h, w = random_windows(torch.cat([uniform, corners]), height, width, scale, ratio)
+    uniform = randomness(2000).numbers("w", 22)
+    corners = np.array([[0.0] * 22, [1 - 2.0**-24] * 22], np.float32)  # the smallest and the largest numbers drawn
+    found = random_windows(np.concatenate([uniform, corners]), height, width, scale, ratio)
+    assert found.dtype == np.int64
+    top, left, h, w = found.T
     for start, length, size in ((top, h, height), (left, w, width)):
-        assert torch.equal(start, start.round()) and torch.equal(length, length.round())
         assert start.min() >= 0 and length.min() >= 1 and (start + length).max() <= size
 
 
 def test_the_whole_image_is_the_only_window_of_full_scale():
-    top, left, h, w = windows(100, 17, 17, (1.0, 1.0), (1.0, 1.0))
-    assert [v.unique().tolist() for v in (top, left, h, w)] == [[0], [0], [17], [17]]
+    assert np.unique(windows(100, 17, 17, (1.0, 1.0), (1.0, 1.0)), axis=0).tolist() == [[0, 0, 17, 17]]
 
 
 @pytest.mark.parametrize(
@@ -174,15 +266,17 @@ def test_where_no_window_fits_the_largest_centred_legal_one_is_taken(height, wid
     found = windows(5, height, width, (1e-9, 1e-9), ratio)
     theirs = RandomResizedCrop.get_params(torch.empty(3, height, width), (1e-9, 1e-9), ratio)
     assert tuple(theirs) == expected
-    assert [tuple(row) for row in torch.stack(found, 1).int().tolist()] == [expected] * 5
+    assert [tuple(row) for row in found.tolist()] == [expected] * 5
 
 
 # --- colour -------------------------------------------------------------------------------------
 
 
 def coloured(x, brightness=1.0, contrast=1.0, saturation=1.0, hue=0.0, gray=False):
-    factors = [torch.full((len(x),), value) for value in (brightness, contrast, saturation, hue)]
-    return jitter(x, *factors, torch.full((len(x),), gray))
+    """Numbers for all samples, or arrays (B,) with one for each."""
+    factors = [np.broadcast_to(value, len(x)) for value in (brightness, contrast, saturation, hue, gray)]
+    change = colour_change(*factors) if x.shape[1] == 3 else gray_change(*factors[:2])
+    return recolour(x.clone(), torch.from_numpy(change))
 
 
 def mild(*shape):
@@ -217,8 +311,7 @@ def test_colour_changes_compose_as_brightness_contrast_saturation_gray(gray):
 
 def test_colour_parameters_act_per_sample():
     x = mild(3, 3, 8, 8)
-    one = torch.ones(3)
-    mixed = jitter(x, torch.tensor([0.5, 1.0, 1.2]), one, one, one * 0, torch.tensor([False, True, False]))
+    mixed = coloured(x, brightness=np.array([0.5, 1.0, 1.2]), gray=np.array([False, True, False]))
     theirs = torch.stack(
         [tv.adjust_brightness(x[0], 0.5), tv.rgb_to_grayscale(x[1], 3), tv.adjust_brightness(x[2], 1.2)]
     )
@@ -274,8 +367,10 @@ def test_a_hue_of_a_third_makes_red_green_or_blue_as_in_torchvision():
 def test_one_channel_images_take_brightness_and_contrast_only():
     x = mild(4, 1, 12, 12)
     theirs = tv.adjust_contrast(tv.adjust_brightness(x, 0.8), 1.5)
-    ours = coloured(x, brightness=0.8, contrast=1.5, saturation=0.1, hue=0.4, gray=True)
-    torch.testing.assert_close(ours, theirs, **EXACT)
+    torch.testing.assert_close(coloured(x, brightness=0.8, contrast=1.5), theirs, **EXACT)
+    spec = Spec(image=Field((1, 12, 12)))
+    colours = ImageViews(spec, spec, 1, jitter=1.0, saturation=0.9, hue=0.4, gray=1.0)
+    torch.testing.assert_close(colours({"image": x}, randomness(4))[0].x, x, **EXACT)
 
 
 # --- the whole pipeline ---------------------------------------------------------------------------
@@ -367,6 +462,60 @@ def test_the_target_has_the_same_geometry_and_no_colour_change():
     assert torch.equal(plain.target, plain.x)
 
 
+def test_operations_are_done_in_the_documented_order():
+    """Crop, flip, blur, rotation, colours, solarisation: torchvision's operations one after the other, by sample."""
+    x = bytes_of(8, 3, 40, 40)
+    spec = Spec(image=Field((3, 24, 24)))
+    options = {"flip": 0.5, "blur": 1.0, "blur_sigma": (4.0, 9.0), "rotate": 1.0, "degrees": 8.0, "solarise": 0.5}
+    colours = {"jitter": 1.0, "brightness": 0.2, "contrast": 0.2, "saturation": 0.2}
+    views = ImageViews(spec, spec, 1, scale=(0.5, 0.9), ratio=(0.8, 1.2), **options, **colours)
+    found = views({"image": x}, randomness(8))[0].x
+    chosen = views.recipes[0].choose(randomness(8), "view0", (40, 40), (24, 24), 3, 24 / 224)
+    for i in range(8):
+        sample = tv.resized_crop(x[i].float() / 255, *chosen.window[i].astype(int).tolist(), [24, 24], antialias=True)
+        sample = tv.horizontal_flip(sample) if chosen.flip[i] else sample
+        sample = tv.gaussian_blur(sample, [11, 11], [float(chosen.sigma[i])] * 2)
+        sample = tv.rotate(sample, float(chosen.degrees[i]), InterpolationMode.BILINEAR)
+        sample = recolour(sample[None], torch.from_numpy(chosen.colour[i : i + 1]))[0]  # compared above
+        sample = tv.solarize(sample, 0.5) if chosen.solarise[i] else sample
+        inside = (slice(None), slice(7, 17), slice(7, 17))  # where neither blur nor rotation meets the border
+        off = (found[i][inside] - sample[inside]).abs()
+        assert off.median() < 2e-2 and (off > 0.1).float().mean() < 0.02  # contrast's mean knows the border
+
+
+@pytest.mark.parametrize("which", ["second", "local"])
+def test_other_views_differ_in_what_they_name_and_in_nothing_else(which):
+    x = {"image": bytes_of(300, 3, 16, 16)}
+    count = {"second": {}, "local": {"num_local": 2, "local_size": 0.5}}[which]
+    views = ImageViews(RGB, RGB, 2, flip=0.5, solarise=0.0, **count, **{which: {"solarise": 1.0, "flip": 0.0}})
+    made = views(x, randomness(300))
+    plain = ImageViews(RGB, RGB, 2, flip=0.5)(x, randomness(300))
+    assert [tuple(view.x.shape[2:]) for view in made] == [(16, 16)] * 2 + [(8, 8)] * len(views.recipes[2:])
+    different = {"second": [1], "local": [2, 3]}[which]
+    solarised = ImageViews(RGB, RGB, 1, solarise=1.0)(x, randomness(300))[0].x
+    for k in range(2):
+        assert torch.equal(made[k].x, plain[k].x) == (k not in different)
+    if which == "second":
+        assert torch.equal(made[1].x, solarised)  # never flipped, always solarised
+
+
+def test_an_unknown_or_wrong_number_of_another_view_is_named_with_its_path():
+    with pytest.raises(UserError, match=r"views\.second\.blurr.*Did you mean 'blur'"):
+        ImageViews(RGB, RGB, 2, second={"blurr": 0.1})
+    with pytest.raises(UserError, match=r"views\.local.*flip"):
+        ImageViews(RGB, RGB, 2, num_local=2, local={"flip": 2.0})
+
+
+def test_autocast_sets_the_precision_of_views_and_not_that_of_their_making():
+    x = {"image": bytes_of(6, 3, 20, 20)}
+    views = ImageViews(RGB, RGB, 1, **ALL_ON)
+    exact = views(x, randomness(6))[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        half = views(x, randomness(6))[0]
+    assert half.x.dtype == torch.bfloat16 and half.target.dtype == torch.float32
+    assert torch.equal(half.x, exact.x.bfloat16()) and torch.equal(half.target, exact.target)
+
+
 def test_the_views_leave_the_batch_as_it_was():
     x = pictures(4, 3, 16, 16)
     before = x.clone()
@@ -415,6 +564,15 @@ def test_training_views_may_be_smaller_than_what_evaluation_reads():
         {"hue": -0.1},
         {"blur_sigma": (2.0, 0.1)},
         {"blur_sigma": (-1.0, 0.1)},
+        {"rotate": 1.5},
+        {"degrees": -1.0},
+        {"solarise": -0.1},
+        {"erase": 1.1},
+        {"erase_scale": (0.5, 0.2)},
+        {"erase_ratio": (0.0, 1.0)},
+        {"num_local": -1},
+        {"local_size": 0.0},
+        {"local_size": 1.5},
     ],
     ids=str,
 )

@@ -68,10 +68,29 @@ def pool_cells(features: Tensor, mask: Tensor | None, cells: int) -> Tensor:
     With a pixel mask (B, H, W), each position counts by the visible share of the pixels above it.
     """
     if mask is None:
-        if features.shape[-2:] == (cells, cells):  # pooling's backward pass is slow even where it does nothing
-            return features.flatten(1)
-        return F.adaptive_avg_pool2d(features, cells).flatten(1)
+        return _region_means(features, cells).flatten(1)
     height, width = features.shape[-2:]
     visible = F.adaptive_avg_pool2d((~mask)[:, None].float(), (height, width))
-    total = F.adaptive_avg_pool2d(features.float() * visible, cells)
-    return (total / F.adaptive_avg_pool2d(visible, cells).clamp(min=1e-6)).flatten(1)
+    total = _region_means(features.float() * visible, cells)
+    return (total / _region_means(visible, cells).clamp(min=1e-6)).flatten(1)
+
+
+def _region_means(x: Tensor, cells: int) -> Tensor:
+    """(B, D, cells, cells) from (B, D, h, w): the means over ``cells`` x ``cells`` regions."""
+    if x.shape[-2:] == (cells, cells):  # pooling's backward pass is slow even where it does nothing
+        return x
+    if x.is_cuda and torch.are_deterministic_algorithms_enabled():
+        return repeatable_means(x, cells)
+    return F.adaptive_avg_pool2d(x, cells)
+
+
+def repeatable_means(x: Tensor, cells: int) -> Tensor:
+    """``F.adaptive_avg_pool2d`` in slices, whose gradient repeats bit for bit on a GPU, as that function's does not."""
+    height, width = x.shape[-2:]
+    rows = [x[:, :, top:bottom].mean(2) for top, bottom in _regions(height, cells)]
+    return torch.stack([torch.stack([row[..., a:b].mean(2) for a, b in _regions(width, cells)], 2) for row in rows], 2)
+
+
+def _regions(size: int, cells: int) -> list[tuple[int, int]]:
+    """From and to of each of ``cells`` regions that cover ``size`` places, overlapping where they must."""
+    return [(i * size // cells, -((i + 1) * size // -cells)) for i in range(cells)]

@@ -169,10 +169,10 @@ class Trainer:
 
         def project(m: int) -> Outputs:
             randomness = Randomness(self.seed, self.step, self.loader.positions(m), self.compute.device)
-            views = self.views(batch[m], randomness)
             # Dropout lives inside libraries: seeded before each forward, alike in both passes over a micro-batch.
             torch.manual_seed(fold(self.seed, "dropout", self.step, m, self.ranks.rank) % 2**63)
             with self.compute.autocast():
+                views = self.views(batch[m], randomness)
                 return self.objective.project(Features(self.encode, views, randomness, batch[m], self.ranks))
 
         modules = [self.encoder, self.objective]

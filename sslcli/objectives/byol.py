@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from sslcli.encoders.base import Encoder
 from sslcli.objectives.heads import Norm, widened
 from sslcli.objectives.momentum_predictor import MomentumPredictor
+from sslcli.objectives.multi_crop import with_local
 from sslcli.types import Loss
 
 
@@ -22,6 +23,8 @@ def byol(prediction: Tensor, target: Tensor) -> Tensor:
 
 class BYOL(MomentumPredictor):
     """Both directions, summed. What keeps it from collapsing is the predictor and the slow teacher.
+
+    With L small views q_l: (full + sum_l (byol(q_l, k1) + byol(q_l, k2))) / (1 + L).
 
     Args:
         encoder: what is trained.
@@ -57,4 +60,5 @@ class BYOL(MomentumPredictor):
     def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
         q1, q2, k1, k2 = (outputs[name] for name in ("q1", "q2", "k1", "k2"))
         std = F.normalize(k1, dim=1).std(0).mean()
-        return Loss(byol(q1, k2) + byol(q2, k1), {"embedding_std": std})
+        total = with_local(byol(q1, k2) + byol(q2, k1), outputs.get("local"), (k1, k2), byol)
+        return Loss(total, {"embedding_std": std})

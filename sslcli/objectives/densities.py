@@ -24,7 +24,13 @@ def _identity(like: Tensor) -> Tensor:
 
 def log_det(matrix: Tensor) -> Tensor:
     """Of a symmetric positive definite matrix, through its Cholesky factor."""
-    return 2 * torch.linalg.cholesky(matrix).diagonal().log().sum()
+    return 2 * lower_factor(matrix).diagonal().log().sum()
+
+
+def lower_factor(matrix: Tensor) -> Tensor:
+    """Cholesky's; nan if the matrix has none, since an error would have to wait for the device."""
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    return torch.where(info == 0, factor, torch.nan)
 
 
 def gaussian_entropy(x: Tensor, shrinkage: float) -> Tensor:
@@ -39,7 +45,7 @@ def gaussian_information(x: Tensor, y: Tensor, shrinkage: float) -> Tensor:
     two meet. Cxy shrinks by 1 - s as the others' off-diagonals do, so that the joint covariance stays positive.
     """
     cross = (1 - shrinkage) * (x - x.mean(0)).T @ (y - y.mean(0)) / (len(x) - 1)
-    lx, ly = (torch.linalg.cholesky(covariance(v, shrinkage)) for v in (x, y))
+    lx, ly = (lower_factor(covariance(v, shrinkage)) for v in (x, y))
     half = torch.linalg.solve_triangular(lx, cross, upper=False)
     m = torch.linalg.solve_triangular(ly, half.T, upper=False)
     return -log_det(_identity(m) - m @ m.T) / 2

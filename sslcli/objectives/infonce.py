@@ -15,6 +15,7 @@ from sslcli.features import Features
 from sslcli.objectives import contrast
 from sslcli.objectives.base import Objective
 from sslcli.objectives.heads import Norm, mlp_head, widened
+from sslcli.objectives.multi_crop import local_rows, with_local
 from sslcli.objectives.temperature import Temperature
 from sslcli.types import Loss
 
@@ -25,6 +26,11 @@ class InfoNCE(Objective):
     """Pull the views of one sample together and push the views of others away.
 
     Both views go through the encoder as one batch, so its BatchNorm sees them together.
+
+    Small views (multi-crop, in ``nt_xent`` and ``cross_view``) are further anchors among the N views of one
+    full-size side. With L of them z_l, and the loss of the full-size views as without them, the loss is
+    (full + sum_l mean_v info_nce(z_l -> z_v)) / (1 + L), v running over the full-size views (the second only,
+    if ``symmetric`` is false). The gradient reaches both sides of each pair.
 
     Args:
         encoder: what is trained.
@@ -63,6 +69,7 @@ class InfoNCE(Objective):
         if (form == "supervised") != (label is not None):
             raise ValueError("form=supervised and label=NAME belong together: give both or neither")
         self.form, self.symmetric, self.label = form, symmetric, label
+        self.takes_local = form in ("nt_xent", "cross_view")
         self.temperature = Temperature(temperature, learned=learn_temperature)
         self.bias: float | nn.Parameter = bias
         if form == "sigmoid" and learn_temperature:
@@ -74,11 +81,14 @@ class InfoNCE(Objective):
 
     def project(self, features: Features) -> dict[str, Tensor]:
         pooled = torch.cat([encoded.pooled for encoded in features.clean(0, 1)])
-        z1, z2 = F.normalize(widened(self.head(pooled)), dim=1).chunk(2)
-        outputs = {"z1": z1, "z2": z2}
+        z1, z2 = self._embedded(pooled).chunk(2)
+        outputs = {"z1": z1, "z2": z2, **local_rows(features, self.num_local, self._embedded)}
         if self.label is not None:
             outputs["label"] = features.columns[self.label]
         return outputs
+
+    def _embedded(self, pooled: Tensor) -> Tensor:
+        return F.normalize(widened(self.head(pooled)), dim=1)
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
         z1, z2 = outputs["z1"].detach(), outputs["z2"].detach()
@@ -92,11 +102,18 @@ class InfoNCE(Objective):
         }
         return Loss(forms[self.form](**outputs), parts, self.chance(len(z1)))
 
-    def _nt_xent(self, z1: Tensor, z2: Tensor) -> Tensor:
-        return contrast.nt_xent(z1, z2, self.temperature())
+    def _nt_xent(self, z1: Tensor, z2: Tensor, local: Tensor | None = None) -> Tensor:
+        return self._with_local(contrast.nt_xent(z1, z2, self.temperature()), local, z1, z2)
 
-    def _cross_view(self, z1: Tensor, z2: Tensor) -> Tensor:
-        return contrast.info_nce(z1, z2, self.temperature(), symmetric=self.symmetric)
+    def _cross_view(self, z1: Tensor, z2: Tensor, local: Tensor | None = None) -> Tensor:
+        full = contrast.info_nce(z1, z2, self.temperature(), symmetric=self.symmetric)
+        return self._with_local(full, local, *((z1, z2) if self.symmetric else (z2,)))
+
+    def _with_local(self, full: Tensor, local: Tensor | None, *targets: Tensor) -> Tensor:
+        def pair(anchors: Tensor, target: Tensor) -> Tensor:
+            return contrast.info_nce(anchors, target, self.temperature(), symmetric=False) / len(targets)
+
+        return with_local(full, local, targets, pair)
 
     def _decoupled(self, z1: Tensor, z2: Tensor) -> Tensor:
         return contrast.decoupled(z1, z2, self.temperature())
@@ -114,4 +131,6 @@ class InfoNCE(Objective):
             "decoupled": 2 * batch_size - 2,
             "supervised": 2 * batch_size - 1,
         }.get(self.form)
-        return math.log(candidates) if candidates else None
+        if not candidates:
+            return None
+        return (math.log(candidates) + self.num_local * math.log(batch_size)) / (1 + self.num_local)

@@ -15,6 +15,7 @@ from sslcli.objectives.contrast import info_nce
 from sslcli.objectives.heads import Norm, mlp_head
 from sslcli.objectives.moco_queue import MoCo
 from sslcli.objectives.momentum_predictor import MomentumPredictor
+from sslcli.objectives.multi_crop import with_local
 from sslcli.types import Loss
 
 
@@ -85,7 +86,10 @@ def moco(
 
 
 class MoCoV3(MomentumPredictor):
-    """Predictions against the teacher's keys of the whole batch (Chen et al. 2021, arXiv:2104.02057, algorithm 1)."""
+    """Predictions against the teacher's keys of the whole batch (Chen et al. 2021, arXiv:2104.02057, algorithm 1).
+
+    With L small views q_l: (full + 2 T sum_l (info_nce(q_l -> k1) + info_nce(q_l -> k2))) / (1 + L).
+    """
 
     couples_batch = True
 
@@ -118,7 +122,12 @@ class MoCoV3(MomentumPredictor):
         one = info_nce(q1, k2, self.temperature, symmetric=False)
         two = info_nce(q2, k1, self.temperature, symmetric=False)
         similarity = F.cosine_similarity(q1.detach(), k2, dim=1).mean()
-        total = 2 * self.temperature * (one + two)
+        full = 2 * self.temperature * (one + two)
+
+        def pair(q: Tensor, k: Tensor) -> Tensor:
+            return 2 * self.temperature * info_nce(q, k, self.temperature, symmetric=False)
+
+        total = with_local(full, outputs.get("local"), (k1, k2), pair)
         return Loss(total, {"positive_similarity": similarity}, chance=self.chance(len(q1)))
 
     def chance(self, batch_size: int) -> float | None:

@@ -14,6 +14,7 @@ from sslcli.encoders.base import Encoder
 from sslcli.features import Features
 from sslcli.objectives.base import Objective
 from sslcli.objectives.heads import widened
+from sslcli.objectives.multi_crop import local_rows, with_local
 from sslcli.objectives.shuffle import in_groups, shuffled, through
 from sslcli.objectives.teacher import Teacher, checked_momentum
 from sslcli.objectives.tiles import rows_logsumexp
@@ -42,6 +43,10 @@ class MoCo(Objective):
     The published order: the teacher follows the student, keys, logits, and only then the keys enter the
     queue, so that none is a negative in its own step. Each view is a batch of its own, as published.
 
+    Small views (multi-crop) are further queries, one batch whatever ``bn_splits`` says. With L of them q_l the
+    loss is (full + sum_l sum_k queue_contrast(q_l, k)) / (1 + L), k running over the keys that ``full`` has: of
+    both views, or of the second if not ``symmetric``.
+
     Args:
         encoder: what is trained.
         head: its projector.
@@ -54,6 +59,7 @@ class MoCo(Objective):
     """
 
     needs_teacher = True
+    takes_local = True
 
     def __init__(
         self,
@@ -98,7 +104,10 @@ class MoCo(Objective):
         for query, key in directions:
             outputs[f"q{query}"] = F.normalize(widened(self._queries(features, query - 1)), dim=1)
             outputs[f"k{key}"] = F.normalize(widened(self._keys(features, key - 1)), dim=1)
-        return outputs
+        return {**outputs, **local_rows(features, self.num_local, self._local_queries)}
+
+    def _local_queries(self, pooled: Tensor) -> Tensor:
+        return F.normalize(widened(self.head(pooled)), dim=1)
 
     def _queries(self, features: Features, i: int) -> Tensor:
         if self.bn_splits == 1 or not self.training:
@@ -119,9 +128,13 @@ class MoCo(Objective):
         return features.teacher(encode, i)[0].pooled
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
-        total = queue_contrast(outputs["q1"], outputs["k2"], self.queue, self.temperature)
+        def pair(queries: Tensor, keys: Tensor) -> Tensor:
+            return queue_contrast(queries, keys, self.queue, self.temperature)
+
+        full, keys = pair(outputs["q1"], outputs["k2"]), [outputs["k2"]]
         if self.symmetric:
-            total = total + queue_contrast(outputs["q2"], outputs["k1"], self.queue, self.temperature)
+            full, keys = full + pair(outputs["q2"], outputs["k1"]), [outputs["k1"], outputs["k2"]]
+        total = with_local(full, outputs.get("local"), keys, pair)
         similarity = (outputs["q1"].detach() * outputs["k2"]).sum(1).mean()
         return Loss(total, {"positive_similarity": similarity}, chance=self.chance(len(outputs["q1"])))
 

@@ -8,13 +8,15 @@ from sslcli.encoders.base import Encoder
 from sslcli.features import Features
 from sslcli.objectives.base import Objective
 from sslcli.objectives.heads import Norm, mlp_head, widened
+from sslcli.objectives.multi_crop import local_rows
 from sslcli.objectives.teacher import Teacher, checked_momentum, rising
 
 
 class MomentumPredictor(Objective):
     """Two views; a projector in student and teacher, a predictor in the student only; a rising momentum.
 
-    Each view is a batch of its own for BatchNorm, as published.
+    Each view is a batch of its own for BatchNorm, as published. Small views (multi-crop) are one batch; they
+    predict the teacher's embedding of both full-size views, which alone the teacher sees.
 
     Args:
         encoder: what is trained.
@@ -29,6 +31,7 @@ class MomentumPredictor(Objective):
     """
 
     needs_teacher = True
+    takes_local = True
 
     def __init__(
         self,
@@ -57,11 +60,15 @@ class MomentumPredictor(Objective):
         self.teacher.follow(rising(self.momentum, progress))
 
     def project(self, features: Features) -> dict[str, Tensor]:
-        """q1, q2: predictions from each view (B, D); k1, k2: the teacher's projections of each."""
+        """q1, q2, local: predictions from each view; k1, k2: the teacher's projections of the full-size ones."""
         outputs = {}
         for i in (0, 1):
             (encoded,) = features.clean(i)
-            outputs[f"q{i + 1}"] = widened(self.predictor(self.head(encoded.pooled)))
+            outputs[f"q{i + 1}"] = widened(self._predictions(encoded.pooled))
         for i in (0, 1):
             outputs[f"k{i + 1}"] = self.teacher.project(features, i)
-        return outputs
+        return {**outputs, **local_rows(features, self.num_local, self._predictions)}
+
+    def _predictions(self, pooled: Tensor) -> Tensor:
+        predictions: Tensor = self.predictor(self.head(pooled))
+        return predictions

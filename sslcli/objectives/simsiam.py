@@ -12,6 +12,7 @@ from sslcli.encoders.base import Encoder
 from sslcli.features import Features
 from sslcli.objectives.base import Objective
 from sslcli.objectives.heads import Norm, mlp_head, widened
+from sslcli.objectives.multi_crop import local_rows, with_local
 from sslcli.types import Loss
 
 
@@ -30,7 +31,8 @@ class SimSiam(Objective):
     """Predict each view's projection from the other's, through a bottleneck; the target has no gradient.
 
     The published recipe keeps the predictor's learning rate constant; here it follows the schedule.
-    Each view is a batch of its own for BatchNorm, as published.
+    Each view is a batch of its own for BatchNorm, as published. Small views (multi-crop) are one batch; with L
+    of them p_l the loss is (full + sum_l (D(p_l, z1) + D(p_l, z2)) / 2) / (1 + L).
 
     Args:
         encoder: what is trained.
@@ -40,6 +42,8 @@ class SimSiam(Objective):
         bottleneck: width of the predictor's hidden layer, a quarter of ``width`` as published.
         norm: in both; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
     """
+
+    takes_local = True
 
     def __init__(
         self,
@@ -60,7 +64,7 @@ class SimSiam(Objective):
         for i in (0, 1):
             z = self.head(features.clean(i)[0].pooled)
             outputs[f"p{i + 1}"], outputs[f"z{i + 1}"] = widened(self.predictor(z)), widened(z)
-        return outputs
+        return {**outputs, **local_rows(features, self.num_local, lambda pooled: self.predictor(self.head(pooled)))}
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
         """Equation 2, in [-1, 1]: 0 when p tells nothing of z, -1 when it is z, also after a collapse.
@@ -69,6 +73,7 @@ class SimSiam(Objective):
         averaged and divided by 1 / sqrt(D). It is 1 where they fill the sphere and 0 where they collapse.
         """
         p1, p2, z1, z2 = (outputs[name] for name in ("p1", "p2", "z1", "z2"))
-        total = (negative_cosine(p1, z2) + negative_cosine(p2, z1)) / 2
+        full = (negative_cosine(p1, z2) + negative_cosine(p2, z1)) / 2
+        total = with_local(full, outputs.get("local"), (z1, z2), lambda p, z: negative_cosine(p, z) / 2)
         z = F.normalize(torch.cat([z1, z2]).detach(), dim=1)
         return Loss(total, {"spread": z.std(dim=0, correction=0).mean() * z.shape[1] ** 0.5})

@@ -93,7 +93,7 @@ class Quality:
         """Another random view at every ``draw``; where views are columns, such as user and item, each in turn."""
         count = len(next(iter(columns.values())))
         made = self._views(columns, Randomness(self._seed, -1 - draw, np.arange(count), self._device))
-        return made[draw % len(made)]
+        return made[draw % (len(made) - self._views.num_local)]  # not the small views of multi-crop, which come last
 
 
 def _pooled(encoder: Encoder, view: View) -> Tensor:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from sslcli.randomness import Randomness
-from sslcli.types import Field, Spec, View
+from sslcli.types import Crops, Field, Spec, View
 from sslcli.views.constants import constant
 
 
@@ -19,14 +20,19 @@ class Views(nn.Module):
 
     field: str  # the column that ``clean`` reads
     with_target: bool = True  # whether training views carry their target; off where no objective reads it
+    num_local: int = 0  # smaller views that follow the others (multi-crop)
 
     def forward(self, columns: Mapping[str, Tensor], randomness: Randomness) -> list[View]:
-        """``num_views`` random views of the batch, without gradients."""
+        """``num_views`` random views of the batch, without gradients, in the precision that autocast computes in."""
         raise NotImplementedError
 
     def clean(self, columns: Mapping[str, Tensor]) -> View:
         """The one view without randomness that evaluation reads."""
         raise NotImplementedError
+
+    def crops(self, randomness: Randomness) -> Crops | None:
+        """The crops that ``forward`` would make, to be cut where the full images are; None where nothing is cropped."""
+        return None
 
 
 class PassThrough(Views):
@@ -68,5 +74,7 @@ def normalise(x: Tensor, field: Field) -> Tensor:
     if not field.mean:
         return x
     shape = (-1, *(1,) * (x.dim() - 2))
-    mean, std = constant(field.mean, x.dtype, x.device), constant(field.std, x.dtype, x.device)
-    return (x - mean.view(shape)) / std.view(shape)
+    scale = tuple(1 / std for std in field.std)
+    shift = tuple(-mean / std for mean, std in zip(field.mean, field.std))
+    scaled, shifted = (constant(values, x.dtype, x.device).view(shape) for values in (scale, shift))
+    return torch.addcmul(shifted, x, scaled)  # one pass over x

@@ -1,50 +1,55 @@
-"""Colour jitter and grayscale of a batch as one 3x3 matrix and one offset per sample."""
+"""Colour jitter and grayscale of a batch as one matrix and one offset per sample, and solarisation."""
 
 from __future__ import annotations
 
-import math
-
+import numpy as np
 import torch
 from torch import Tensor
 
 from sslcli.views.constants import constant
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601; torchvision rounds the first to 0.2989
-_TO_YIQ = (*LUMA, 0.595716, -0.274453, -0.321263, 0.211456, -0.522591, 0.311135)  # row by row
-_TO_RGB = tuple(torch.tensor(_TO_YIQ, dtype=torch.float64).view(3, 3).inverse().flatten().tolist())
+_TO_YIQ = np.array([LUMA, (0.595716, -0.274453, -0.321263), (0.211456, -0.522591, 0.311135)])
+_TO_RGB = np.linalg.inv(_TO_YIQ)
 
 
-def jitter(x: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor, gray: Tensor) -> Tensor:
-    """Images (B, C, H, W) in [0, 1] with per-sample brightness, contrast, saturation, hue and grayscale.
+def colour_change(
+    brightness: np.ndarray, contrast: np.ndarray, saturation: np.ndarray, hue: np.ndarray, gray: np.ndarray
+) -> np.ndarray:
+    """(B, 10) float32: a 3x3 matrix by rows, then the lift, what is added for each unit of mean luma.
 
     Brightness, contrast and saturation are torchvision's with the factors (B,) given; ``gray`` (B,) bool
-    turns a sample gray. What differs on purpose: the order is fixed (brightness, contrast, saturation,
-    hue, gray), the result is clamped once at the end and not after each operation, and ``hue`` (B,), in
-    turns, rotates the chroma plane of YIQ, which is linear, where torchvision rotates HSV. One-channel
-    images have no colour: only brightness and contrast act.
+    turns a sample gray. What differs on purpose: the order is fixed (brightness, contrast, saturation, hue,
+    gray), the result is clamped once at the end and not after each operation, and ``hue`` (B,), in turns,
+    rotates the chroma plane of YIQ, which is linear, where torchvision rotates HSV.
     """
-    if x.shape[1] == 1:
-        luma = x
-        mixed = x * (brightness * contrast)[:, None, None, None]
-    else:
-        weights = constant(LUMA, x.dtype, x.device)
-        luma = torch.einsum("c,bchw->bhw", weights, x)[:, None]
-        matrix = _colour_matrix(saturation, hue, gray, weights) * (brightness * contrast)[:, None, None]
-        mixed = torch.bmm(matrix, x.flatten(2)).view_as(x)
-    # Saturation, hue and gray leave gray values fixed, so contrast's mean passes through them unchanged.
-    offset = (1 - contrast) * brightness * luma.mean((1, 2, 3))
-    return (mixed + offset[:, None, None, None]).clamp_(0, 1)
-
-
-def _colour_matrix(saturation: Tensor, hue: Tensor, gray: Tensor, weights: Tensor) -> Tensor:
-    """(B, 3, 3): gray @ hue @ saturation."""
-    to_yiq = constant(_TO_YIQ, weights.dtype, weights.device).view(3, 3)
-    to_rgb = constant(_TO_RGB, weights.dtype, weights.device).view(3, 3)
-    cos, sin = torch.cos(2 * math.pi * hue), torch.sin(2 * math.pi * hue)
-    one, zero = torch.ones_like(cos), torch.zeros_like(cos)
-    turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(-1, 3, 3)
-    luma = weights.expand(3, 3)
+    cos, sin = np.cos(2 * np.pi * hue), np.sin(2 * np.pi * hue)
+    one, zero = np.ones_like(cos), np.zeros_like(cos)
+    turn = np.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).reshape(-1, 3, 3)
+    luma = np.tile(LUMA, (3, 1))
     s = saturation[:, None, None]
-    identity = torch.eye(3, dtype=weights.dtype, device=weights.device)
-    matrix = (to_rgb @ turn @ to_yiq) @ (s * identity + (1 - s) * luma)
-    return torch.where(gray[:, None, None], luma @ matrix, matrix)
+    matrix = _TO_RGB @ turn @ _TO_YIQ @ (s * np.eye(3) + (1 - s) * luma)
+    matrix = np.where(gray[:, None, None], luma @ matrix, matrix) * (brightness * contrast)[:, None, None]
+    # Saturation, hue and gray leave gray values fixed, so contrast's mean passes through them unchanged.
+    lift = (1 - contrast) * brightness
+    return np.concatenate([matrix.reshape(-1, 9), lift[:, None]], 1).astype(np.float32)
+
+
+def gray_change(brightness: np.ndarray, contrast: np.ndarray) -> np.ndarray:
+    """(B, 2) float32: the same for one channel, which has no colour: only brightness and contrast act."""
+    return np.stack([brightness * contrast, (1 - contrast) * brightness], 1).astype(np.float32)
+
+
+def recolour(x: Tensor, change: Tensor) -> Tensor:
+    """Images (B, C, H, W) in [0, 1] after ``colour_change`` (B, 10), C = 3, or ``gray_change`` (B, 2), C = 1."""
+    channels = x.shape[1]
+    pixels = x.flatten(2)
+    weights = constant(LUMA if channels == 3 else (1.0,), x.dtype, x.device)
+    luma = (pixels.mean(2) * weights).sum(1)
+    matrix, offset = change[:, :-1].reshape(-1, channels, channels), change[:, -1] * luma
+    return torch.baddbmm(offset[:, None, None], matrix, pixels).view(x.shape).clamp_(0, 1)
+
+
+def solarise(x: Tensor) -> Tensor:
+    """Inverts what is at least 0.5 (BYOL, Grill et al. 2020, appendix B)."""
+    return torch.where(x >= 0.5, 1 - x, x)

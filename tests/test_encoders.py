@@ -1,0 +1,55 @@
+"""What encoders do for speed or repeatability is the same mathematics."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from sslcli.encoders.base import repeatable_means
+from sslcli.encoders.timm import Timm
+from sslcli.types import Field, Spec, View
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "cells"), [(7, 7, 4), (8, 8, 4), (5, 9, 3), (3, 3, 4), (6, 6, 1), (1, 1, 2)]
+)
+def test_repeatable_means_are_adaptive_average_pooling(height, width, cells):
+    x = torch.randn(2, 3, height, width, dtype=torch.float64, requires_grad=True)
+    found, expected = repeatable_means(x, cells), F.adaptive_avg_pool2d(x, cells)
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn_like(expected)
+    gradients = [torch.autograd.grad((pooled * weights).sum(), x)[0] for pooled in (found, expected)]
+    torch.testing.assert_close(*gradients)
+
+
+def kernels(act):
+    """The names of the operations that ``act`` runs."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        act()
+    return {event.key for event in profile.key_averages()}
+
+
+def test_attention_in_half_precision_on_a_cpu_takes_plain_products():
+    """The fused kernel's backward pass is several times slower there (docs/performance.md)."""
+    encoder = Timm(Spec(image=Field((3, 16, 16))), name="vit_tiny_patch16_224")
+    view = View(torch.randn(2, 3, 16, 16), "image")
+
+    def half():
+        with torch.autocast("cpu", torch.bfloat16):
+            encoder(view)
+
+    fused = "aten::scaled_dot_product_attention"
+    assert fused in kernels(lambda: encoder(view))
+    assert fused not in kernels(half)
+    assert fused in kernels(lambda: encoder(view))
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+def test_both_forms_of_attention_are_the_same_function(name):
+    torch.manual_seed(0)
+    encoder = Timm(Spec(image=Field((3, 32, 32))), name=name).eval()
+    view = View(torch.randn(2, 3, 32, 32), "image")
+    fused = encoder(view).tokens
+    for attention in encoder._attentions:
+        attention.fused_attn = False
+    plain = encoder._tokens(encoder.model.forward_features(view.x))
+    torch.testing.assert_close(plain, fused, rtol=1e-4, atol=1e-4)
