@@ -41,6 +41,7 @@ class Dataset:
     cuts_crops: bool = False  # whether training reads it by ``fetch_crops``
     keeps: bool = False  # whether what was fetched once is kept in memory
     in_memory: bool = False  # whether a fetch is index arithmetic, with nothing to read or decode
+    decodes: bool = False  # whether a fetch decodes, which takes a processor longer than reading
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -79,15 +80,30 @@ class Columns(Dataset):
         return {name: column[index] for name, column in self.columns.items()}
 
 
-class Subset(Dataset):
+class Wrapper(Dataset):
+    """A dataset made of another: whatever a subclass does not change is the other's."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.spec, self.labels, self.held_out = dataset.spec, dataset.labels, dataset.held_out
+        self.cuts_crops, self.keeps = dataset.cuts_crops, dataset.keeps
+        self.in_memory, self.decodes = dataset.in_memory, dataset.decodes
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def fingerprint(self) -> str:
+        return self.dataset.fingerprint()
+
+
+class Subset(Wrapper):
     """Some samples of a dataset, in the order of ``index`` (N,)."""
 
     def __init__(self, dataset: Dataset, index: Tensor) -> None:
-        self.dataset = dataset
+        super().__init__(dataset)
         self.index = index
-        self.spec = dataset.spec
         self.labels = None if dataset.labels is None else any_known(dataset.labels[index])
-        self.cuts_crops, self.in_memory, self.keeps = dataset.cuts_crops, dataset.in_memory, dataset.keeps
+        self.held_out = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -102,7 +118,7 @@ class Subset(Dataset):
         return self.dataset.fetch_crops(self.index[index], crops)
 
 
-class Labelled(Dataset):
+class Labelled(Wrapper):
     """A dataset whose labels are a column too, for an objective that is supervised and says so.
 
     Held-out samples without a label are left out.
@@ -122,21 +138,14 @@ class Labelled(Dataset):
             )
         if name in dataset.spec:
             raise ValueError(f"label={name}: the dataset has a column of that name; choose another")
-        self.dataset, self.name = dataset, name
-        self.labels = dataset.labels
-        self.cuts_crops, self.in_memory, self.keeps = dataset.cuts_crops, dataset.in_memory, dataset.keeps
+        super().__init__(dataset)
+        self.name = name
         self.spec = Spec({**dataset.spec, name: Field((), vocab=int(dataset.labels.max()) + 1)})
-        held_out = dataset.held_out
+        held_out, self.held_out = dataset.held_out, None
         if held_out is not None and held_out.labels is not None:
             known = with_label(held_out.labels)
             whole = len(known) == len(held_out)
             self.held_out = Labelled(held_out if whole else Subset(held_out, known), name)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def fingerprint(self) -> str:
-        return self.dataset.fingerprint()
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
         assert self.labels is not None

@@ -47,6 +47,8 @@ class Pictures(Dataset):
         crop: ``worker`` cuts training crops out of the full pictures, ``device`` leaves that to the views.
     """
 
+    decodes = True
+
     def __init__(self, encoded: EncodedPictures, size: int, crop: Crop = "device") -> None:
         if size < 1:
             raise ValueError(f"size={size} must be at least 1 pixel")
