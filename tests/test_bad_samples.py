@@ -64,6 +64,13 @@ def test_a_replacement_is_of_the_same_class():
     assert torch.equal(columns["image"].flatten() % 4, labels)
 
 
+def test_where_a_whole_class_is_bad_a_replacement_is_of_another():
+    labels = torch.tensor([0, 0, 1, 1, 1, 1])
+    mended = Mended(Pictures(6, bad=[0, 1], labels=labels))
+    found = mended.fetch(torch.tensor([0, 1, 2]))["image"][:, 0, 0, 0]
+    assert set(found.tolist()) <= {2, 3, 4, 5} and len(mended.places) == 2
+
+
 def test_a_replacement_of_a_training_sample_is_a_training_sample():
     pictures = Pictures(40, bad={1, 5, 11})
     train = Subset(pictures, torch.arange(1, 40, 2))

@@ -16,7 +16,7 @@ _TRIES = 50
 
 
 class Mended(Wrapper):
-    """``dataset`` with each bad sample replaced by another, of its own class where there are labels.
+    """``dataset`` with each bad sample replaced by another, of its own class where that has one that can be read.
 
     A replacement is a function of the sample's index, so that every worker and every resumed run agrees.
     ``met`` holds the bad samples of the last request, for the loader to count, ``places`` where all of them are.
@@ -69,7 +69,7 @@ class Mended(Wrapper):
 
     def _replacement(self, wanted: int, attempt: int) -> int:
         drawn = fold(wanted, "replacement", attempt)
-        if self.labels is None:
+        if self.labels is None or attempt >= _TRIES // 2:  # perhaps its whole class is bad
             return drawn % len(self)
         alike = torch.nonzero(self.labels == self.labels[wanted])[:, 0]
         return int(alike[drawn % len(alike)])
