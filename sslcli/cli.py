@@ -1,4 +1,4 @@
-"""The three commands: argv in, exit code out. No torch in here, so that --help and typos answer at once."""
+"""The commands: argv in, exit code out. No torch in here, so that --help and typos answer at once."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ def evaluate() -> None:
 def export() -> None:
     """The entry point of ``ssl-export``."""
     _main("export", _export)
+
+
+def report() -> None:
+    """The entry point of ``ssl-report``."""
+    _main("report", _report)
 
 
 def _train(config: Any) -> float | None:
@@ -70,6 +75,12 @@ def _export(config: Any) -> None:
     from sslcli.export import run
 
     run(_plain(config, "export"))
+
+
+def _report(config: Any) -> None:
+    from sslcli.publish import run
+
+    run(_plain(config, "report"))
 
 
 def _main(name: str, task: Callable[[Any], Any]) -> None:

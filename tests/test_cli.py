@@ -13,7 +13,8 @@ from PIL import Image
 
 from sslcli import cli
 
-FAST = ("debug=tiny", "train.steps=2", "dataset.size=16", "dataset.num_samples=100", "probe=none", "device=cpu")
+FAST = ("debug=tiny", "train.steps=2", "dataset.size=16", "dataset.num_samples=100", "probe=none", "device=cpu",
+        "log.report=false")  # fmt: skip
 
 
 @pytest.fixture
