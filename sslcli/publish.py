@@ -33,13 +33,13 @@ def run(config: Mapping[str, Any]) -> Path:
         raise UserError(f"ssl-report {MISSING}")
     allow(config["plugins"])
     places = _places(config["run"])
-    if isinstance(config["run"], str) and places == [expand(config["run"])]:
+    if len(places) == 1:
         path = _output(config, places[0] / PAGE)
         text = _one(config, places[0])
     else:
         from sslcli.report.comparison import comparison_page
 
-        path = _output(config, _folder_of(config["run"], places) / COMPARISON)
+        path = _output(config, _folder_of(places) / COMPARISON)
         text = comparison_page([read_run(place) for place in places], path.parent)
     write_atomically(path, lambda file: file.write(text.encode()), key="output")
     Console().line(f"wrote {path}")
@@ -75,24 +75,22 @@ def publish(run_dir: Path, identity: Mapping[str, Any], look: Callable[[], Exhib
 
 
 def _places(given: Any) -> list[Path]:
-    """The run directories that ``run`` names: one, a list, or a folder of runs."""
-    if not given:
+    """The run directories that ``run`` names: one, those in a folder of runs, or all of a list of either."""
+    if isinstance(given, list) and given:
+        return [place for name in given for place in _places(name)]
+    if given in (None, "", []):
         raise UserError("run is needed: a run directory, a sweep's folder, or a list: run=[runs/a,runs/b]")
-    if isinstance(given, str):
-        place = expand(given)
-        inside = runs_in(place) if place.is_dir() and not (place / "config.yaml").is_file() else []
-        if not inside and not (place / "config.yaml").is_file():
-            raise UserError(f"run: there is neither a run nor a folder of runs in {place}.")
-        return inside or [place]
-    if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
-        raise UserError(f"run: {given!r} is not a run directory, and no list of such.")
-    return [place for name in given for place in _places(name)]
+    place = expand(str(given))
+    if (place / "config.yaml").is_file():
+        return [place]
+    found = runs_in(place) if place.is_dir() else []
+    if not found:
+        raise UserError(f"run: there is neither a run nor a folder of runs in {place}.")
+    return found
 
 
-def _folder_of(given: Any, places: list[Path]) -> Path:
-    """Where a comparison is written: the sweep's folder, or beside the runs of a list if they lie side by side."""
-    if isinstance(given, str):
-        return expand(given)
+def _folder_of(places: list[Path]) -> Path:
+    """Where a comparison is written: beside the runs where they lie side by side, as in a sweep; else here."""
     parents = {place.resolve().parent for place in places}
     return places[0].parent if len(parents) == 1 else Path()
 

@@ -27,7 +27,7 @@ def run(monkeypatch, capsys, tmp_path):
         monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
         monkeypatch.setattr(sys, "argv", [f"ssl-{command}", *arguments])
         GlobalHydra.instance().clear()
-        entry = {"train": cli.train, "eval": cli.evaluate, "export": cli.export}[command]
+        entry = {"train": cli.train, "eval": cli.evaluate, "export": cli.export, "report": cli.report}[command]
         with pytest.raises(SystemExit) as stop:
             entry()
         out = capsys.readouterr()

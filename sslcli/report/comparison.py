@@ -13,11 +13,11 @@ from typing import Any
 from sslcli.config import flatten
 from sslcli.report import charts
 from sslcli.report.figures import variable
-from sslcli.report.page import Chart, render, title
+from sslcli.report.page import Chart, part, render, title
 from sslcli.report.records import Record
 from sslcli.words import number
 
-_NO_SETTINGS = ("run_dir", "resume", "preview", "plugins")  # of a run; they change nothing in it
+_NO_SETTINGS = ("run_dir", "resume", "preview", "plugins", "log", "logger", "checkpoint")  # they change no result
 _POINTS = 200  # of each curve
 _MOST_CHARTS = 12
 _LOOP = ("step", "epoch", "lr", "samples_per_second", "data_wait")
@@ -53,18 +53,19 @@ def comparison_page(records: Sequence[Record], folder: Path) -> str:
     settings = differing([record.config for record in records])
     metrics = list(dict.fromkeys(name for record in records for name in record.metrics))
     columns = [*settings, *metrics]
+    values = list(zip(*settings.values())) or [()] * len(records)
     colours = [variable(colour) for colour in charts.class_colours(len(records))]
     names = _names([record.path for record in records])
     lines = [
-        Line(name, _link(record, folder), colour, [*_settings(record, settings), *_metrics(record, metrics)])
-        for name, record, colour in zip(names, records, colours)
+        Line(name, _link(record, folder), colour, [*map(_setting, chosen), *_metrics(record, metrics)])
+        for name, record, colour, chosen in zip(names, records, colours, values)
     ]
     same = {title(record) for record in records}
     return render(
         "comparison.html",
         title=same.pop() if len(same) == 1 else f"{len(records)} runs",
         lines=lines,
-        settings=settings,
+        settings=list(settings),
         metrics=metrics,
         columns=columns,
         stacked_below=f"{_COLUMN * (len(columns) + 1) + 90}px",
@@ -74,11 +75,27 @@ def comparison_page(records: Sequence[Record], folder: Path) -> str:
     )
 
 
-def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys, as they are written on the command line, that are not the same in all configs."""
+def differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The keys, as they are written on the command line, that are not the same in all configs, with their values.
+
+    Where runs chose different parts of a group, the part stands for those of its keys that not all of them have.
+    The seed comes last.
+    """
     flat = [flatten(config) for config in configs]
     keys = dict.fromkeys(key for config in flat for key in config)
-    return [key for key in keys if key not in _NO_SETTINGS and len({_text(config.get(key, "")) for config in flat}) > 1]
+    found: dict[str, list[Any]] = {}
+    for key in sorted(keys, key=lambda key: key == "seed"):
+        group, _, name = key.partition(".")
+        if group in _NO_SETTINGS or (name != "_target_" and name.endswith("_target_")):
+            continue
+        values = [config.get(key) for config in flat]
+        if name == "_target_":
+            key, values = group, [part(config, group) for config in configs]
+        elif group in found and not all(key in config for config in flat):
+            continue
+        if len({_text(value) for value in values}) > 1:
+            found[key] = values
+    return found
 
 
 def _text(value: Any) -> str:
@@ -101,11 +118,8 @@ def _link(record: Record, folder: Path) -> str | None:
     return os.path.relpath(page.resolve(), folder.resolve()) if page.is_file() else None
 
 
-def _settings(record: Record, keys: Sequence[str]) -> Iterator[Cell]:
-    flat = flatten(record.config)
-    for key in keys:
-        value = flat.get(key, "")
-        yield Cell(_text(value), repr(float(value)) if _is_number(value) else _text(value))
+def _setting(value: Any) -> Cell:
+    return Cell(_text(value), repr(float(value)) if _is_number(value) else _text(value))
 
 
 def _metrics(record: Record, names: Sequence[str]) -> Iterator[Cell]:

@@ -252,7 +252,7 @@ def _commands(run_dir: Path, identity: Mapping[str, Any]) -> list[tuple[str, str
 
 def override(key: str, value: str) -> str:
     """``key=value`` for a shell and for Hydra's grammar, quoted where either would take it apart."""
-    if re.fullmatch(r"[\w./-]+", value):
+    if re.fullmatch(r"[\w./-]+", value, re.ASCII):
         return f"{key}={value}"
-    quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+    quoted = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), value)  # elsewhere \ is itself
     return shlex.quote(f'{key}="{quoted}"')
