@@ -12,12 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from sslcli.config import flatten
 from sslcli.loggers.base import Logger, require
+from sslcli.report.pictures import drawn
 
 _KEY = "sslcli.run_dir"
 _BATCH = 100  # parameters that one call may log
@@ -27,7 +26,7 @@ class MLflow(Logger):
     """Config, scalars, pictures and results as one MLflow run, whose own telemetry is switched off.
 
     A session that goes on continues that run. MLflow cannot take back what it was told, so steps that are trained
-    again after a kill are not logged again; their values are the same.
+    again after a kill are not logged again; by the same command their values are the same.
 
     Args:
         tracking_uri: where to; null is ``mlflow.db`` and ``mlflow/`` in the run directory.
@@ -65,9 +64,7 @@ class MLflow(Logger):
 
     def pictures(self, step: int, name: str, images: Tensor) -> None:
         for k, picture in enumerate(images):
-            pixels = (picture * 255).round().byte().permute(1, 2, 0).numpy()
-            drawn = Image.fromarray(np.ascontiguousarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels))
-            self._client.log_image(self._run_id, drawn, f"{name}/step-{step:08d}-{k}.png")
+            self._client.log_image(self._run_id, drawn(picture), f"{name}/step-{step:08d}-{k}.png")
 
     def finish(self, metrics: Mapping[str, float]) -> None:
         self._log({f"result/{name}": value for name, value in metrics.items()}, self._last)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sslcli.engine.files import write_text
 from sslcli.loggers.base import Logger, require
+from sslcli.report.pictures import drawn
 
 
 class WandB(Logger):
@@ -63,8 +64,7 @@ class WandB(Logger):
     def pictures(self, step: int, name: str, images: Tensor) -> None:
         import wandb
 
-        pixels = (images * 255).round().byte().permute(0, 2, 3, 1).numpy()
-        self._run.log({name: [wandb.Image(picture.squeeze(-1)) for picture in pixels]}, step=step)
+        self._run.log({name: [wandb.Image(drawn(picture)) for picture in images]}, step=step)
 
     def finish(self, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():

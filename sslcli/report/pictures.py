@@ -21,8 +21,12 @@ def address(picture: Tensor) -> str:
     if max(picture.shape[1:]) > _LARGEST:
         scale = _LARGEST / max(picture.shape[1:])
         picture = F.interpolate(picture[None], scale_factor=scale, mode="bilinear", antialias=True)[0].clamp(0, 1)
-    bytes_ = (picture.float() * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    image = Image.fromarray(np.ascontiguousarray(bytes_[..., 0] if picture.shape[0] == 1 else bytes_))
     buffer = io.BytesIO()
-    image.save(buffer, kind, **({"optimize": True} if kind == "PNG" else {"quality": 88}))
+    drawn(picture).save(buffer, kind, **({"optimize": True} if kind == "PNG" else {"quality": 88}))
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def drawn(picture: Tensor) -> Image.Image:
+    """A picture (C, H, W) in [0, 1] with 1 or 3 channels, its pixels as they are."""
+    bytes_ = (picture.float() * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return Image.fromarray(np.ascontiguousarray(bytes_[..., 0] if picture.shape[0] == 1 else bytes_))
