@@ -100,17 +100,23 @@ def _output(config: Mapping[str, Any], default: Path) -> Path:
 
 
 def _one(config: Mapping[str, Any], place: Path) -> str:
+    """The page of a run, with pictures if its checkpoint, its parts and its data are there."""
     from sslcli.report.page import run_page
 
+    identity: Mapping[str, Any] = {}
+    shown, note = None, ""
+    try:
+        _, identity = open_run(str(place))
+        shown = _look(config, identity)
+    except UserError as error:  # the data have moved, say; the curves and numbers are here
+        note = f"Without pictures: {error}"
+    return run_page(read_run(place), identity, shown, note)
+
+
+def _look(config: Mapping[str, Any], state: Mapping[str, Any]) -> Exhibits:
     device: DeviceSection = section(config, "device", DeviceSection)
-    _, state = open_run(str(place))
     set_threads(device.threads or state["environment"]["threads"])
     precision = state["config"]["train"]["precision"]
     compute = choose(device.name, "auto" if precision == "fp16" else precision)  # which a CPU does not have
-    shown, note = None, ""
-    try:
-        parts = restore_parts(state, compute.device)
-        shown = exhibits(state["config"], parts, compute, budget=budget(state["seconds"]))
-    except UserError as error:  # the data have moved, say; the curves and numbers are here
-        note = f"Without pictures of the data: {error}"
-    return run_page(read_run(place), state, shown, note)
+    parts = restore_parts(state, compute.device)
+    return exhibits(state["config"], parts, compute, budget=budget(state["seconds"]))

@@ -139,7 +139,7 @@ def _show(
     loggers.finish(flat(metrics))
     if not config["log"]["report"]:
         return f"none: log.report=false; ssl-report run={trainer.run_dir} writes it"
-    return publish(trainer.run_dir, {**trainer.identity, "step": trainer.step}, look, trainer.console)
+    return publish(trainer.run_dir, trainer.identity, look, trainer.console)
 
 
 def _fit(trainer: Trainer) -> None:

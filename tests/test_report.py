@@ -390,6 +390,14 @@ def test_a_run_whose_data_are_gone_still_has_its_curves(infonce, tmp_path):
     assert len(list(section(document, "curves").iter(f"{SVG}svg"))) > 4
 
 
+def test_a_run_without_a_checkpoint_yet_has_a_page(infonce, tmp_path):
+    shutil.copytree(infonce, tmp_path / "r")
+    shutil.rmtree(tmp_path / "r" / "checkpoints")
+    document = parsed(rewritten(tmp_path / "r"))
+    assert "there is no run with a checkpoint" in words(document)
+    assert {e.get("id") for e in document.iter(f"{HTML}section")} == {"result", "curves", "commands", "config"}
+
+
 def test_names_are_text_and_not_markup(infonce, tmp_path):
     folder = tmp_path / '<b>&"x"'
     shutil.copytree(infonce, folder)

@@ -46,12 +46,13 @@ def umap(rows: Tensor) -> Map:
 
 
 def singular_values(features: Tensor) -> Tensor:
-    """Those of the centred features (N, D), largest first, down to 1e-7 of the largest.
+    """Those of the centred features (N, D), largest first, down to 1e-7 of the largest: at most D, and N - 1.
 
     They are read from the Gram matrix in float64, which takes a fifth of the time of a decomposition of the features.
     """
     centred = (features - features.mean(0)).double()
-    return torch.linalg.eigvalsh(_smaller_gram(centred)).flip(0).clamp(min=0).sqrt()
+    values = torch.linalg.eigvalsh(_smaller_gram(centred)).flip(0).clamp(min=0).sqrt()
+    return values[: len(features) - 1]
 
 
 def _smaller_gram(x: Tensor) -> Tensor:

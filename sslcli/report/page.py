@@ -61,7 +61,7 @@ def run_page(record: Record, identity: Mapping[str, Any], exhibits: Exhibits | N
 
     Args:
         record: what stands in its directory.
-        identity: its checkpoint's version, environment and step.
+        identity: its checkpoint's version and environment; empty if there is none yet.
         exhibits: what its model can be shown by; None if it cannot be looked at.
         note: the reason, then.
     """
@@ -86,7 +86,7 @@ def run_page(record: Record, identity: Mapping[str, Any], exhibits: Exhibits | N
         quality={name: number(name, value) for name, value in (record.result or {}).get("quality", {}).items()},
         charts=list(_charts(record)),
         note=note,
-        identity=identity,
+        environment={"sslcli": identity.get("version"), **identity.get("environment", {})},
         commands=_commands(record.path, identity),
         config=OmegaConf.to_yaml(OmegaConf.create(dict(record.config))),
         log="\n".join(record.log.splitlines()[-_LOG_LINES:]),
@@ -227,7 +227,7 @@ def _embedding(shown: Embedding) -> dict[str, Any]:
         "num_mapped": len(features),
         "spectrum": drawn,
         "halves": [_to_half(value) for value in values],
-        "width": features.shape[1],
+        "directions": len(values[0]),
     }
 
 
@@ -241,8 +241,9 @@ def _commands(run_dir: Path, identity: Mapping[str, Any]) -> list[tuple[str, str
     """What to type next, ready to be pasted into the folder that the run was started in."""
     run = override("run", str(run_dir))
     loaded = f"import sslcli; encoder = sslcli.load({json.dumps(str(run_dir), ensure_ascii=False)})"
+    command = identity.get("environment", {}).get("command")
     return [
-        ("Go on where it stopped; with more train.steps, go further", identity["environment"]["command"]),
+        *([("Go on where it stopped; with more train.steps, go further", command)] if command else []),
         ("Evaluate", f"ssl-eval {run}"),
         ("Export", f"ssl-export {run} format=safetensors"),
         ("Load in Python", f"python -c {shlex.quote(loaded)}"),
