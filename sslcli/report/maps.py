@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from dataclasses import dataclass
 
@@ -21,7 +22,11 @@ class Map:
 def maps(features: Tensor) -> list[Map]:
     """Maps of features (N, D), whose rows count by their direction, as in the kNN probe."""
     rows = F.normalize(features.float(), dim=1)
-    return [pca(rows), *([umap(rows)] if importlib.util.find_spec("umap") and len(rows) > 15 else [])]
+    found = [pca(rows)]
+    if importlib.util.find_spec("umap") and len(rows) > 15:
+        with contextlib.suppress(Exception):  # one that does not fit this Python or its numba costs its map only
+            found.append(umap(rows))
+    return found
 
 
 def pca(rows: Tensor) -> Map:
