@@ -60,7 +60,7 @@ def exhibits(
     )
     return Exhibits(
         views=first_views(parts, compute, seed=config["seed"]) if seen else {},
-        masked=_masked(parts, shown, compute, config["seed"]) if seen else None,
+        masked=_masked(parts, shown, _spread(shown, min(count, MEASURED)), compute, config["seed"]) if seen else None,
         neighbours=_neighbours(parts, shown, embed, count, compute) if seen else None,
         embedding=embedding,
     )
@@ -68,7 +68,7 @@ def exhibits(
 
 def _affordable(embed: Embed, dataset: Dataset, seconds: float) -> int:
     """How many samples can be embedded in that time, from a fixed ladder."""
-    trial = torch.arange(min(128, len(dataset)))
+    trial = torch.arange(min(32, len(dataset)))
     embed(dataset, trial)  # the first pass warms up
     start = time.perf_counter()
     embed(dataset, trial)
@@ -95,9 +95,8 @@ def _pictures(parts: Parts, dataset: Dataset, index: Tensor, compute: Compute, *
     return torch.cat(made)
 
 
-def _masked(parts: Parts, shown: Dataset, compute: Compute, seed: int) -> Masked | None:
-    """What the objective makes of the first view of some samples, with the masks of step 0."""
-    index = _spread(shown, MEASURED)
+def _masked(parts: Parts, shown: Dataset, index: Tensor, compute: Compute, seed: int) -> Masked | None:
+    """What the objective makes of the first view of the samples at ``index``, with the masks of step 0."""
     columns = {name: c.to(compute.device) for name, c in shown.fetch(index).items()}
     randomness = Randomness(seed, 0, np.arange(len(index)), compute.device)
     training = parts.encoder.training, parts.objective.training

@@ -74,8 +74,8 @@ def run(config: Mapping[str, Any], run_dir: Path) -> float | None:
                     return say_finished(console, run_dir, result)
                 restore_environment(state, compute, ranks, device.threads, console)
                 trainer.identity = _identity(config, parts.dataset, compute, ranks)
-            held.callback(loggers.finish, {})  # of a run that is stopped; a finished one has done it before
             ranks.by_first(lambda: _open_records(config, parts, trainer, loggers, afresh=state is None))
+            held.callback(loggers.finish, {})  # of a run that is stopped; a finished one has done it before
             if not trainer.done:
                 _fit(trainer)
         if not ranks.first:

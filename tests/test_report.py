@@ -32,6 +32,7 @@ from sslcli.publish import run as report
 from sslcli.report.charts import thinned
 from sslcli.report.maps import pca, singular_values
 from sslcli.report.page import override
+from sslcli.report.pictures import address
 from sslcli.report.records import readings
 from sslcli.train import run
 
@@ -251,6 +252,16 @@ def test_a_normalised_target_is_not_dressed_up_as_pixels(tmp_path, target):
     visible = (found.pictures["masked"] != 0.5).any(1, keepdim=True).expand_as(found.pictures["target"])
     assert (found.pictures["prediction"][visible] == 0.5).all() and (found.pictures["target"][visible] == 0.5).all()
     assert found.pictures["target"].std() > 0.05
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_small_pictures_keep_their_pixels_and_large_ones_shrink(channels):
+    small = torch.randint(0, 256, (channels, 64, 20), generator=torch.Generator().manual_seed(0))
+    assert np.array_equal(picture(address(small / 255)), small.expand(3, -1, -1).permute(1, 2, 0).numpy())
+    large = torch.linspace(0, 1, 300)[None, :, None].expand(channels, 300, 150)
+    shown = picture(address(large))
+    assert shown.shape == (112, 56, 3) and len(address(large)) < 4000
+    assert np.abs(shown[:, 20, 0] / 255 - np.linspace(0, 1, 112)).max() < 0.03
 
 
 def test_looking_leaves_no_trace(simmim):

@@ -166,11 +166,12 @@ def _charts(record: Record) -> Iterator[Chart]:
         return
     names = list(dict.fromkeys(name for line in record.lines for name in line))
     yield _chart(record, "loss", "chance" if "chance" in names else None)
-    loss = record.series("loss")
+    drawn = [record.series("loss"), ([], [])]
     for name in names:
         level = f"{name}/chance"
-        if name in _BOOKKEEPING or name.endswith("/chance") or record.series(name) in (loss, ([], [])):
+        if name in _BOOKKEEPING or name.endswith("/chance") or record.series(name) in drawn:
             continue  # an objective of one part logs its loss under its own name, too
+        drawn.append(record.series(name))
         yield _chart(record, name, level if level in names else None)
     yield _chart(record, "lr", None, title="learning rate")
     yield _chart(record, "samples_per_second", None, title="samples per second")

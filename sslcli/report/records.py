@@ -66,6 +66,7 @@ def read_run(path: Path) -> Record:
     config = OmegaConf.to_container(OmegaConf.load(path / "config.yaml"))
     assert isinstance(config, dict)
     result = _json(path / "result.json")
+    evaluated = _json(path / "eval.json") or {}
     log = _text(path / "train.log")
     return Record(
         path=path,
@@ -73,7 +74,7 @@ def read_run(path: Path) -> Record:
         lines=list(_lines(path / "metrics.jsonl")),
         result=result,
         metrics=dict(readings((result or {}).get("metrics", {}))),
-        evaluations=dict(readings((_json(path / "eval.json") or {}).get("metrics", {}))),
+        evaluations=dict(readings(evaluated.get("metrics", evaluated))),
         bad_samples=_text(path / "bad_samples.txt").splitlines(),
         log=log,
         facts=dict(re.findall(rf"^({'|'.join(_FACTS)}) +(.+)$", log, re.MULTILINE)),
