@@ -1,4 +1,4 @@
-"""The three commands: argv in, exit code out. No torch in here, so that --help and typos answer at once."""
+"""The commands: argv in, exit code out. No torch in here, so that --help and typos answer at once."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ def evaluate() -> None:
 def export() -> None:
     """The entry point of ``ssl-export``."""
     _main("export", _export)
+
+
+def report() -> None:
+    """The entry point of ``ssl-report``."""
+    _main("report", _report)
 
 
 def _train(config: Any) -> float | None:
@@ -70,6 +75,12 @@ def _export(config: Any) -> None:
     from sslcli.export import run
 
     run(_plain(config, "export"))
+
+
+def _report(config: Any) -> None:
+    from sslcli.publish import run
+
+    run(_plain(config, "report"))
 
 
 def _main(name: str, task: Callable[[Any], Any]) -> None:
@@ -129,10 +140,11 @@ def _run(name: str, program: str, task: Callable[[Any], Any]) -> int:
 
     from sslcli.messages import explain
 
-    if {"-m", "--multirun"} & set(arguments):
+    sweep = sweep_dir(arguments) if {"-m", "--multirun"} & set(arguments) else None
+    if sweep is not None:
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
             raise UserError("-m: a sweep's jobs have one process each. Start torchrun once for every job.")
-        arguments = [*arguments, f'hydra.sweep.dir="{sweep_dir(arguments)}"', "hydra.sweep.subdir=."]
+        arguments = [*arguments, f'hydra.sweep.dir="{sweep}"', "hydra.sweep.subdir=."]
     sys.argv = [sys.argv[0], *arguments]
     ConfigStore.instance().store(name="schema", node=SCHEMAS[name])
     job = _Job(task, program)
@@ -143,6 +155,8 @@ def _run(name: str, program: str, task: Callable[[Any], Any]) -> int:
         if trace:
             traceback.print_exc()
         raise UserError(explain(error)) from error
+    if name == "train" and sweep is not None:
+        print(f"compare the runs: ssl-report run={sweep}", flush=True)
     if job.failed > 1 and isinstance(job.failure, UserError):
         raise UserError(f"{job.failed} jobs of the sweep failed, see above.")
     if job.failure is not None:

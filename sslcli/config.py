@@ -54,6 +54,7 @@ class LogSection:
 
     every: int = _key(50, "steps between log lines")
     quality: str = _key("none", "none, basic (RankMe, alignment, uniformity, std) or full (LiDAR, alpha-ReQ too)")
+    report: bool = _key(True, "write report.html at the end")
 
 
 @dataclass
@@ -117,6 +118,7 @@ class TrainConfig:
     optimizer: dict[str, Any] = field(default_factory=dict)
     schedule: dict[str, Any] = field(default_factory=dict)
     probe: dict[str, Any] = field(default_factory=dict)
+    logger: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -139,11 +141,21 @@ class ExportConfig:
     plugins: list[str] = _key([], "your own packages that the run's config names")
 
 
-SCHEMAS: dict[str, type] = {"train": TrainConfig, "eval": EvalConfig, "export": ExportConfig}
+@dataclass
+class ReportConfig:
+    """Everything that ``ssl-report`` reads."""
+
+    run: Any = _key(None, "a run directory, or several [DIR1,DIR2] or a sweep's folder to compare")
+    output: str | None = _key(None, "file to write; null puts it into the run directory or beside the runs")
+    plugins: list[str] = _key([], "your own packages that the run's config names")
+    device: DeviceSection = field(default_factory=DeviceSection)
+
+
+SCHEMAS: dict[str, type] = {"train": TrainConfig, "eval": EvalConfig, "export": ExportConfig, "report": ReportConfig}
 
 _LENGTH = ("steps", "epochs", "minutes")
 # What a resumed run may change: it does not touch the mathematics.
-_CHANGEABLE = ("run_dir", "resume", "plugins", "preview", "log", "checkpoint", "probe", "device") + tuple(
+_CHANGEABLE = ("run_dir", "resume", "plugins", "preview", "log", "logger", "checkpoint", "probe", "device") + tuple(
     f"dataset.{f.name}" for f in fields(FeedSection)
 )
 
@@ -233,7 +245,7 @@ def check_values(plain: Mapping[str, Any]) -> None:
 
 def run_name(plain: Mapping[str, Any], choices: Mapping[str, str]) -> str:
     """``<objective>-<encoder>-<dataset>-<8 hex>``: the same training config always finds the same run."""
-    identity = {k: v for k, v in _flatten(plain).items() if not _is_changeable(k)}
+    identity = {k: v for k, v in flatten(plain).items() if not _is_changeable(k)}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:8]
     words = (str(choices.get(group, "custom")).replace("/", "_") for group in ("objective", "encoder", "dataset"))
     return "-".join((*words, digest))
@@ -244,7 +256,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[list[st
 
     The run's length is left to the caller, who knows how long it was.
     """
-    before, after = _flatten(old), _flatten(new)
+    before, after = flatten(old), flatten(new)
     refused: list[str] = []
     allowed: list[str] = []
     for key in sorted({*before, *after}):
@@ -259,12 +271,13 @@ def _is_changeable(key: str) -> bool:
     return any(key == prefix or key.startswith(f"{prefix}.") for prefix in _CHANGEABLE)
 
 
-def _flatten(node: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
+    """``{a: {b: 1}}`` as ``{"a.b": 1}``: the keys as they are written on the command line."""
     if not isinstance(node, Mapping) or not node:
         return {prefix: node}
     flat: dict[str, Any] = {}
     for key, value in node.items():
-        flat.update(_flatten(value, f"{prefix}.{key}" if prefix else str(key)))
+        flat.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
     return flat
 
 

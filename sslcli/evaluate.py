@@ -142,8 +142,8 @@ def _measure(
 
 
 @torch.no_grad()
-def random_init(config: Mapping[str, Any], parts: Parts, compute: Compute) -> Encoder:
-    """This run's encoder before its first step, its BatchNorm statistics measured on training samples.
+def random_init(config: Mapping[str, Any], parts: Parts, compute: Compute, *, samples: int = 2048) -> Encoder:
+    """This run's encoder before its first step, its BatchNorm statistics measured on training ``samples``.
 
     Without them the control would read one to two points worse than random weights are.
     """
@@ -154,7 +154,7 @@ def random_init(config: Mapping[str, Any], parts: Parts, compute: Compute) -> En
             norm.reset_running_stats()
             norm.momentum = None  # a plain mean over what follows
         encoder.train()
-        for part in torch.arange(min(2048, len(parts.dataset))).chunk(4):
+        for part in torch.arange(min(samples, len(parts.dataset))).chunk(4):
             columns = {name: c.to(compute.device) for name, c in parts.dataset.fetch(part).items()}
             encoder(parts.views.clean(columns))
     return encoder.eval()

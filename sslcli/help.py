@@ -28,6 +28,14 @@ _USAGE = {
         "Hand a run's encoder over to another library, checked by loading it there.",
         [("ssl-export run=runs/NAME format=torchvision", "a state dict for torchvision's own class")],
     ),
+    "report": (
+        "Write a page of a run, or one that compares several; a file that needs no network.",
+        [
+            ("ssl-report run=runs/NAME", "report.html of one run"),
+            ("ssl-report run=[runs/A,runs/B]", "comparison.html of several"),
+            ("ssl-report run=SWEEP", "comparison.html of a sweep's folder"),
+        ],
+    ),
 }
 
 
@@ -66,8 +74,8 @@ def text(name: str, conf: str, extra: str | None) -> str:
 def _groups(name: str, places: list[Path]) -> list[str]:
     if name == "export":
         return []
-    order = ["encoder", "objective", "dataset", "views", "device", "optimizer", "schedule", "probe"]
-    wanted = order if name == "train" else ["device", "probe"]
+    order = ["encoder", "objective", "dataset", "views", "device", "optimizer", "schedule", "probe", "logger"]
+    wanted = {"train": order, "report": ["device"]}.get(name, ["device", "probe"])
     found = {p.name for place in places if place.is_dir() for p in place.iterdir() if p.is_dir()}
     others = sorted(found - set(order) - {"__pycache__"}) if name == "train" else []
     return [*wanted, *others]

@@ -23,51 +23,68 @@ _CELL, _GAP, _TITLE = 112, 4, 16  # pixels
 _HIDDEN_GRAY = 0.5
 
 
-@torch.no_grad()
-def write_preview(parts: Parts, compute: Compute, path: Path, *, seed: int, batch_size: int) -> None:
+def write_preview(parts: Parts, compute: Compute, path: Path, *, seed: int) -> None:
     """Write a PNG of the first samples of step 0: a row for each, with the columns named above.
 
     Raises:
         UserError: the data are no images.
     """
+    if not shows_pictures(parts):
+        raise UserError(f"preview: the column '{parts.views.field}' holds no pictures of 1 or 3 channels to show.")
+    picture = sheet(first_views(parts, compute, seed=seed))
+    write_atomically(path, lambda file: picture.save(file, "PNG"), key="preview")
+
+
+def shows_pictures(parts: Parts) -> bool:
+    """Whether the run's views are of pictures with 1 or 3 channels."""
+    shape = parts.dataset.spec[parts.views.field].shape
+    return len(shape) == 3 and shape[0] in (1, 3)
+
+
+@torch.no_grad()
+def first_views(parts: Parts, compute: Compute, *, seed: int) -> dict[str, Tensor]:
+    """Of the first samples of step 0: the images, each view, and what is hidden of it, (B, C, H, W) in [0, 1]."""
     name = parts.views.field
     field = parts.dataset.spec[name]
-    if len(field.shape) != 3 or field.shape[0] not in (1, 3):
-        raise UserError(f"preview: the column '{name}' holds no pictures of 1 or 3 channels to show.")
-    columns = _first_samples(parts, compute, seed, batch_size)
+    columns = _first_samples(parts, compute, seed)
     positions = np.arange(len(next(iter(columns.values()))))
     randomness = Randomness(seed, 0, positions, compute.device)
     views = parts.views(columns, randomness)
     source = columns[name] if name in columns else columns[f"{name}/0"]  # cut by workers: there is no whole image
-    shown = {"image" if name in columns else "crop 1": _pixels(parts.views.clean({name: source}).x, field)}
+    shown = {"image" if name in columns else "crop 1": pixels(parts.views.clean({name: source}).x, field)}
     for k, view in enumerate(views):
-        shown[f"view {k + 1}"] = _pixels(view.x, field)
+        shown[f"view {k + 1}"] = pixels(view.x, field)
         hidden = parts.objective.hidden(view, randomness, k)
         if hidden is not None:
-            shown[f"view {k + 1}, masked"] = _pixels(view.x, field).masked_fill(hidden[:, None].cpu(), _HIDDEN_GRAY)
-    picture = sheet(shown)
-    write_atomically(path, lambda file: picture.save(file, "PNG"), key="preview")
+            shown[f"view {k + 1}, masked"] = masked_out(pixels(view.x, field), hidden)
+    return shown
 
 
-def _first_samples(parts: Parts, compute: Compute, seed: int, batch_size: int) -> dict[str, Tensor]:
+def _first_samples(parts: Parts, compute: Compute, seed: int) -> dict[str, Tensor]:
+    """The columns of the first few of step 0; their order and crops do not depend on the batch's size."""
     loader = Loader(
         parts.dataset,
-        batch_size=min(batch_size, len(parts.dataset)),
+        batch_size=min(SAMPLES, len(parts.dataset)),
         accumulate=1,
         seed=seed,
         workers=0,
         device=compute.device,
         crops=parts.views.crops if parts.dataset.cuts_crops else None,
     )
-    return {name: column[:SAMPLES] for name, column in next(loader.batches(0))[0].items()}
+    return dict(next(loader.batches(0))[0])
 
 
-def _pixels(x: Tensor, field: Field) -> Tensor:
+def pixels(x: Tensor, field: Field) -> Tensor:
     """Normalised images as pixels in [0, 1] on the CPU."""
     x = x.float().cpu()
     if field.mean:
         x = x * torch.tensor(field.std)[:, None, None] + torch.tensor(field.mean)[:, None, None]
     return x.clamp(0, 1)
+
+
+def masked_out(pictures: Tensor, hidden: Tensor) -> Tensor:
+    """Pictures (B, C, H, W) in [0, 1] with the hidden (B, H, W) pixels gray."""
+    return pictures.masked_fill(hidden[:, None].cpu(), _HIDDEN_GRAY)
 
 
 def sheet(columns: dict[str, Tensor]) -> Image.Image:

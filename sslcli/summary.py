@@ -1,4 +1,4 @@
-"""What a run says of itself: the lines before training, the table after it, ``result.json``."""
+"""What a run says of itself: the lines before training, ``result.json`` and the table after it."""
 
 from __future__ import annotations
 
@@ -42,16 +42,8 @@ def _part(config: Mapping[str, Any], group: str) -> str:
     return name
 
 
-def report(
-    console: Console,
-    seed: int,
-    trainer: Trainer,
-    metrics: Mapping[str, Metric],
-    quality: Mapping[str, float],
-    seconds: float,
-) -> float | None:
-    """Write ``result.json``, say how good the encoder is and how to go on; the headline number."""
-    run_dir = trainer.run_dir
+def write_result(seed: int, trainer: Trainer, metrics: Mapping[str, Metric], quality: Mapping[str, float]) -> None:
+    """``result.json``, which says that the run is finished."""
     result = {
         "metrics": {name: metric.to_json() for name, metric in metrics.items()},
         "quality": dict(quality),
@@ -60,12 +52,20 @@ def report(
         "seed": seed,
         "uses_labels": trainer.objective.label is not None,
     }
-    write_text(run_dir / "result.json", json.dumps(result, indent=2) + "\n")
+    write_text(trainer.run_dir / "result.json", json.dumps(result, indent=2) + "\n")
+
+
+def say_result(
+    console: Console, trainer: Trainer, metrics: Mapping[str, Metric], page: str, seconds: float
+) -> float | None:
+    """How good the encoder is, where its report lies and how to go on, on one screen; the headline number."""
+    run_dir = trainer.run_dir
     for text in (
         "",
         *table(metrics),
         "",
         f"trained {trainer.step} steps in {trainer.seconds:.0f} s; this command took {seconds:.0f} s",
+        f"report  {page}",
         "next:",
         f"  ssl-eval run={run_dir}",
         f"  ssl-export run={run_dir} format=safetensors",

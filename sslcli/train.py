@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,15 @@ from sslcli.engine.schedule import Schedule
 from sslcli.engine.trainer import Length, Trainer
 from sslcli.errors import UserError
 from sslcli.evaluate import Parts, budget, build_parts, dry_loss, measure
-from sslcli.preview import write_preview
-from sslcli.probes.base import Probe
+from sslcli.exhibits import exhibits
+from sslcli.loggers.base import Logger, Loggers
+from sslcli.preview import first_views, shows_pictures, write_preview
+from sslcli.probes.base import Metric, Probe, flat
 from sslcli.probes.quality import Quality
+from sslcli.publish import publish
 from sslcli.ranks import Ranks, joined
-from sslcli.summary import announce, finished, report, say_finished
+from sslcli.report.shown import Exhibits
+from sslcli.summary import announce, finished, say_finished, say_result, write_result
 
 
 def run(config: Mapping[str, Any], run_dir: Path) -> float | None:
@@ -56,7 +61,8 @@ def run(config: Mapping[str, Any], run_dir: Path) -> float | None:
             parts = build_parts(config)
             probe = build(config["probe"], Probe, where="probe")
             console = Console(silent=not ranks.first)
-            trainer = make_trainer(config, parts, compute, run_dir, console, ranks)
+            loggers = make_loggers(config, console, ranks)
+            trainer = make_trainer(config, parts, compute, run_dir, console, ranks, record=loggers.scalars)
             check_fit(parts, train, compute, config["seed"], ranks)
             if config["preview"]:
                 return ranks.by_first(lambda: _preview(config, parts, compute, console))
@@ -68,20 +74,23 @@ def run(config: Mapping[str, Any], run_dir: Path) -> float | None:
                     return say_finished(console, run_dir, result)
                 restore_environment(state, compute, ranks, device.threads, console)
                 trainer.identity = _identity(config, parts.dataset, compute, ranks)
-            ranks.by_first(lambda: _open_records(config, parts, trainer, afresh=state is None))
+            ranks.by_first(lambda: _open_records(config, parts, trainer, loggers, afresh=state is None))
+            held.callback(loggers.finish, {})  # of a run that is stopped; a finished one has done it before
             if not trainer.done:
                 _fit(trainer)
         if not ranks.first:
             return None
         metrics = measure(config, parts, compute, probe, budget=budget(trainer.seconds))
         quality = (trainer.quality or make_quality(config, parts, compute, console))(parts.encoder)
-        return report(console, config["seed"], trainer, metrics, quality, time.perf_counter() - started)
+        write_result(config["seed"], trainer, metrics, quality)
+        page = _show(config, parts, compute, trainer, loggers, metrics)
+        return say_result(console, trainer, metrics, page, time.perf_counter() - started)
 
 
 def _preview(config: Mapping[str, Any], parts: Parts, compute: Compute, console: Console) -> None:
     """The picture that the user asked for in the place of training."""
     path = expand(config["preview"])
-    write_preview(parts, compute, path, seed=config["seed"], batch_size=config["train"]["batch_size"])
+    write_preview(parts, compute, path, seed=config["seed"])
     console.line(f"{path} shows what the model will see; nothing was trained")
 
 
@@ -94,8 +103,8 @@ def _claim(config: Mapping[str, Any], trainer: Trainer, data: str, held: ExitSta
     return choose_start(config, trainer.run_dir, trainer.length, data, trainer.console)
 
 
-def _open_records(config: Mapping[str, Any], parts: Parts, trainer: Trainer, *, afresh: bool) -> None:
-    """The log, the metrics and the config in the run directory, from here on."""
+def _open_records(config: Mapping[str, Any], parts: Parts, trainer: Trainer, loggers: Loggers, *, afresh: bool) -> None:
+    """The log, the metrics and the config in the run directory, from here on, and what other loggers keep."""
     run_dir, console = trainer.run_dir, trainer.console
     if afresh:
         make_room(run_dir, config["resume"], console)
@@ -106,6 +115,31 @@ def _open_records(config: Mapping[str, Any], parts: Parts, trainer: Trainer, *, 
     else:
         console.line(f"resuming {run_dir} at step {trainer.step}")
     write_text(run_dir / "config.yaml", OmegaConf.to_yaml(dict(config)))
+    loggers.each(lambda logger: logger.start(config, run_dir, trainer.step))
+    if afresh and shows_pictures(parts):
+        loggers.show_views(0, lambda: first_views(parts, trainer.compute, seed=config["seed"]))
+
+
+def _show(
+    config: Mapping[str, Any],
+    parts: Parts,
+    compute: Compute,
+    trainer: Trainer,
+    loggers: Loggers,
+    metrics: Mapping[str, Metric],
+) -> str:
+    """Hand what the trained model can be shown by to the loggers and to the report; where the report is."""
+
+    @functools.cache
+    def look() -> Exhibits:
+        seconds = budget(trainer.seconds)
+        return exhibits(config, parts, compute, budget=seconds, thumbnails=loggers.take_pictures)
+
+    loggers.show(trainer.step, look)
+    loggers.finish(flat(metrics))
+    if not config["log"]["report"]:
+        return f"none: log.report=false; ssl-report run={trainer.run_dir} writes it"
+    return publish(trainer.run_dir, trainer.identity, look, trainer.console)
 
 
 def _fit(trainer: Trainer) -> None:
@@ -125,6 +159,8 @@ def make_trainer(
     run_dir: Path,
     console: Console,
     ranks: Ranks | None = None,
+    *,
+    record: Callable[[Mapping[str, Any]], None] = lambda line: None,
 ) -> Trainer:
     """A trainer at step 0, with the parts on the device and convolutions in the layout they are fastest in."""
     train: TrainSection = section(config, "train", TrainSection)
@@ -154,7 +190,14 @@ def make_trainer(
         identity=_identity(config, parts.dataset, compute, ranks),
         ranks=ranks,
         quality=make_quality(config, parts, compute, console) if ranks.first and asked != "none" else None,
+        record=record,
     )
+
+
+def make_loggers(config: Mapping[str, Any], console: Console, ranks: Ranks) -> Loggers:
+    """The loggers of a run; the first process alone logs, and all complain of what is wrong with them."""
+    made = {name: build(node, Logger, where=f"logger.{name}") for name, node in config["logger"].items()}
+    return Loggers(made if ranks.first else {}, console.warn)
 
 
 def make_quality(config: Mapping[str, Any], parts: Parts, compute: Compute, console: Console) -> Quality:

@@ -76,6 +76,16 @@ class Encoded:
     valid: Tensor | None = None  # (B, T) bool, False marks padding
 
 
+@dataclass
+class Reconstruction:
+    """A masked objective's guess of the pixels that it hid, beside the truth, in the numbers that its loss compares."""
+
+    prediction: Tensor  # (B, C, H, W) float32; only its hidden pixels are trained to mean anything
+    target: Tensor  # (B, C, H, W) float32
+    hidden: Tensor  # (B, H, W) bool, True where the encoder saw nothing
+    relative: str | None = None  # what a target was normalised over again, in words; None: pixels, as views have them
+
+
 def scalar(value: float | Tensor, like: Tensor) -> Tensor:
     """A detached scalar beside ``like``; a number is filled in there, which nothing has to wait for."""
     return value.detach() if isinstance(value, Tensor) else like.detach().new_full((), value)

@@ -13,7 +13,8 @@ from PIL import Image
 
 from sslcli import cli
 
-FAST = ("debug=tiny", "train.steps=2", "dataset.size=16", "dataset.num_samples=100", "probe=none", "device=cpu")
+FAST = ("debug=tiny", "train.steps=2", "dataset.size=16", "dataset.num_samples=100", "probe=none", "device=cpu",
+        "log.report=false")  # fmt: skip
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def run(monkeypatch, capsys, tmp_path):
         monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
         monkeypatch.setattr(sys, "argv", [f"ssl-{command}", *arguments])
         GlobalHydra.instance().clear()
-        entry = {"train": cli.train, "eval": cli.evaluate, "export": cli.export}[command]
+        entry = {"train": cli.train, "eval": cli.evaluate, "export": cli.export, "report": cli.report}[command]
         with pytest.raises(SystemExit) as stop:
             entry()
         out = capsys.readouterr()
@@ -124,6 +125,9 @@ MISTAKES = {
     "dataset=cifar10 dataset.path=. dataset.download=false": "dataset.path: there is no cifar-10-batches-py",
     "run_dir=/dev/null/x train.steps=1": "run_dir: /dev/null/x cannot be written",
     "resume=nowhere": "resume: there is no run with a checkpoint in nowhere",
+    "logger=cvs": "logger: there is no option 'cvs'. Did you mean 'csv'?",
+    "logger=csv +logger.csv.path=x": "Unknown key 'logger.csv.path'",
+    "logger=tensorboard logger.tensorboard.flush=0": "logger.tensorboard: flush=0 must be at least 1 second",
     "run_dir=${nope}": "The config refers to 'nope'",
     "device.name=meta": "'meta' is not a device",
     "~train.batch_size": "train.batch_size cannot be taken away",
@@ -216,6 +220,7 @@ def test_resume_from_a_path_starts_there(run, tmp_path):
 def test_a_sweep_works_in_any_order_of_arguments(run, tmp_path, order):
     code, out, _ = run(*order, "run_dir=sweep")
     assert code == 0
+    assert out.splitlines()[-1] == "compare the runs: ssl-report run=sweep"
     for job in ("0", "1"):
         assert (tmp_path / "sweep" / job / "result.json").is_file()
     assert {p.name for p in tmp_path.iterdir()} == {"sweep"}
@@ -298,6 +303,20 @@ def test_loading_and_exporting_need_no_data(run, tmp_path):
     (tmp_path / "pictures").rename(tmp_path / "elsewhere")
     assert sslcli.load("r")(torch.zeros(1, 3, 16, 16, dtype=torch.uint8)).shape[0] == 1
     assert run("run=r", command="export")[0] == 0
+
+
+def test_a_page_of_a_run_and_of_a_sweep(run, tmp_path):
+    run(*FAST, "-m", "seed=0,1", "run_dir=sweep")
+    code, out, _ = run("run=sweep", command="report")
+    assert (code, out) == (0, "wrote sweep/comparison.html\n")
+    code, out, _ = run("run=sweep/1", command="report")
+    assert (code, out) == (0, "wrote sweep/1/report.html\n")
+    code, out, _ = run("run=[sweep/1,sweep/0]", "output=page.html", command="report")
+    assert code == 0 and (tmp_path / "page.html").is_file()
+    code, _, err = run("run=nowhere", command="report")
+    assert code == 2 and "neither a run nor a folder of runs in nowhere" in err
+    code, _, err = run(command="report")
+    assert code == 2 and "run is needed" in err
 
 
 def test_one_sample_too_many_for_whole_chunks(run):

@@ -53,7 +53,7 @@ def test_every_option_composes(group, option):
     assert compose(f"{group}={option}")["encoder"]["_target_"].startswith("sslcli.")
 
 
-@pytest.mark.parametrize("name", ["eval", "export"])
+@pytest.mark.parametrize("name", ["eval", "export", "report"])
 def test_the_other_commands_compose(name):
     assert "run" in compose(name=name)
 

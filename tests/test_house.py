@@ -9,13 +9,14 @@ import tomllib
 
 ROOT = Path(__file__).parent.parent
 LAYERS = [
-    {"errors", "types", "randomness", "ranks", "batchnorm"},
+    {"errors", "types", "words", "randomness", "ranks", "batchnorm"},
     {"config", "build", "help", "messages"},
     {"encoders", "datasets", "views"},
     {"features"},
     {"objectives"},
     {"engine", "probes", "report"},
-    {"evaluate", "export", "preview", "summary", "train"},
+    {"loggers"},
+    {"evaluate", "exhibits", "export", "preview", "publish", "summary", "train"},
     {"cli"},
 ]
 # engine.signals and engine.files know nothing of the layers below; the command line and exports need them.

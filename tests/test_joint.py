@@ -64,7 +64,7 @@ def test_share_masked_is_one_masked_pass_a_view_and_a_clean_teacher():
     for i in (0, 1):
         mask = simmim.draw(r, i)
         encoded = parts.encoder(views[i], scaled_to(mask, *simmim.grid))
-        errors = errors + simmim.reconstruct(encoded, views[i], mask)["error"]
+        errors = errors + simmim.errors(encoded, views[i], mask)["error"]
         torch.testing.assert_close(outputs[f"moco/q{i + 1}"], moco.predictor(moco.head(encoded.pooled)))
         clean = moco.teacher.head(moco.teacher.encoder(views[i]).pooled)
         torch.testing.assert_close(outputs[f"moco/k{i + 1}"], clean)

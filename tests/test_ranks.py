@@ -13,7 +13,7 @@ from helpers import start_two
 pytestmark = pytest.mark.slow  # each run loads its libraries twice
 COMMAND = [
     sys.executable, "-c", "from sslcli.cli import train; train()", "debug=tiny", "encoder.norm=layer", "objective=moco",
-    "objective.queue=64", "train.steps=60", "log.every=5", "checkpoint.every=5", "probe=none",
+    "objective.queue=64", "train.steps=60", "log.every=5", "checkpoint.every=5", "probe=none", "log.report=false",
 ]  # fmt: skip
 
 

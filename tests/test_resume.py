@@ -23,7 +23,7 @@ TIMINGS = {"samples_per_second", "data_wait"}
 STEPS = 40
 COMMAND = [
     "dataset.size=16", "train.batch_size=16", f"train.steps={STEPS}", "checkpoint.every=2", "log.every=3",
-    "probe=none", "device=cpu", "device.threads=1",
+    "probe=none", "device=cpu", "device.threads=1", "log.report=false",
 ]  # fmt: skip
 SYNTHETIC = ["dataset=synthetic", "dataset.num_samples=200"]
 

@@ -226,7 +226,7 @@ def test_two_views_add_their_errors(visible_only):
         expected = 0
         for i in range(2):
             mask = objective.draw(batch.randomness, i)
-            expected = expected + objective.reconstruct(objective.encode(batch, i, mask), batch.views[i], mask)[name]
+            expected = expected + objective.errors(objective.encode(batch, i, mask), batch.views[i], mask)[name]
         torch.testing.assert_close(both[name], expected)
     objective.num_views = 1
     assert not torch.allclose(objective.project(batch)["error"], both["error"])

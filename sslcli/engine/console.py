@@ -45,13 +45,16 @@ class Console:
             print(f"warning: {text}", file=sys.stderr, flush=True)
 
     def start_bar(self, total: int | None, done: int, samples: int) -> None:
-        """A progress bar over steps of ``samples`` samples; shown on a terminal only."""
+        """A progress bar over steps of ``samples`` samples, in 80 columns; shown on a terminal only."""
         if sys.stderr.isatty() and not self._silent:
+            known = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}" if total is not None else " {elapsed}"
             self._bar = tqdm(
                 total=None if total is None else total * samples,
                 initial=done * samples,
+                desc=_position(done, total),
                 unit=" samples",
                 unit_scale=True,
+                bar_format="{desc} " + known + ", {rate_fmt}{postfix}",
                 dynamic_ncols=True,
                 file=sys.stderr,
             )
@@ -59,6 +62,8 @@ class Console:
     def advance(self, samples: int) -> None:
         """Move the bar."""
         if self._bar is not None:
+            total = None if self._bar.total is None else self._bar.total // samples
+            self._bar.set_description_str(_position(self._bar.n // samples + 1, total), refresh=False)
             self._bar.update(samples)
 
     def show(self, text: str) -> None:
@@ -71,3 +76,7 @@ class Console:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def _position(step: int, total: int | None) -> str:
+    return f"step {step}" if total is None else f"step {step}/{total}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -81,12 +82,18 @@ def choose_start(config: Mapping[str, Any], run_dir: Path, length: Length, data:
 _FILES = (
     "checkpoints",
     "metrics.jsonl",
+    "metrics.csv",
     "result.json",
     "eval.json",
+    "report.html",
     "config.yaml",
     "train.log",
     "bad_samples.txt",
     "export",
+    "tensorboard",
+    "wandb",
+    "mlflow",
+    "mlflow.db",
 )
 
 
@@ -124,7 +131,7 @@ def environment(compute: Compute, ranks: Ranks) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "ranks": ranks.size,
         "commit": _git_commit(),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
 
 

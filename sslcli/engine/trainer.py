@@ -77,6 +77,7 @@ class Trainer:
         identity: Mapping[str, Any],
         ranks: Ranks | None = None,
         quality: Callable[[Encoder], dict[str, float]] | None = None,
+        record: Callable[[Mapping[str, Any]], None] = lambda line: None,
     ) -> None:
         self.encoder, self.objective, self.views = encoder, objective, views
         self.loader, self.optimizer, self.schedule = loader, optimizer, schedule
@@ -85,6 +86,7 @@ class Trainer:
         self.run_dir, self.console, self.identity = run_dir, console, identity
         self.ranks = ranks or Ranks()
         self.quality = quality
+        self.record = record  # told of every line of metrics.jsonl, on the first process only
         self.encode = torch.compile(encoder) if train.compile else encoder
         for module in objective.modules():
             if train.compile and isinstance(module, Teacher):
@@ -241,6 +243,7 @@ class Trainer:
         }
         if self.ranks.first:
             self.lines.write(line)
+            self.record(line)
         total = f"/{self.length.steps}" if self.length.steps else ""
         shown = {name: value for name, value in means.items() if "/" not in name}  # the rest is in metrics.jsonl
         parts = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sslcli.errors import UserError
 from sslcli.features import Features
 from sslcli.randomness import Randomness
-from sslcli.types import Loss, View
+from sslcli.types import Loss, Reconstruction, View
 
 
 class Objective(nn.Module):
@@ -61,6 +61,10 @@ class Objective(nn.Module):
 
     def hidden(self, view: View, randomness: Randomness, i: int) -> Tensor | None:
         """The pixels (B, H, W) of view ``i`` that it hides in this step, True where hidden; None if it hides none."""
+        return None
+
+    def reconstruction(self, features: Features, i: int) -> Reconstruction | None:
+        """What it makes of the pixels that it hides in view ``i``; None if it reconstructs none."""
         return None
 
     def chance(self, batch_size: int) -> float | None:

@@ -16,7 +16,7 @@ from sslcli.objectives.base import Objective
 from sslcli.objectives.simmim import SimMIM
 from sslcli.objectives.weights import Weight
 from sslcli.randomness import Randomness
-from sslcli.types import Encoded, Loss, View, scalar
+from sslcli.types import Encoded, Loss, Reconstruction, View, scalar
 
 
 class Joint(Objective):
@@ -106,6 +106,10 @@ class Joint(Objective):
     def hidden(self, view: View, randomness: Randomness, i: int) -> Tensor | None:
         found = (part.hidden(view, randomness, i) for part in self._parts().values())
         return next((mask for mask in found if mask is not None), None)
+
+    def reconstruction(self, features: Features, i: int) -> Reconstruction | None:
+        found = (part.reconstruction(features, i) for part in self._parts().values())
+        return next((made for made in found if made is not None), None)
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
         losses = {name: part.loss(_of(name, outputs)) for name, part in self._parts().items()}

@@ -18,7 +18,7 @@ from sslcli.objectives.decoders import HEAD, TokenDecoder
 from sslcli.objectives.masking import MASKS, cell_size, scaled_to
 from sslcli.objectives.targets import target_function
 from sslcli.randomness import Randomness
-from sslcli.types import Encoded, Loss, View
+from sslcli.types import Encoded, Loss, Reconstruction, View
 
 ERRORS: dict[str, Callable[[Tensor], Tensor]] = {"l1": torch.abs, "l2": torch.square}
 
@@ -33,7 +33,7 @@ class SimMIM(Objective):
     reads the class token too).
 
     An objective that holds this one sets ``num_views`` to 2 to reconstruct both views, or takes the steps of
-    ``project`` by itself to use the masked encodings: ``draw``, ``encode``, ``reconstruct``.
+    ``project`` by itself to use the masked encodings: ``draw``, ``encode``, ``errors``.
 
     Args:
         encoder: what is trained; it hides what the mask says in its own way.
@@ -91,6 +91,9 @@ class SimMIM(Objective):
                 "pixels; change it or set a smaller mask_patch"
             )
         self.normalised = target_function(target, self.mask_patch, target_window)
+        side = min(target_window, height - 1 + height % 2)
+        words = {"patch": f"each {self.mask_patch} pixel patch", "window": f"the {side} pixel window around each pixel"}
+        self.relative = words.get(target)
         self.error = error
         self.visible_only = visible_only
         self.token_decoder = _token_decoder(encoder, decoder_dim, decoder_depth, self.grid) if visible_only else None
@@ -101,7 +104,7 @@ class SimMIM(Objective):
         parts = []
         for i in range(self.num_views):
             mask = self.draw(features.randomness, i)
-            parts.append(self.reconstruct(self.encode(features, i, mask), features.views[i], mask))
+            parts.append(self.errors(self.encode(features, i, mask), features.views[i], mask))
         return {name: torch.stack([part[name] for part in parts]).sum(0) for name in parts[0]}
 
     def draw(self, randomness: Randomness, i: int) -> Tensor:
@@ -116,15 +119,28 @@ class SimMIM(Objective):
     def hidden(self, view: View, randomness: Randomness, i: int) -> Tensor | None:
         return scaled_to(self.draw(randomness, i), *view.x.shape[-2:]) if i < self.num_views else None
 
+    def reconstruction(self, features: Features, i: int) -> Reconstruction | None:
+        if i >= self.num_views:
+            return None
+        mask = self.draw(features.randomness, i)
+        return self.reconstruct(self.encode(features, i, mask), features.views[i], mask)
+
     def encode(self, features: Features, i: int, mask: Tensor) -> Encoded:
         """The encoding of view ``i`` with ``mask`` (B, cells, cells) hidden."""
         return features.masked(i, scaled_to(mask, *self.grid), visible_only=self.visible_only)
 
-    def reconstruct(self, encoded: Encoded, view: View, mask: Tensor) -> dict[str, Tensor]:
+    def errors(self, encoded: Encoded, view: View, mask: Tensor) -> dict[str, Tensor]:
         """Each sample's summed ``error`` (B,) on its hidden pixels, and their ``count`` (B,).
 
         And ``blank`` (B,), the error of predicting the mean colour everywhere: what knowing nothing gives.
         """
+        made = self.reconstruct(encoded, view, mask)
+        error, count = masked_error(made.prediction, made.target, made.hidden, self.error)
+        blank, _ = masked_error(torch.zeros_like(made.target), made.target, made.hidden, self.error)
+        return {"error": error, "count": count, "blank": blank}
+
+    def reconstruct(self, encoded: Encoded, view: View, mask: Tensor) -> Reconstruction:
+        """The pixels of ``view`` as predicted from its encoding with ``mask`` (B, cells, cells) hidden."""
         if view.target is None:
             raise ValueError("simmim needs views with a target; choose an image pipeline for `views`")
         height, width = view.target.shape[-2:]
@@ -133,11 +149,9 @@ class SimMIM(Objective):
         if self.token_decoder is not None:
             tokens = self.token_decoder(tokens, scaled_to(mask, *self.grid))
         pixels = self._pixels(tokens, height, width)
-        hidden = scaled_to(mask, height, width)
-        target = self.normalised(view.target)
-        error, count = masked_error(pixels, target, hidden, self.error)
-        blank, _ = masked_error(torch.zeros_like(target), target, hidden, self.error)
-        return {"error": error, "count": count, "blank": blank}
+        return Reconstruction(
+            pixels.float(), self.normalised(view.target), scaled_to(mask, height, width), self.relative
+        )
 
     def _pixels(self, tokens: Tensor, height: int, width: int) -> Tensor:
         """(B, C, H, W) from tokens (B, T, D): linear, then pixels out of channels; the overhang is cut off."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from sslcli.datasets.base import Dataset
+from sslcli.words import number
 
+WIDTH = 80  # of a terminal
 Embed = Callable[[Dataset, Tensor], Tensor]  # (samples of a dataset) -> float32 features (N, D) on the CPU
 
 
@@ -29,17 +32,41 @@ class Metric:
         return flat if self.samples is None else {**flat, "samples": self.samples}
 
 
+def flat(metrics: Mapping[str, Metric]) -> dict[str, float]:
+    """Values by name, and controls by name and control: ``knn_top1``, ``knn_top1/random_init``."""
+    return {
+        key: value
+        for name, metric in metrics.items()
+        for key, value in {name: metric.value, **{f"{name}/{k}": v for k, v in metric.controls.items()}}.items()
+    }
+
+
 def table(metrics: Mapping[str, Metric]) -> list[str]:
-    """The metrics as lines for a terminal: value, controls, protocol."""
-    lines = []
+    """The metrics as lines for a terminal: a row each, value and controls side by side, and the protocols below."""
+    if not metrics:
+        return []
+    values = {name: {"trained": metric.value, **metric.controls} for name, metric in metrics.items()}
+    columns = list(dict.fromkeys(column for row in values.values() for column in row))
+    cells = [["", *columns]] + [
+        [name, *(number(name, row[column]) if column in row else "" for column in columns)]
+        for name, row in values.items()
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]).rstrip()
+        for row in cells
+    ]
+    return [*lines, "", *_protocols(metrics)]
+
+
+def _protocols(metrics: Mapping[str, Metric]) -> Iterator[str]:
+    """How each was measured, wrapped; what one has in common with the one above is not said again."""
+    above = ""
     for name, metric in metrics.items():
-        rows = {"trained": metric.value, **metric.controls}
-        width = max(map(len, rows))
-        lines.append(f"{name}  ({metric.protocol})")
-        for label, value in rows.items():
-            number = f"{100 * value:6.2f} %" if name.endswith("top1") else f"{value:8.4f}"
-            lines.append(f"  {label:<{width}}  {number}")
-    return lines
+        goes_on = above and metric.protocol.startswith(above)
+        said = f"the same{metric.protocol.removeprefix(above)}" if goes_on else metric.protocol
+        above = metric.protocol
+        yield from textwrap.wrap(f"{name}: {said}", WIDTH, subsequent_indent="  ")
 
 
 class Probe:

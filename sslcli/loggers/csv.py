@@ -1,0 +1,52 @@
+"""``metrics.csv``: the lines of ``metrics.jsonl`` as a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sslcli.engine.files import write_atomically
+from sslcli.loggers.base import Logger
+
+
+class CSV(Logger):
+    """One row a line, one column a key, in the order in which they were met.
+
+    The table is made from ``metrics.jsonl`` whenever a session starts, so that it has every step once whether
+    the run was killed, went on, or had no such logger at first. A key that turns up later becomes a column,
+    empty in the rows before it.
+    """
+
+    def __init__(self) -> None:
+        self._columns: list[str] = []
+        self._path = Path()
+
+    def start(self, config: Mapping[str, Any], run_dir: Path, step: int) -> None:
+        self._path = run_dir / "metrics.csv"
+        lines = run_dir / "metrics.jsonl"
+        self._rewrite([json.loads(line) for line in lines.read_text().splitlines()] if lines.is_file() else [])
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        if not set(values) <= set(self._columns):
+            with self._path.open(newline="") as file:
+                before = list(csv.DictReader(file))
+            self._rewrite([*before, values])
+            return
+        with self._path.open("a", newline="") as file:
+            csv.DictWriter(file, self._columns, restval="", lineterminator="\n").writerow(values)
+
+    def _rewrite(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._columns = list(dict.fromkeys(key for row in rows for key in row))
+        write_atomically(self._path, lambda file: file.write(_table(self._columns, rows).encode()))
+
+
+def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,97 @@
+"""MLflow: a database in the run directory, or a server.
+
+``mlflow ui --backend-store-uri sqlite:///RUN_DIR/mlflow.db`` shows the former.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sslcli.config import flatten
+from sslcli.loggers.base import Logger, require
+from sslcli.report.pictures import drawn
+
+_KEY = "sslcli.run_dir"
+_BATCH = 100  # parameters that one call may log
+
+
+class MLflow(Logger):
+    """Config, scalars, pictures and results as one MLflow run, whose own telemetry is switched off.
+
+    A session that goes on continues that run. MLflow cannot take back what it was told, so steps that are trained
+    again after a kill are not logged again; by the same command their values are the same.
+
+    Args:
+        tracking_uri: where to; null is ``mlflow.db`` and ``mlflow/`` in the run directory.
+        experiment: its name there.
+    """
+
+    takes_pictures = True
+
+    def __init__(self, *, tracking_uri: str | None = None, experiment: str = "sslcli") -> None:
+        for package in ("mlflow", "sqlalchemy", "alembic"):
+            require(package, "mlflow")
+        self._uri, self._experiment = tracking_uri, experiment
+        self._client: Any = None
+        self._run_id = ""
+        self._last = 0  # the last step that MLflow has
+
+    def start(self, config: Mapping[str, Any], run_dir: Path, step: int) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        from mlflow import MlflowClient
+
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)  # tables that it makes are no news
+        folder = run_dir.resolve()
+        uri = self._uri or f"sqlite:///{folder}/mlflow.db"
+        self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        found = self._client.get_experiment_by_name(self._experiment)
+        place = None if self._uri else (folder / "mlflow").as_uri()
+        experiment = found.experiment_id if found else self._client.create_experiment(self._experiment, place)
+        before = self._continued(experiment, str(folder)) if step else None
+        self._run_id = before or self._fresh(experiment, config, folder)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        if step > self._last:
+            self._log({name: value for name, value in values.items() if name != "step"}, step)
+
+    def pictures(self, step: int, name: str, images: Tensor) -> None:
+        for k, picture in enumerate(images):
+            self._client.log_image(self._run_id, drawn(picture), f"{name}/step-{step:08d}-{k}.png")
+
+    def finish(self, metrics: Mapping[str, float]) -> None:
+        self._log({f"result/{name}": value for name, value in metrics.items()}, self._last)
+        self._client.set_terminated(self._run_id, "FINISHED" if metrics else "KILLED")
+
+    def _log(self, values: Mapping[str, float], step: int) -> None:
+        from mlflow.entities import Metric
+
+        now = int(1000 * time.time())
+        self._client.log_batch(self._run_id, metrics=[Metric(name, value, now, step) for name, value in values.items()])
+        self._last = step
+
+    def _continued(self, experiment: str, folder: str) -> str | None:
+        """The run that an earlier session made for this directory."""
+        for run in self._client.search_runs([experiment]):
+            if run.data.tags.get(_KEY) == folder:
+                history = self._client.get_metric_history(run.info.run_id, "loss")
+                self._last = max((metric.step for metric in history), default=0)
+                self._client.update_run(run.info.run_id, status="RUNNING")
+                return str(run.info.run_id)
+        return None
+
+    def _fresh(self, experiment: str, config: Mapping[str, Any], folder: Path) -> str:
+        from mlflow.entities import Param
+
+        made = self._client.create_run(experiment, run_name=folder.name, tags={_KEY: str(folder)})
+        params = [Param(key, str(value)[:500]) for key, value in flatten(config).items()]
+        for start in range(0, len(params), _BATCH):
+            self._client.log_batch(made.info.run_id, params=params[start : start + _BATCH])
+        return str(made.info.run_id)

@@ -1,0 +1,81 @@
+"""Weights & Biases, offline: ``wandb sync RUN_DIR/wandb/offline-run-*`` uploads a run when its owner wants to."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from sslcli.engine.files import write_text
+from sslcli.loggers.base import Logger, require
+from sslcli.report.pictures import drawn
+
+
+class WandB(Logger):
+    """Scalars, pictures and results in ``run_dir/wandb``. No machine data, no code, no error reports are collected.
+
+    The sessions of a run share an id, which is kept in its directory, so that uploading them continues one curve.
+
+    Args:
+        mode: ``offline`` writes files only; ``online`` sends what is logged to the service, and wants its key.
+        project: of the service.
+        entity: the service's user or team; null is its default.
+    """
+
+    takes_pictures = True
+
+    def __init__(
+        self, *, mode: Literal["offline", "online"] = "offline", project: str = "sslcli", entity: str | None = None
+    ) -> None:
+        require("wandb", "wandb")
+        self._mode, self._project, self._entity = mode, project, entity
+        self._run: Any = None
+
+    def start(self, config: Mapping[str, Any], run_dir: Path, step: int) -> None:
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        import wandb
+
+        self._run = wandb.init(
+            mode=self._mode,
+            project=self._project,
+            entity=self._entity,
+            dir=str(run_dir),
+            name=run_dir.name,
+            id=_identity(run_dir / "wandb"),
+            resume="allow",
+            config=dict(config),
+            settings=wandb.Settings(
+                silent=True,
+                console="off",  # it would replace this process's output streams
+                disable_code=True,
+                disable_git=True,
+                x_disable_meta=True,
+                x_disable_stats=True,
+            ),
+        )
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        self._run.log({name: value for name, value in values.items() if name != "step"}, step=step)
+
+    def pictures(self, step: int, name: str, images: Tensor) -> None:
+        import wandb
+
+        self._run.log({name: [wandb.Image(drawn(picture)) for picture in images]}, step=step)
+
+    def finish(self, metrics: Mapping[str, float]) -> None:
+        for name, value in metrics.items():
+            self._run.summary[f"result/{name}"] = value
+        self._run.finish()
+
+
+def _identity(folder: Path) -> str:
+    """The run's id, made by its first session."""
+    folder.mkdir(exist_ok=True)
+    kept = folder / "id"
+    if not kept.is_file():
+        write_text(kept, secrets.token_hex(8))
+    return kept.read_text()

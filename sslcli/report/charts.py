@@ -1,0 +1,153 @@
+"""The charts of a report: curves over steps, a metric beside its controls, the embedding's map and spectrum."""
+
+from __future__ import annotations
+
+import colorsys
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from torch import Tensor
+
+from sslcli.report.figures import ACCENT, CATEGORIES, CONTROL, INK, MUTED, drawing
+from sslcli.words import is_share, number
+
+_POINTS = 600  # of a curve; more would not be seen
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line of a chart."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+    label: str = ""
+    colour: str = ACCENT
+    dashed: bool = False
+    group: str = ""  # an id's last part, for the page to find all curves of one run
+
+
+def curves(
+    name: str, description: str, lines: Sequence[Curve], *, x_label: str = "step", share: bool = False
+) -> Markup:
+    """Curves over steps; ``share`` labels the vertical axis in per cent."""
+    with drawing(name, description) as made:
+        axes = made.axes
+        for line in lines:
+            x, y = thinned(line.x, line.y)
+            style = "--" if line.dashed else "-"
+            marker = "o" if len(x) == 1 else ""
+            width = 1.2 if line.dashed else 1.8
+            (drawn,) = axes.plot(x, y, style, marker=marker, color=line.colour, label=line.label, linewidth=width)
+            if line.group:
+                drawn.set_gid(line.group)
+        _ticks(axes)
+        axes.set_xlabel("step")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %" if share else short(value)))
+        if any(line.label for line in lines):
+            axes.legend()
+        return made.svg()
+
+
+def thinned(x: Sequence[float], y: Sequence[float], points: int = _POINTS) -> tuple[list[float], list[float]]:
+    """At most about ``points`` of a curve: of each stretch its lowest and its highest, so that no spike is lost."""
+    if len(x) <= points:
+        return list(x), list(y)
+    kept: set[int] = {0, len(x) - 1}
+    stretches = points // 2
+    for k in range(stretches):
+        stretch = range(k * len(x) // stretches, (k + 1) * len(x) // stretches)
+        finite = [i for i in stretch if math.isfinite(y[i])] or list(stretch)
+        kept |= {min(finite, key=y.__getitem__), max(finite, key=y.__getitem__)}
+    order = sorted(kept)
+    return [x[i] for i in order], [y[i] for i in order]
+
+
+def short(value: float) -> str:
+    """An axis label: 1500 is 1500, 20000 is 20k."""
+    if abs(value) >= 1e6:
+        return f"{value / 1e6:g}M"
+    return f"{value / 1e3:g}k" if abs(value) >= 1e4 else f"{value:.4g}"
+
+
+def dots(name: str, metric: str, rows: Mapping[str, float]) -> Markup:
+    """A metric's values as dots on one axis, the first emphasised, each with its number; the finite ones."""
+    rows = {label: value for label, value in rows.items() if math.isfinite(value)}
+    if not rows:
+        return Markup("")
+    labels, values = list(rows), list(rows.values())
+    description = f"{metric}: " + ", ".join(f"{label} {number(metric, value)}" for label, value in rows.items())
+    with drawing(name, description, height=34 * len(rows) + 44) as made:
+        axes = made.axes
+        spread = (max(values) - min(values)) or abs(values[0]) or 1.0
+        for row, value in enumerate(values):
+            colour = ACCENT if row == 0 else CONTROL
+            axes.plot([value], [-row], "o", color=colour, markersize=9 if row == 0 else 7, clip_on=False)
+            weight = "bold" if row == 0 else "normal"
+            axes.annotate(
+                number(metric, value), (value, -row), (9, 0), textcoords="offset points", va="center",
+                color=INK if row == 0 else MUTED, fontweight=weight, fontsize=12 if row == 0 else 11,
+            )  # fmt: skip
+        axes.set_yticks([-row for row in range(len(labels))], labels)
+        axes.tick_params(axis="y", labelcolor=INK)
+        axes.set_ylim(0.6 - len(rows), 0.6)
+        axes.set_xlim(min(values) - 0.1 * spread, max(values) + 0.45 * spread)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        shown = (lambda value, _: f"{100 * value:g} %") if is_share(metric) else (lambda value, _: short(value))
+        axes.xaxis.set_major_formatter(FuncFormatter(shown))
+        return made.svg()
+
+
+def scatter(name: str, description: str, points: Tensor, labels: Tensor | None) -> Markup:
+    """Points (N, 2) of a map, coloured by label (N,) where there is one; its axes mean nothing and are not drawn."""
+    with drawing(name, description, height=300) as made:
+        axes = made.axes
+        axes.set_axis_off()
+        classes = [0] if labels is None else labels.unique().tolist()
+        colours = class_colours(len(classes))
+        for colour, label in zip(colours, classes):
+            mine = points if labels is None else points[labels == label]
+            axes.plot(
+                *mine.T.tolist(), "o", color=colour, markersize=3.2, markeredgewidth=0, alpha=0.75, linestyle="none"
+            )
+        return made.svg()
+
+
+def class_colours(count: int) -> list[str]:
+    """A colour for each class: the page's ten, or as many hues as are needed."""
+    if count <= len(CATEGORIES):
+        return list(CATEGORIES[:count])
+    hues = (colorsys.hls_to_rgb(k / count, 0.55, 0.6) for k in range(count))
+    return ["#" + "".join(f"{round(255 * part):02x}" for part in hue) for hue in hues]
+
+
+def spectrum(name: str, description: str, trained: Tensor, untrained: Tensor) -> Markup:
+    """Singular values, as shares of the largest, by rank; both axes logarithmic."""
+    with drawing(name, description, height=300) as made:
+        axes = made.axes
+        for values, label, colour, style in (
+            (trained, "trained", ACCENT, "-"),
+            (untrained, "random init", CONTROL, "--"),
+        ):
+            kept = (values / values[0].clamp(min=1e-30)).clamp(min=1e-6)
+            ranks = torch.arange(1, len(kept) + 1)
+            picked = torch.logspace(0, math.log10(len(kept)), 200).round().long().unique() - 1
+            axes.plot(ranks[picked].tolist(), kept[picked].tolist(), style, color=colour, label=label)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.minorticks_off()
+        axes.set_xlabel("rank")
+        axes.legend(loc="lower left")
+        return made.svg()
+
+
+def _ticks(axes: Axes) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(4))

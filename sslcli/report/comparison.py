@@ -1,0 +1,167 @@
+"""The page that compares runs: what differs in their configs against what came out, and their curves together."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sslcli.config import flatten
+from sslcli.report import charts
+from sslcli.report.figures import variable
+from sslcli.report.page import Chart, part, render, title
+from sslcli.report.records import Record
+from sslcli.words import number
+
+_NO_SETTINGS = ("run_dir", "resume", "preview", "plugins", "log", "logger", "checkpoint")  # they change no result
+_POINTS = 200  # of each curve
+_MOST_CHARTS = 12
+_LOOP = ("step", "epoch", "lr", "samples_per_second", "data_wait")
+_COLUMN = 118  # pixels that a column needs to be read
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A place in the table: what is read, and what it is sorted by."""
+
+    text: str
+    order: str
+    beside: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A run in the table."""
+
+    name: str
+    link: str | None  # to its own page, from where the comparison lies
+    colour: str
+    cells: Sequence[Cell]
+
+
+def comparison_page(records: Sequence[Record], folder: Path) -> str:
+    """The page as HTML that needs nothing beside it.
+
+    Args:
+        records: the runs.
+        folder: where the page will lie, for links to the runs' own.
+    """
+    settings = differing([record.config for record in records])
+    metrics = list(dict.fromkeys(name for record in records for name in record.metrics))
+    columns = [*settings, *metrics]
+    values = list(zip(*settings.values())) or [()] * len(records)
+    colours = [variable(colour) for colour in charts.class_colours(len(records))]
+    names = _names([record.path for record in records])
+    lines = [
+        Line(name, _link(record, folder), colour, [*map(_setting, chosen), *_metrics(record, metrics)])
+        for name, record, colour, chosen in zip(names, records, colours, values)
+    ]
+    same = {title(record) for record in records}
+    return render(
+        "comparison.html",
+        title=same.pop() if len(same) == 1 else f"{len(records)} runs",
+        lines=lines,
+        settings=list(settings),
+        metrics=metrics,
+        columns=columns,
+        stacked_below=f"{_COLUMN * (len(columns) + 1) + 90}px",
+        protocols=_protocols(records),
+        charts=list(_curves(records, names)),
+        unfinished=[name for name, record in zip(names, records) if record.result is None],
+    )
+
+
+def differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The keys, as they are written on the command line, that are not the same in all configs, with their values.
+
+    Where runs chose different parts of a group, the part stands for those of its keys that not all of them have.
+    The seed comes last.
+    """
+    flat = [flatten(config) for config in configs]
+    keys = dict.fromkeys(key for config in flat for key in config)
+    found: dict[str, list[Any]] = {}
+    for key in sorted(keys, key=lambda key: key == "seed"):
+        group, _, name = key.partition(".")
+        if group in _NO_SETTINGS or (name != "_target_" and name.endswith("_target_")):
+            continue
+        values = [config.get(key) for config in flat]
+        if name == "_target_":
+            key, values = group, [part(config, group) for config in configs]
+        elif group in found and not all(key in config for config in flat):
+            continue
+        if len({_text(value) for value in values}) > 1:
+            found[key] = values
+    return found
+
+
+def _text(value: Any) -> str:
+    words = {None: "null", True: "true", False: "false"}
+    if value is None or isinstance(value, bool):
+        return words[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """The runs' folders, without what they have in common."""
+    if len(paths) < 2:
+        return [path.name for path in paths]
+    common = Path(os.path.commonpath([path.resolve() for path in paths]))
+    return [str(path.resolve().relative_to(common)) for path in paths]
+
+
+def _link(record: Record, folder: Path) -> str | None:
+    page = record.path / "report.html"
+    return os.path.relpath(page.resolve(), folder.resolve()) if page.is_file() else None
+
+
+def _setting(value: Any) -> Cell:
+    return Cell(_text(value), repr(float(value)) if _is_number(value) else _text(value))
+
+
+def _metrics(record: Record, names: Sequence[str]) -> Iterator[Cell]:
+    """Each metric, with the control of random weights beside it."""
+    for name in names:
+        reading = record.metrics.get(name)
+        if reading is None:
+            yield Cell("–", "")
+            continue
+        control = next((c for c in ("random_init", "chance") if c in reading.controls), None)
+        beside = "" if control is None else f"{control} {number(name, reading.controls[control])}"
+        yield Cell(number(name, reading.value), repr(float(reading.value)), beside)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _protocols(records: Sequence[Record]) -> dict[str, list[str]]:
+    """The protocols of each metric: one, if the numbers may be compared."""
+    found: dict[str, dict[str, None]] = {}
+    for record in records:
+        for name, reading in record.metrics.items():
+            found.setdefault(name, {})[reading.protocol] = None
+    return {name: list(protocols) for name, protocols in found.items()}
+
+
+def _curves(records: Sequence[Record], names: Sequence[str]) -> Iterator[Chart]:
+    """The loss of every run in one chart, and so for each other part that at least two of them log."""
+    keys = list(dict.fromkeys(key for record in records for line in record.lines for key in line))
+    colours = charts.class_colours(len(records))
+    made = 0
+    for key in ["loss", *(key for key in keys if key != "loss")]:
+        if key in _LOOP or key.endswith("chance") or made == _MOST_CHARTS:
+            continue
+        lines = []
+        for k, record in enumerate(records):
+            x, y = record.series(key)
+            if x and (key == "loss" or (x, y) != record.series("loss")):
+                lines.append(charts.Curve(*charts.thinned(x, y, _POINTS), colour=colours[k], group=f"run{k}"))
+        if len(lines) < 2:
+            continue
+        made += 1
+        identifier = f"curve-{re.sub(r'[^A-Za-z0-9]', '-', key)}"
+        yield Chart(key, charts.curves(identifier, f"{key} over steps of {', '.join(names)}", lines))

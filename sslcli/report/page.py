@@ -1,0 +1,260 @@
+"""The page of one run: its sections as plain values for ``templates/run.html``."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from sslcli.report import charts
+from sslcli.report.figures import CONTROL, variable
+from sslcli.report.maps import maps, singular_values
+from sslcli.report.pictures import address
+from sslcli.report.records import Reading, Record
+from sslcli.report.shown import Embedding, Exhibits
+from sslcli.words import is_share, number
+
+_BOOKKEEPING = ("step", "epoch", "loss", "chance", "lr", "samples_per_second", "data_wait")
+_LOG_LINES = 400  # of a log's end; the whole of it lies beside the page
+_LEGEND = 10  # classes whose colours can be told apart
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart with the words above it."""
+
+    title: str
+    svg: Markup
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Pictures side by side, the same number in every row."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]  # ``src`` of each picture
+
+
+@dataclass(frozen=True)
+class Row:
+    """A metric in a table."""
+
+    name: str
+    value: str
+    controls: Sequence[tuple[str, str]]
+    protocol: str
+
+
+def run_page(record: Record, identity: Mapping[str, Any], exhibits: Exhibits | None, note: str = "") -> str:
+    """The page of a run as HTML that needs nothing beside it.
+
+    Args:
+        record: what stands in its directory.
+        identity: its checkpoint's version and environment; empty if there is none yet.
+        exhibits: what its model can be shown by; None if it cannot be looked at.
+        note: the reason, then.
+    """
+    shown: dict[str, Any] = {"views": None, "masked": None, "neighbours": None, "maps": [], "spectrum": None}
+    if exhibits is not None:
+        shown = {
+            "views": _strip(exhibits.views) if exhibits.views else None,
+            "masked": exhibits.masked and {"strip": _strip(exhibits.masked.pictures), "of": exhibits.masked},
+            "neighbours": exhibits.neighbours and {"rows": list(_neighbours(exhibits)), "of": exhibits.neighbours},
+            "held_out": exhibits.embedding.held_out,
+            **_embedding(exhibits.embedding),
+        }
+    return render(
+        "run.html",
+        record=record,
+        title=title(record),
+        headline=_headline(record),
+        tables=[
+            ("At the end of training", _rows(record.metrics)),
+            ("Evaluated since", _rows(record.evaluations)),
+        ],
+        quality={name: number(name, value) for name, value in (record.result or {}).get("quality", {}).items()},
+        charts=list(_charts(record)),
+        note=note,
+        environment={"sslcli": identity.get("version"), **identity.get("environment", {})},
+        commands=_commands(record.path, identity),
+        config=OmegaConf.to_yaml(OmegaConf.create(dict(record.config))),
+        log="\n".join(record.log.splitlines()[-_LOG_LINES:]),
+        **shown,
+    )
+
+
+def render(template: str, **values: Any) -> str:
+    """A template with everything that is not markup escaped."""
+    folder = Path(__file__).parent / "templates"
+    pages = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    pages.globals["part"] = lambda name: Markup((folder / name).read_text())  # style and script, as they are
+    return pages.get_template(template).render(**values)
+
+
+def title(record: Record) -> str:
+    """``InfoNCE, ConvNetSmall, fashion_mnist_mini``: what was trained on what."""
+    return ", ".join(part(record.config, group) for group in ("objective", "encoder", "dataset"))
+
+
+def part(config: Mapping[str, Any], group: str) -> str:
+    """A choice by its name: that of a timm model, else of its class or function."""
+    node = config.get(group) or {}
+    return str(node.get("name") or str(node.get("_target_", "")).rpartition(".")[2])
+
+
+def _headline(record: Record) -> dict[str, Any] | None:
+    name = record.headline
+    if name is None:
+        return None
+    reading = record.metrics[name]
+    return {
+        "name": name,
+        "value": number(name, reading.value),
+        "verdict": _verdict(name, reading),
+        "protocol": reading.protocol,
+        "chart": charts.dots("headline", name, {"trained": reading.value, **reading.controls}),
+    }
+
+
+def _verdict(name: str, reading: Reading) -> str:
+    """How far above its controls a share is, whatever the sign."""
+    if not is_share(name) or not reading.controls:
+        return ""
+    best = max(reading.controls, key=lambda control: reading.controls[control])
+    said = [f"{_points(reading.value - reading.controls[best])} against the best control ({best})"]
+    if "random_init" in reading.controls and best != "random_init":
+        said.insert(0, f"{_points(reading.value - reading.controls['random_init'])} against random weights")
+    return ", ".join(said)
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.2f} points".replace("-", "−")
+
+
+def _rows(metrics: Mapping[str, Reading]) -> list[Row]:
+    return [
+        Row(
+            name,
+            number(name, reading.value) + (f" ± {number(name, reading.std)}" if reading.std else ""),
+            [(control, number(name, value)) for control, value in reading.controls.items()],
+            reading.protocol,
+        )
+        for name, reading in metrics.items()
+    ]
+
+
+def _charts(record: Record) -> Iterator[Chart]:
+    """The loss beside its chance level, every other part of it, and the loop's own figures."""
+    if not record.lines:
+        return
+    names = list(dict.fromkeys(name for line in record.lines for name in line))
+    yield _chart(record, "loss", "chance" if "chance" in names else None)
+    drawn = [record.series("loss"), ([], [])]
+    for name in names:
+        level = f"{name}/chance"
+        if name in _BOOKKEEPING or name.endswith("/chance") or record.series(name) in drawn:
+            continue  # an objective of one part logs its loss under its own name, too
+        drawn.append(record.series(name))
+        yield _chart(record, name, level if level in names else None)
+    yield _chart(record, "lr", None, title="learning rate")
+    yield _chart(record, "samples_per_second", None, title="samples per second")
+    yield _chart(record, "data_wait", None, title="time spent waiting for data", share=True)
+
+
+def _chart(record: Record, name: str, level: str | None, *, title: str = "", share: bool = False) -> Chart:
+    x, y = record.series(name)
+    lines = [charts.Curve(x, y, label=name.rpartition("/")[2] if level else "")]
+    if level:
+        lines.append(charts.Curve(*record.series(level), label="knowing nothing", colour=CONTROL, dashed=True))
+    last = f"{100 * y[-1]:.3g} %" if share else f"{y[-1]:.4g}" if y else ""
+    words = title or name
+    drawn = charts.curves(
+        f"curve-{re.sub(r'[^A-Za-z0-9]', '-', name)}", f"{words} over steps, last {last}", lines,
+        share=share or is_share(name),
+    )  # fmt: skip
+    return Chart(words, drawn, last)
+
+
+def _strip(columns: Mapping[str, Tensor]) -> Strip:
+    """Columns of pictures (B, C, H, W) as rows of addresses."""
+    return Strip(list(columns), [[address(picture) for picture in row] for row in zip(*columns.values())])
+
+
+def _neighbours(exhibits: Exhibits) -> Iterator[dict[str, Any]]:
+    """Each query with its neighbours: address, similarity, and whether the label is the same."""
+    found = exhibits.neighbours
+    assert found is not None
+    for i, query in enumerate(found.queries):
+        same: list[bool | None] = [None] * found.nearest.shape[1] if found.same is None else found.same[i].tolist()
+        pictures = [address(picture) for picture in found.nearest[i]]
+        cosines = [f"{value:.3f}" for value in found.similarity[i].tolist()]
+        yield {"query": address(query), "nearest": list(zip(pictures, cosines, same))}
+
+
+def _embedding(shown: Embedding) -> dict[str, Any]:
+    """The maps with their legend, and the spectrum, of finite features only."""
+    whole = shown.trained.isfinite().all(1)
+    if int(whole.sum()) < 3:
+        return {"maps": [], "spectrum": None}
+    features, labels = shown.trained[whole], None if shown.labels is None else shown.labels[whole]
+    classes = [] if labels is None else labels.unique().tolist()
+    colours = [variable(colour) for colour in charts.class_colours(len(classes))]
+    values = singular_values(features), singular_values(shown.untrained)
+    drawn = charts.spectrum("spectrum", "singular values of the features, trained and untrained", *values)
+    return {
+        "maps": [
+            Chart(found.method, charts.scatter(f"map{k}", f"{found.method} of the features", found.points, labels))
+            for k, found in enumerate(maps(features))
+        ],
+        "legend": list(zip(colours, classes)) if 1 < len(classes) <= _LEGEND else [],
+        "num_classes": len(classes),
+        "num_mapped": len(features),
+        "spectrum": drawn,
+        "halves": [_to_half(value) for value in values],
+        "directions": len(values[0]),
+    }
+
+
+def _to_half(values: Tensor) -> int:
+    """How many of the largest directions hold half of the variance."""
+    shares = values.square().cumsum(0) / values.square().sum().clamp(min=1e-30)
+    return int(torch.searchsorted(shares, 0.5)) + 1
+
+
+def _commands(run_dir: Path, identity: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What to type next, ready to be pasted into the folder that the run was started in."""
+    run = override("run", str(run_dir))
+    loaded = f"import sslcli; encoder = sslcli.load({json.dumps(str(run_dir), ensure_ascii=False)})"
+    command = identity.get("environment", {}).get("command")
+    return [
+        *([("Go on where it stopped; with more train.steps, go further", command)] if command else []),
+        ("Evaluate", f"ssl-eval {run}"),
+        ("Export", f"ssl-export {run} format=safetensors"),
+        ("Load in Python", f"python -c {shlex.quote(loaded)}"),
+        ("Write this page again, with what was evaluated since", f"ssl-report {run}"),
+    ]
+
+
+def override(key: str, value: str) -> str:
+    """``key=value`` for a shell and for Hydra's grammar, quoted where either would take it apart."""
+    if re.fullmatch(r"[\w./-]+", value, re.ASCII):
+        return f"{key}={value}"
+    quoted = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), value)  # elsewhere \ is itself
+    return shlex.quote(f'{key}="{quoted}"')
