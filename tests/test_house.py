@@ -15,7 +15,10 @@ LAYERS = [
     {"features"},
     {"objectives"},
     {"engine", "probes", "report"},
-    {"evaluate", "export", "preview", "summary", "train"},
+    {"weights"},
+    {"evaluate", "preview", "summary", "train"},
+    {"formats"},
+    {"export"},
     {"cli"},
 ]
 # engine.signals and engine.files know nothing of the layers below; the command line and exports need them.
