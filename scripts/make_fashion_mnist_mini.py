@@ -13,7 +13,8 @@ from pathlib import Path
 
 import torch
 
-from sslcli.datasets.fashion_mnist import DEBIAN, EMBEDDED, read_idx
+from sslcli.datasets.fashion_mnist import DEBIAN, EMBEDDED
+from sslcli.datasets.idx import read_idx
 
 
 def main() -> None:

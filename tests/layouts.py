@@ -16,7 +16,7 @@ BATCH = 64
 EXACT = ("train.precision=fp32", "encoder.norm=layer", "optimizer=sgd", "optimizer.lr=0.05", "schedule=constant",
          f"train.batch_size={BATCH}", "log.every=2")  # fmt: skip
 LAYER = "objective.norm=layer"
-SMALL = ("++views.num_local=2", "++views.local_size=0.5")  # multi-crop
+SMALL = ("views.num_local=2", "views.local_size=0.5")  # multi-crop
 
 
 def added(**parts: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Every yaml composes and builds, and every objective runs with every family of encoders."""
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from sslcli.errors import UserError
 from sslcli.evaluate import build_dataset, build_parts
 from sslcli.help import describe
 from sslcli.probes.base import Probe
+from sslcli.views.image import ImageViews
 
 CONF = Path(conf_dir())
 NEEDS_TOKENS = {"simmim", "joint", "joint_masked"}
@@ -24,6 +26,18 @@ def options(group: str) -> list[str]:
 
 
 NEEDS_NO_FILES = [option for option in options("dataset") if "path" not in compose(f"dataset={option}")["dataset"]]
+
+
+@pytest.mark.parametrize("option", [option for option in options("views") if option != "columns"])
+def test_every_number_of_a_pipeline_can_be_set(option):
+    """What no yaml names could only be added with a +; and views=none leaves everything off."""
+    parameters = inspect.signature(ImageViews).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    found = compose(f"views={option}")["views"]
+    assert set(found) == {"_target_", *defaults}
+    if option == "none":
+        for name, default in defaults.items():
+            assert found[name] == (pytest.approx(default) if default is not None else None), name
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONF)))

@@ -2,20 +2,22 @@
 
 import gzip
 import hashlib
+import inspect
 import lzma
-import os
-import pickle
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from omegaconf import OmegaConf
 
-from sslcli.datasets.base import Columns, Subset, balanced, with_held_out
-from sslcli.datasets.cifar10 import cifar10
+from sslcli.build import locate
+from sslcli.cli import conf_dir
+from sslcli.config import FeedSection
+from sslcli.datasets.base import Bad, BadSamples, Columns, Labelled, Subset, balanced, with_held_out
 from sslcli.datasets.fashion_mnist import EMBEDDED, fashion_mnist, fashion_mnist_mini
-from sslcli.datasets.images import images
+from sslcli.datasets.mended import Mended
 from sslcli.datasets.synthetic import synthetic
 from sslcli.errors import UserError
 from sslcli.types import Field, Spec
@@ -28,6 +30,19 @@ def numbers(n, labels=None):
 
 def samples(dataset):
     return dataset.fetch(torch.arange(len(dataset)))["x"].tolist()
+
+
+# --- the yaml files -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted(Path(conf_dir(), "dataset").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_keys_of_a_yaml_are_the_parameters_of_its_dataset_with_their_defaults(path):
+    """But for those of the feed; and ``null`` stands for a parameter that must be given."""
+    keys = FeedSection.without(OmegaConf.to_container(OmegaConf.load(path)))
+    parameters = inspect.signature(locate(keys.pop("_target_"), "dataset")).parameters.values()
+    assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in parameters)
+    defaults = {p.name: None if p.default is inspect.Parameter.empty else p.default for p in parameters}
+    assert keys == defaults
 
 
 # --- the embedded file ----------------------------------------------------------------------------
@@ -155,6 +170,58 @@ def test_balanced_copes_with_absent_classes_and_is_a_fixed_random_pick():
     assert torch.equal(balanced(labels, 20), picked) and picked.tolist() != list(range(20))
 
 
+# --- some without a label -------------------------------------------------------------------------
+
+SOME = torch.tensor([-1, 0, 1, -1, 2, -1, 0, 1, 2, 0] * 10)  # 70 of 100 have one
+
+
+def test_only_samples_that_have_a_label_are_held_out():
+    kept = with_held_out(numbers(100, SOME), None, None)
+    assert len(kept.held_out) == 14 and (kept.held_out.labels >= 0).all()
+    assert sorted(samples(kept) + samples(kept.held_out)) == list(range(100))
+    assert kept.labels.tolist() == SOME[samples(kept)].tolist() and (kept.labels < 0).sum() == 30
+    nobody = with_held_out(numbers(100, SOME), None, 0)
+    assert nobody.held_out is None and len(nobody) == 100
+
+
+def test_balanced_picks_leave_them_out():
+    for count in (9, 1000):
+        picked = balanced(SOME, count)
+        assert len(picked) == min(count, 70) and (SOME[picked] >= 0).all()
+    assert torch.bincount(SOME[balanced(SOME, 9)]).tolist() == [3, 3, 3]
+    assert len(balanced(torch.full((5,), -1), 3)) == 0
+
+
+def test_a_part_in_which_none_has_a_label_has_no_labels():
+    assert Subset(numbers(100, SOME), torch.tensor([0, 3])).labels is None
+    assert Subset(numbers(100, SOME), torch.tensor([0, 4])).labels.tolist() == [-1, 2]
+
+
+def test_a_column_of_labels_is_refused_where_some_have_none_and_made_where_only_held_out_ones_have_none():
+    with pytest.raises(ValueError, match="30 of 100 samples have no label"):
+        Labelled(numbers(100, SOME), "label")
+    train = with_held_out(numbers(60, torch.arange(60) % 3), numbers(100, SOME), None)
+    held_out = Labelled(train, "label").held_out
+    assert torch.equal(held_out.fetch(torch.arange(70))["label"], SOME[SOME >= 0])
+    assert samples(held_out) == torch.nonzero(SOME >= 0)[:, 0].tolist()
+    hidden = with_held_out(numbers(60, torch.arange(60) % 3), numbers(100), None)
+    assert Labelled(hidden, "label").held_out is None
+
+
+def test_an_unreadable_sample_without_a_label_is_replaced_by_another_without():
+    class Partly(Columns):
+        def fetch(self, index):
+            bad = {row: Bad(str(i), "damaged") for row, i in enumerate(index.tolist()) if i < 10}
+            if bad:
+                raise BadSamples(bad)
+            return super().fetch(index)
+
+    whole = numbers(100, SOME)
+    mended = Mended(Partly(whole.spec, whole.columns, SOME))
+    chosen = mended.fetch(torch.arange(100))["x"]
+    assert torch.equal(SOME[chosen], SOME) and chosen.min() == 10
+
+
 # --- synthetic ------------------------------------------------------------------------------------
 
 
@@ -280,268 +347,3 @@ def test_idx_files_that_do_not_belong_together_are_refused(tmp_path, name):
     (tmp_path / name).write_bytes(raw)
     with pytest.raises(UserError, match=r"dataset\.path"):
         fashion_mnist(path=str(tmp_path))
-
-
-# --- CIFAR-10 from pickles ------------------------------------------------------------------------
-
-CIFAR = [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]
-
-
-def write_cifar(root, n=4, python2=False):
-    """The six batches as published: a protocol 2 dict with bytes keys; returns them by name."""
-    folder = root / "cifar-10-batches-py"
-    folder.mkdir(parents=True)
-    generator, batches = np.random.default_rng(0), {}
-    for name in CIFAR:
-        batches[name] = {
-            b"batch_label": b"a batch",
-            b"labels": generator.integers(0, 10, n).tolist(),
-            b"data": generator.integers(0, 256, (n, 3072), dtype=np.uint8),
-            b"filenames": [b"x.png"] * n,
-        }
-        raw = pickle.dumps(batches[name], protocol=2)
-        if python2:  # the module's name when the files were made, in 2009
-            assert b"cnumpy._core.multiarray\n" in raw
-            raw = raw.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
-        (folder / name).write_bytes(raw)
-    return batches
-
-
-@pytest.mark.parametrize("python2", [False, True])
-def test_cifar10_reads_the_published_layout(tmp_path, python2):
-    batches = write_cifar(tmp_path, python2=python2)
-    dataset = cifar10(path=str(tmp_path), download=False)
-    assert len(dataset) == 20 and len(dataset.held_out) == 4
-    assert dataset.labels.tolist() == sum((batches[name][b"labels"] for name in CIFAR[:5]), [])
-    assert dataset.held_out.labels.tolist() == batches["test_batch"][b"labels"]
-    pixels = dataset.fetch(torch.tensor([6]))["image"][0]
-    row = batches["data_batch_2"][b"data"][2]
-    assert pixels.dtype == torch.uint8 and pixels.shape == (3, 32, 32)
-    for channel, y, x in ((0, 0, 0), (1, 5, 9), (2, 31, 30)):  # 1024 red, 1024 green, 1024 blue, row by row
-        assert pixels[channel, y, x] == row[1024 * channel + 32 * y + x]
-
-
-class Malicious:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (self.path,)
-
-
-def test_a_pickle_that_would_run_code_is_refused_without_running_it(tmp_path):
-    write_cifar(tmp_path)
-    trap = tmp_path / "trap"
-    path = tmp_path / "cifar-10-batches-py" / "data_batch_3"
-    path.write_bytes(pickle.dumps({b"data": Malicious(str(trap)), b"labels": []}, protocol=2))
-    with pytest.raises(UserError, match=r"dataset\.path.*data_batch_3.*mkdir"):
-        cifar10(path=str(tmp_path), download=False)
-    assert not trap.exists()
-    pickle.loads(path.read_bytes())  # the trap works
-    assert trap.exists()
-
-
-@pytest.mark.parametrize("name", ["data_batch_1", "test_batch"])
-@pytest.mark.parametrize("how", ["cut", "empty", "web page", "text", "a list", "no labels", "wrong shape", "counts"])
-def test_a_damaged_cifar_batch_is_named(tmp_path, name, how):
-    batch = write_cifar(tmp_path)[name]
-    path = tmp_path / "cifar-10-batches-py" / name
-    content = {
-        "cut": path.read_bytes()[:-2000],
-        "empty": b"",
-        "web page": b"<html>404</html>",
-        "text": b"Not found\n",
-        "a list": pickle.dumps([1, 2], protocol=2),
-        "no labels": pickle.dumps({b"data": batch[b"data"]}, protocol=2),
-        "wrong shape": pickle.dumps({**batch, b"data": batch[b"data"][:, :3000]}, protocol=2),
-        "counts": pickle.dumps({**batch, b"labels": batch[b"labels"][:-1]}, protocol=2),
-    }[how]
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=rf"dataset\.path.*{name}"):
-        cifar10(path=str(tmp_path), download=False)
-
-
-def test_a_missing_cifar_batch_is_named(tmp_path):
-    write_cifar(tmp_path)
-    (tmp_path / "cifar-10-batches-py" / "data_batch_5").unlink()
-    with pytest.raises(UserError, match=r"dataset\.path.*data_batch_5 is missing"):
-        cifar10(path=str(tmp_path), download=False)
-
-
-def test_without_cifar_and_without_download_the_message_says_both(tmp_path):
-    with pytest.raises(UserError, match=r"dataset\.path.*dataset\.download is false"):
-        cifar10(path=str(tmp_path), download=False)
-    assert not list(tmp_path.iterdir())
-
-
-# --- folders of pictures --------------------------------------------------------------------------
-
-
-def save(path, array, mode=None, **options):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(np.asarray(array))
-    (image.convert(mode) if mode else image).save(path, **options)
-
-
-def plain(colour, height=20, width=20):
-    return np.broadcast_to(np.array(colour, np.uint8), (height, width, len(colour)))
-
-
-def only(dataset, i=0):
-    return dataset.fetch(torch.tensor([i]))["image"][0]
-
-
-def one(tmp_path, size=8):
-    """The picture of a folder with one."""
-    return only(images(path=str(tmp_path), size=size, holdout=0))
-
-
-def test_class_folders_are_labels(tmp_path):
-    for folder, count in (("b", 5), ("a", 10)):
-        for i in range(count):
-            save(tmp_path / folder / f"{i}.png", plain((10 * i, 0, 200 if folder == "b" else 0)))
-    dataset = images(path=str(tmp_path), size=4)
-    assert len(dataset) == 12 and len(dataset.held_out) == 3  # a seeded 20 %
-    for part in (dataset, dataset.held_out):
-        pixels = part.fetch(torch.arange(len(part)))["image"]
-        assert pixels.shape[1:] == (3, 4, 4) == part.spec["image"].shape and pixels.dtype == torch.uint8
-        assert ((pixels[:, 2, 0, 0] == 200).long() == part.labels).all()  # a is 0, b is 1
-    again = images(path=str(tmp_path), size=4)
-    assert torch.equal(again.held_out.labels, dataset.held_out.labels)
-
-
-def test_a_flat_folder_has_no_labels_and_holds_out_five_percent(tmp_path):
-    for i in range(40):
-        save(tmp_path / f"{i:02}.png", plain((i, i, i), 2, 2))
-    dataset = images(path=str(tmp_path), size=2)
-    assert dataset.labels is None and dataset.held_out.labels is None
-    assert len(dataset) == 38 and len(dataset.held_out) == 2
-    parts = (dataset, dataset.held_out)
-    seen = sorted(int(only(part, i)[0, 0, 0]) for part in parts for i in range(len(part)))
-    assert seen == list(range(40))
-
-
-def test_nested_folders_are_searched_and_the_parent_folders_name_is_the_label(tmp_path):
-    """``images`` says: a label is the name of a picture's parent folder."""
-    for folder in ("train/cat", "train/dog", "more/2020/cat", "more/dog"):
-        save(tmp_path / folder / "x.png", plain((255 if folder.endswith("cat") else 0, 0, 0)))
-    dataset = images(path=str(tmp_path), size=4, holdout=0)
-    is_cat = torch.tensor([int(only(dataset, i)[0, 0, 0] == 255) for i in range(4)])
-    assert torch.equal(dataset.labels, 1 - is_cat)
-
-
-def test_upper_case_extensions_count_and_other_files_do_not(tmp_path):
-    for name in ("a.PNG", "b.JPG", "c.Jpeg", "d.BMP", "e.webp", "f.gif", "g.tif", "h.ppm"):
-        save(tmp_path / name, plain((200, 100, 50)))
-    (tmp_path / "notes.txt").write_text("not a picture")
-    (tmp_path / ".DS_Store").write_bytes(b"\0")
-    dataset = images(path=str(tmp_path), size=8, holdout=0)
-    assert len(dataset) == 8
-    pixels = dataset.fetch(torch.arange(8))["image"].float()
-    assert (pixels - torch.tensor([200.0, 100, 50]).view(3, 1, 1)).abs().max() <= 12  # GIF's palette, JPEG
-
-
-def test_a_palette_with_transparency_is_laid_on_white(tmp_path):
-    image = Image.fromarray(np.array([[0, 1]] * 2, np.uint8)).convert("P")
-    image.putpalette([255, 0, 0, 0, 0, 255] + [0] * 750)
-    image.resize((16, 16), Image.Resampling.NEAREST).save(tmp_path / "p.png", transparency=0)
-    pixels = one(tmp_path, 16)
-    assert pixels[:, 8, 2].tolist() == [255, 255, 255] and pixels[:, 8, 13].tolist() == [0, 0, 255]
-
-
-def test_an_alpha_channel_is_laid_on_white(tmp_path):
-    save(tmp_path / "rgba.png", plain((100, 0, 200, 51)))  # one fifth of the colour
-    assert one(tmp_path)[:, 4, 4].tolist() == pytest.approx([224, 204, 244], abs=1)
-
-
-def test_gray_with_alpha_is_laid_on_white(tmp_path):
-    image = Image.merge("LA", [Image.new("L", (9, 9), 0), Image.new("L", (9, 9), 0)])
-    image.save(tmp_path / "la.png")
-    assert one(tmp_path).unique().tolist() == [255]
-
-
-def test_sixteen_bits_a_pixel_keep_their_high_byte(tmp_path):
-    ramp = np.tile(np.arange(16, dtype=np.uint16) * 4096 + 200, (16, 1))
-    save(tmp_path / "deep.png", ramp)
-    assert one(tmp_path, 16)[:, 3].tolist() == [[16 * i for i in range(16)]] * 3
-
-
-def test_a_gray_picture_becomes_three_equal_channels(tmp_path):
-    save(tmp_path / "grey.png", np.full((9, 9), 77, np.uint8))
-    assert one(tmp_path).unique().tolist() == [77]
-
-
-def test_one_bit_a_pixel_is_black_and_white(tmp_path):
-    save(tmp_path / "bit.png", np.full((9, 9), 255, np.uint8), mode="1")
-    assert one(tmp_path).unique().tolist() == [255]
-
-
-def test_a_cmyk_jpeg_becomes_rgb(tmp_path):
-    save(tmp_path / "cmyk.jpg", plain((200, 100, 50)), mode="CMYK", quality=95)
-    assert one(tmp_path)[:, 4, 4].tolist() == pytest.approx([200, 100, 50], abs=6)
-
-
-def test_an_exif_rotation_is_undone(tmp_path):
-    """Orientation 6: the camera was turned, so the stored left edge is the picture's top."""
-    stored = np.zeros((32, 64, 3), np.uint8)
-    stored[:, :32] = 255
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    save(tmp_path / "turned.jpg", stored, exif=exif, quality=95)
-    pixels = one(tmp_path, 16)
-    assert pixels[:, :4].float().mean() > 245 and pixels[:, -4:].float().mean() < 10
-
-
-@pytest.mark.parametrize(("height", "width"), [(20, 60), (60, 20)])
-def test_the_centre_of_a_picture_that_is_not_square_is_cut_out(tmp_path, height, width):
-    picture = plain((255, 0, 0), height, width).copy()
-    picture[(height - 20) // 2 : (height + 20) // 2, (width - 20) // 2 : (width + 20) // 2] = (0, 0, 255)
-    save(tmp_path / "wide.png", picture)
-    assert torch.equal(one(tmp_path, 20), torch.tensor([0, 0, 255]).view(3, 1, 1).expand(3, 20, 20))
-
-
-def test_a_large_jpeg_decoded_at_a_fraction_of_its_size_looks_as_if_decoded_whole(tmp_path):
-    y, x = np.mgrid[0:600, 0:900]
-    picture = np.stack([x / 900 * 255, y / 600 * 255, 128 + 100 * np.sin(x / 60)], -1).astype(np.uint8)
-    save(tmp_path / "large.jpg", picture, quality=95)
-    whole = Image.fromarray(picture[:, 150:750]).resize((48, 48), Image.Resampling.BICUBIC)
-    difference = one(tmp_path, 48).permute(1, 2, 0).float() - torch.from_numpy(np.array(whole)).float()
-    assert difference.abs().mean() < 3
-
-
-@pytest.mark.parametrize("extension", ["png", "jpg", "gif", "tif", "bmp", "webp", "ppm"])
-@pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("keep", [0.0, 0.02, 0.5])
-def test_a_cut_picture_is_named(tmp_path, extension, keep):
-    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    path = tmp_path / f"broken.{extension}"
-    save(path, noise)
-    raw = path.read_bytes()
-    path.write_bytes(raw[: int(keep * len(raw))])
-    with pytest.raises(UserError, match=rf"dataset\.path.*broken\.{extension}"):
-        one(tmp_path)
-
-
-def test_a_text_file_that_is_called_a_picture_is_named(tmp_path):
-    (tmp_path / "page.jpg").write_text("<html>404</html>")
-    with pytest.raises(UserError, match=r"dataset\.path.*page\.jpg"):
-        one(tmp_path)
-
-
-def test_a_picture_too_large_for_pillow_is_named(tmp_path, monkeypatch):
-    save(tmp_path / "huge.png", plain((1, 2, 3), 40, 40))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(UserError, match=r"dataset\.path.*huge\.png"):
-        one(tmp_path)
-
-
-def test_an_empty_folder_and_a_missing_one_are_named(tmp_path):
-    with pytest.raises(UserError, match=r"dataset\.path: no picture below"):
-        images(path=str(tmp_path))
-    with pytest.raises(UserError, match=r"dataset\.path: there is no folder .*nowhere"):
-        images(path=str(tmp_path / "nowhere"))
-
-
-def test_a_size_below_one_pixel_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="size=0"):
-        images(path=str(tmp_path), size=0)

@@ -140,6 +140,22 @@ def test_a_process_that_leaves_on_an_unreadable_sample_does_not_wait_for_its_wor
     assert subprocess.run(command, timeout=25).returncode == 2
 
 
+def test_a_process_that_exits_in_the_middle_of_a_stream_does_not_wait_for_its_workers():
+    """They ignore SIGTERM, with which multiprocessing ends them when the interpreter exits."""
+    code = """
+import torch
+from sslcli.datasets.base import Columns
+from sslcli.engine.loader import Loader
+from sslcli.types import Field, Spec
+
+if __name__ == "__main__":
+    dataset = Columns(Spec(x=Field(())), {"x": torch.arange(64)})
+    batches = Loader(dataset, batch_size=8, accumulate=1, seed=0, workers=2).batches(0)
+    next(batches)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 def test_columns_in_memory_need_no_workers_and_others_do():
     memory = Columns(Spec(x=Field(())), {"x": torch.arange(5)})
     assert default_workers(memory) == 0 and default_workers(Numbers(5)) >= 1

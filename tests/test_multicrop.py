@@ -23,8 +23,8 @@ from sslcli.train import check_fit
 from sslcli.types import Field, Spec, View
 
 N, L, T = 6, 3, 0.3
-NUM_LOCAL = "++views.num_local=2"
-HALF = "++views.local_size=0.5"
+NUM_LOCAL = "views.num_local=2"
+HALF = "views.local_size=0.5"
 
 
 def unit(z):
@@ -254,7 +254,7 @@ def test_objectives_without_a_rule_for_small_views_refuse_them(objective):
     [
         ("encoder=swin_tiny",),
         ("encoder=mlp",),
-        ("encoder=vit_tiny", "++views.local_size=0.4"),  # 13 pixels, and patches of 4
+        ("encoder=vit_tiny", "views.local_size=0.4"),  # 13 pixels, and patches of 4
     ],
 )
 def test_encoders_that_cannot_read_small_views_refuse_them(tmp_path, options):

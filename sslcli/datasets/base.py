@@ -36,11 +36,12 @@ class Dataset:
     """Columns by index. Training reads ``fetch`` only; ``labels`` and ``held_out`` are for probes."""
 
     spec: Spec
-    labels: Tensor | None = None  # (N,) int64
+    labels: Tensor | None = None  # (N,) int64, -1 where a sample has none; None where no sample has one
     held_out: Dataset | None = None  # samples that training never sees; probes query them
     cuts_crops: bool = False  # whether training reads it by ``fetch_crops``
     keeps: bool = False  # whether what was fetched once is kept in memory
     in_memory: bool = False  # whether a fetch is index arithmetic, with nothing to read or decode
+    decodes: bool = False  # whether a fetch decodes, which takes a processor longer than reading
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -79,15 +80,30 @@ class Columns(Dataset):
         return {name: column[index] for name, column in self.columns.items()}
 
 
-class Subset(Dataset):
+class Wrapper(Dataset):
+    """A dataset made of another: whatever a subclass does not change is the other's."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.spec, self.labels, self.held_out = dataset.spec, dataset.labels, dataset.held_out
+        self.cuts_crops, self.keeps = dataset.cuts_crops, dataset.keeps
+        self.in_memory, self.decodes = dataset.in_memory, dataset.decodes
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def fingerprint(self) -> str:
+        return self.dataset.fingerprint()
+
+
+class Subset(Wrapper):
     """Some samples of a dataset, in the order of ``index`` (N,)."""
 
     def __init__(self, dataset: Dataset, index: Tensor) -> None:
-        self.dataset = dataset
+        super().__init__(dataset)
         self.index = index
-        self.spec = dataset.spec
-        self.labels = None if dataset.labels is None else dataset.labels[index]
-        self.cuts_crops, self.in_memory, self.keeps = dataset.cuts_crops, dataset.in_memory, dataset.keeps
+        self.labels = None if dataset.labels is None else any_known(dataset.labels[index])
+        self.held_out = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -102,30 +118,34 @@ class Subset(Dataset):
         return self.dataset.fetch_crops(self.index[index], crops)
 
 
-class Labelled(Dataset):
+class Labelled(Wrapper):
     """A dataset whose labels are a column too, for an objective that is supervised and says so.
 
+    Held-out samples without a label are left out.
+
     Raises:
-        ValueError: the dataset has no labels, or a column of that name.
+        ValueError: the dataset has no labels, samples without one, or a column of that name.
     """
 
     def __init__(self, dataset: Dataset, name: str) -> None:
         if dataset.labels is None:
             raise ValueError(f"label={name}: this dataset has no labels")
+        known = with_label(dataset.labels)
+        if len(known) < len(dataset):
+            raise ValueError(
+                f"label={name}: {len(dataset) - len(known):,} of {len(dataset):,} samples have no label; "
+                "take an objective that reads none, or leave those samples out of the data"
+            )
         if name in dataset.spec:
             raise ValueError(f"label={name}: the dataset has a column of that name; choose another")
-        self.dataset, self.name = dataset, name
-        self.labels = dataset.labels
-        self.cuts_crops, self.in_memory, self.keeps = dataset.cuts_crops, dataset.in_memory, dataset.keeps
+        super().__init__(dataset)
+        self.name = name
         self.spec = Spec({**dataset.spec, name: Field((), vocab=int(dataset.labels.max()) + 1)})
-        if dataset.held_out is not None:
-            self.held_out = Labelled(dataset.held_out, name)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def fingerprint(self) -> str:
-        return self.dataset.fingerprint()
+        held_out, self.held_out = dataset.held_out, None
+        if held_out is not None and held_out.labels is not None:
+            known = with_label(held_out.labels)
+            whole = len(known) == len(held_out)
+            self.held_out = Labelled(held_out if whole else Subset(held_out, known), name)
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
         assert self.labels is not None
@@ -140,7 +160,8 @@ def with_held_out(train: Dataset, test: Dataset | None, holdout: float | None) -
     """The training part of a dataset, with the samples that probes query as its ``held_out``.
 
     A test split is used unless ``holdout`` asks for a part of train instead (to choose settings without
-    looking at test). Without either, a seeded 20 % of train is kept out if it has labels, else 5 %.
+    looking at test). Without either, a seeded 20 % of train is kept out if it has labels, else 5 %. Where some
+    samples have a label, the part is one of those: the others are of no use to a probe.
     """
     if holdout is None and test is not None:
         train.held_out = test
@@ -149,20 +170,33 @@ def with_held_out(train: Dataset, test: Dataset | None, holdout: float | None) -
         holdout = 0.2 if train.labels is not None else 0.05
     if not 0 <= holdout < 1:
         raise UserError(f"dataset.holdout: {holdout} is not a fraction; give a number from 0 to below 1.")
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
-    count = min(round(holdout * len(train)), len(train) - 1)
-    kept = Subset(train, order[count:].sort().values)
-    kept.held_out = Subset(train, order[:count].sort().values) if count else None
+    candidates = torch.arange(len(train)) if train.labels is None else with_label(train.labels)
+    order = candidates[torch.randperm(len(candidates), generator=torch.Generator().manual_seed(0))]
+    count = min(round(holdout * len(candidates)), len(train) - 1)
+    held_out = torch.zeros(len(train), dtype=torch.bool).index_fill(0, order[:count], True)
+    kept = Subset(train, torch.nonzero(~held_out)[:, 0])
+    kept.held_out = Subset(train, torch.nonzero(held_out)[:, 0]) if count else None
     return kept
 
 
+def with_label(labels: Tensor) -> Tensor:
+    """Indices of the samples that have a label: -1 is none."""
+    return torch.nonzero(labels >= 0)[:, 0]
+
+
+def any_known(labels: Tensor) -> Tensor | None:
+    """The labels, or None if no sample has one."""
+    return labels if (labels >= 0).any() else None
+
+
 def balanced(labels: Tensor, count: int) -> Tensor:
-    """Indices of at most ``count`` samples, seeded, with the classes as equal as the labels (N,) allow."""
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    """Indices of at most ``count`` samples that have a label, with the classes as equal as the labels (N,) allow."""
+    order = with_label(labels)
+    order = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(0))]
     shuffled = labels[order]
     by_class = torch.argsort(shuffled, stable=True)
     # Rank of each sample within its class; the lowest ranks of all classes come first.
     starts = torch.cumsum(torch.bincount(shuffled), 0) - torch.bincount(shuffled)
     rank = torch.empty_like(shuffled)
-    rank[by_class] = torch.arange(len(labels)) - starts[shuffled[by_class]]
+    rank[by_class] = torch.arange(len(order)) - starts[shuffled[by_class]]
     return order[torch.argsort(rank, stable=True)[:count]].sort().values

@@ -12,36 +12,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslcli.datasets.base import BadSamples, Dataset
+from sslcli.datasets.base import BadSamples, Dataset, Wrapper
 from sslcli.types import Spec
 
 
-class Cached(Dataset):
+class Cached(Wrapper):
     """A dataset whose uint8 columns are kept when they are first fetched, by whichever worker.
 
     The memory is shared with workers that are forked from this process, and claimed page by page as
     samples arrive. Where workers are started afresh instead (no fork), each goes without.
     """
 
-    keeps = True
-
     def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-        self.spec, self.labels = dataset.spec, dataset.labels
+        super().__init__(dataset)
+        self.keeps = True
         self.held_out = None if dataset.held_out is None else Cached(dataset.held_out)
         self._kept: dict[str, np.ndarray] | None = {
             name: _shared(len(dataset), field.shape) for name, field in dataset.spec.items()
         }
         self._filled = _shared(len(dataset), ())
 
-    def __len__(self) -> int:
-        return len(self.dataset)
-
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": None, "_filled": None}
-
-    def fingerprint(self) -> str:
-        return self.dataset.fingerprint()
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
         if self._kept is None:

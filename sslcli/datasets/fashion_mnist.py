@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import lzma
-import math
-import zlib
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from sslcli.datasets.base import Columns, Dataset, with_held_out
-from sslcli.errors import UserError
+from sslcli.datasets.idx import read_splits
 from sslcli.types import Field, Spec
 
 EMBEDDED = Path(__file__).with_name("fashion_mnist_mini.xz")
@@ -39,33 +34,9 @@ def fashion_mnist(*, path: str | None = None, holdout: float | None = None) -> D
     """
     root = Path(path).expanduser() if path else DEBIAN
     folder = root / "FashionMNIST" / "raw" if (root / "FashionMNIST").is_dir() else root
-
-    def split(prefix: str) -> Columns:
-        images = read_idx(folder, f"{prefix}-images-idx3-ubyte")[:, None]
-        labels = read_idx(folder, f"{prefix}-labels-idx1-ubyte").long()
-        if images.shape != (len(labels), 1, 28, 28):
-            raise UserError(f"dataset.path: the {prefix} files in {folder} do not belong together. Fetch them again.")
-        return Columns(_SPEC, {"image": images}, labels)
-
-    return with_held_out(split("train"), split("t10k"), holdout)
-
-
-def read_idx(folder: Path, name: str) -> Tensor:
-    """A uint8 tensor from an idx file: two zero bytes, type 8, rank, then the big-endian sizes and the data."""
-    path = next((p for p in (folder / f"{name}.gz", folder / name) if p.is_file()), None)
-    if path is None:
-        raise UserError(
-            f"dataset.path: there is no '{name}' in {folder}. Install Debian's package dataset-fashion-mnist, "
-            "or set dataset.path to a folder with the four idx files; dataset=fashion_mnist_mini needs neither."
-        )
-    try:
-        raw = path.read_bytes()
-        raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"dataset.path: {path} is damaged ({error}). Fetch it again.") from None
-    rank = raw[3] if raw[:3] == b"\0\0\x08" and len(raw) > 3 else 0
-    start = 4 + 4 * rank
-    shape = tuple(int(n) for n in np.frombuffer(raw, ">i4", rank, offset=4)) if len(raw) >= start else ()
-    if not rank or len(shape) != rank or len(raw) != start + math.prod(shape):
-        raise UserError(f"dataset.path: {path} is damaged or not an idx file. Fetch it again.")
-    return torch.frombuffer(bytearray(raw), dtype=torch.uint8, offset=start).view(shape)
+    way_out = (
+        "Install Debian's package dataset-fashion-mnist, or set dataset.path to a folder with the four idx files; "
+        "dataset=fashion_mnist_mini needs neither."
+    )
+    train, test = read_splits(folder, _SPEC, way_out)
+    return with_held_out(train, test, holdout)

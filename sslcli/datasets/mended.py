@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sslcli.datasets.base import Bad, BadSamples, Dataset
+from sslcli.datasets.base import Bad, BadSamples, Dataset, Wrapper
 from sslcli.errors import UserError
 from sslcli.randomness import fold
 from sslcli.types import Crops
@@ -15,7 +15,7 @@ from sslcli.types import Crops
 _TRIES = 50
 
 
-class Mended(Dataset):
+class Mended(Wrapper):
     """``dataset`` with each bad sample replaced by another, of its own class where there are labels.
 
     A replacement is a function of the sample's index, so that every worker and every resumed run agrees.
@@ -23,19 +23,11 @@ class Mended(Dataset):
     """
 
     def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
-        self.spec, self.labels = dataset.spec, dataset.labels
-        self.cuts_crops, self.in_memory, self.keeps = dataset.cuts_crops, dataset.in_memory, dataset.keeps
+        super().__init__(dataset)
         self.held_out = None if dataset.held_out is None else Mended(dataset.held_out)
         self.met: list[Bad] = []
         self.places: set[str] = set()
         self.bad: dict[int, Bad] = {}  # all that this process has met, by index
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def fingerprint(self) -> str:
-        return self.dataset.fingerprint()
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
         return self._mended(index, self.dataset.fetch)

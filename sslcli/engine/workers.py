@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from sslcli.datasets.base import Dataset
 from sslcli.engine.signals import ignore_in_worker
@@ -29,7 +32,16 @@ def by_workers(
             prefetch_factor=4,
             worker_init_fn=ignore_in_worker,
         )
-        return iter(loader)
+        stream = iter(loader)
+    if isinstance(stream, _MultiProcessingDataLoaderIter):
+        # They ignore SIGTERM, with which an interpreter that exits in the middle of a stream would end them.
+        weakref.finalize(stream, _kill, stream._workers)
+    return stream
+
+
+def _kill(processes: Sequence[BaseProcess]) -> None:
+    for process in processes:
+        process.kill()
 
 
 def default_workers(dataset: Dataset) -> int:

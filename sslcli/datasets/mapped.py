@@ -1,0 +1,32 @@
+"""An array on disk that is mapped, not read: only the rows that are asked for come into memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Mapped:
+    """A file's bytes from ``offset`` on as a uint8 tensor ``rows`` of ``shape``.
+
+    Raises:
+        ValueError: the file has not that many bytes.
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], offset: int = 0) -> None:
+        self.path, self.shape, self.offset = path, shape, offset
+        size, wanted = path.stat().st_size, offset + int(np.prod(shape))
+        if size != wanted:
+            raise ValueError(f"{size:,} bytes where {wanted:,} are expected")
+        # Copy on write: torch wants writable memory, and no write must ever reach the file.
+        self.rows: Tensor = torch.from_numpy(np.memmap(path, np.uint8, mode="c", offset=offset, shape=shape))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __reduce__(self) -> tuple[type[Mapped], tuple[Path, tuple[int, ...], int]]:
+        return Mapped, (self.path, self.shape, self.offset)  # a worker that does not fork maps it again
