@@ -158,9 +158,11 @@ class ExportConfig:
     """Everything that ``ssl-export`` reads."""
 
     run: str | None = _key(None, "the run directory or checkpoint to export")
-    format: str = _key("safetensors", "torchvision, timm or safetensors")
     output: str | None = _key(None, "file to write; null puts it into the run directory")
     plugins: list[str] = _key([], "your own packages that the run's config names")
+    format: dict[str, Any] = field(default_factory=dict)
+    dataset: dict[str, Any] = field(default_factory=dict)
+    device: DeviceSection = field(default_factory=DeviceSection)
 
 
 SCHEMAS: dict[str, type] = {"train": TrainConfig, "eval": EvalConfig, "export": ExportConfig}

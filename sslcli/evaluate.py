@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sslcli.batchnorm import batch_norms
 from sslcli.build import allow, build
-from sslcli.config import DeviceSection, FeedSection, StartSection, section
+from sslcli.config import DeviceSection, FeedSection, StartSection, expand, section
 from sslcli.datasets.base import Dataset, Labelled
 from sslcli.datasets.mended import Mended
 from sslcli.encoders.base import Encoder
@@ -33,6 +33,7 @@ from sslcli.probes.geometry import rankme
 from sslcli.randomness import Randomness, fold
 from sslcli.types import Spec
 from sslcli.views.base import Views
+from sslcli.weights.packed import read_export
 from sslcli.weights.start import Report, start_from
 
 
@@ -217,14 +218,21 @@ def dry_loss(parts: Parts, columns: dict[str, Tensor], compute: Compute, *, seed
             module.train(mode)
 
 
-def restore(state: Mapping[str, Any], device: torch.device) -> tuple[Encoder, Objective, Views]:
-    """A checkpoint's trained encoder and objective in eval mode on ``device``, and its views; needs no data."""
+def restore_encoder(state: Mapping[str, Any], device: torch.device) -> tuple[Encoder, Views]:
+    """A checkpoint's trained encoder in eval mode on ``device``, and its views; needs no data."""
     config = state["config"]
     encoder = build_encoder(config, Spec.from_plain(state["spec"]))
-    objective = build_objective(config, encoder)
     encoder.load_state_dict(state["encoder"])
+    views = build_views(config, encoder, build_objective(config, encoder))
+    return encoder.to(device).eval(), views
+
+
+def restore(state: Mapping[str, Any], device: torch.device) -> tuple[Encoder, Objective, Views]:
+    """The same, and its trained objective in eval mode."""
+    encoder, views = restore_encoder(state, device)
+    objective = build_objective(state["config"], encoder)
     objective.load_state_dict(state["objective"])
-    return encoder.to(device).eval(), objective.to(device).eval(), build_views(config, encoder, objective)
+    return encoder, objective.to(device).eval(), views
 
 
 def restore_parts(state: Mapping[str, Any], device: torch.device) -> Parts:
@@ -289,12 +297,13 @@ class Pretrained(nn.Module):
 
 
 def load(run: str | Path, *, device: str = "cpu", plugins: tuple[str, ...] = ()) -> Pretrained:
-    """The encoder of a run directory or checkpoint file, ready for raw samples.
+    """The encoder of a run directory, a checkpoint or a safetensors export, ready for raw samples.
 
     Raises:
-        UserError: no such run, a damaged checkpoint, or a part from a package that ``plugins`` does not name.
+        UserError: no such run, a damaged file, or a part from a package that ``plugins`` does not name.
     """
     allow(plugins)
-    _, state = open_run(str(run))
-    encoder, _, views = restore(state, torch.device(device))
+    exported = Path(run).suffix == ".safetensors"
+    state = read_export(expand(str(run))) if exported else open_run(str(run))[1]
+    encoder, views = restore_encoder(state, torch.device(device))
     return Pretrained(encoder, views.to(device))

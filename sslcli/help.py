@@ -26,7 +26,12 @@ _USAGE = {
     ),
     "export": (
         "Hand a run's encoder over to another library, checked by loading it there.",
-        [("ssl-export run=runs/NAME format=torchvision", "a state dict for torchvision's own class")],
+        [
+            ("ssl-export run=runs/NAME", "safetensors, for sslcli.load and encoder.weights"),
+            ("ssl-export run=runs/NAME format=torchvision", "a state dict for torchvision's own class"),
+            ("ssl-export run=runs/NAME format=onnx format.preprocessing=true", "pixels in [0, 1] in, features out"),
+            ("ssl-export run=runs/NAME format=embeddings dataset=images dataset.path=DIR", "a table of features"),
+        ],
     ),
 }
 
@@ -64,12 +69,10 @@ def text(name: str, conf: str, extra: str | None) -> str:
 
 
 def _groups(name: str, places: list[Path]) -> list[str]:
-    if name == "export":
-        return []
     order = ["encoder", "objective", "dataset", "views", "device", "optimizer", "schedule", "probe"]
-    wanted = order if name == "train" else ["device", "probe"]
+    wanted = {"train": order, "eval": ["device", "probe"], "export": ["format", "dataset", "device"]}[name]
     found = {p.name for place in places if place.is_dir() for p in place.iterdir() if p.is_dir()}
-    others = sorted(found - set(order) - {"__pycache__"}) if name == "train" else []
+    others = sorted(found - {*order, "format", "__pycache__"}) if name == "train" else []
     return [*wanted, *others]
 
 

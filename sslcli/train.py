@@ -44,7 +44,7 @@ from sslcli.probes.base import Probe
 from sslcli.probes.quality import Quality
 from sslcli.ranks import Ranks, joined
 from sslcli.summary import announce, finished, report, say_finished
-from sslcli.weights.write import write_weights
+from sslcli.weights.packed import write_weights
 
 
 def run(config: Mapping[str, Any], run_dir: Path) -> float | None:

@@ -14,6 +14,7 @@ default_cfgs = generate_default_cfgs(
     {
         "resnet_mini": {"input_size": (3, 224, 224), "first_conv": "conv1", "classifier": "fc"},
         "vit_mini": PATCHES,
+        "vit_relu_mini": PATCHES,
         "swin_mini": PATCHES,
         "beit_mini": PATCHES,
         "convnext_mini": {"input_size": (3, 224, 224), "first_conv": "stem.0", "classifier": "head.fc"},
@@ -30,6 +31,12 @@ def resnet_mini(pretrained=False, **options):
 def vit_mini(pretrained=False, **options):
     shape = {"patch_size": 4, "embed_dim": 48, "depth": 3, "num_heads": 3}
     return _create_vision_transformer("vit_mini", **{**shape, **options})
+
+
+@register_model
+def vit_relu_mini(pretrained=False, **options):
+    """The same names and shapes as vit_mini, and another function."""
+    return vit_mini(act_layer="relu", **options)
 
 
 @register_model

@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 
-import pytest
 import small_models  # noqa: F401  registers models
 import torch
 from helpers import TINY, compose
-from hydra.core.global_hydra import GlobalHydra
 from safetensors.torch import load_file
 from test_weights import Code
 
-from sslcli import cli
 from sslcli.config import differences, run_name
 from sslcli.evaluate import build_parts
 
 VIT = ("encoder=timm", "encoder.name=vit_mini", "encoder.norm=layer", *TINY, "device=cpu", "train.precision=fp32")
 NET = (*TINY, "device=cpu", "log.every=1")
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run a command in an empty folder; returns (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli.signals, "install", lambda: None)
-
-    def call(*arguments, command="train"):
-        monkeypatch.setattr(sys, "argv", [f"ssl-{command}", *arguments])
-        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-        GlobalHydra.instance().clear()
-        with pytest.raises(SystemExit) as stop:
-            {"train": cli.train, "eval": cli.evaluate, "export": cli.export}[command]()
-        out = capsys.readouterr()
-        return stop.value.code, out.out, out.err
-
-    return call
 
 
 def newest(run_dir):

@@ -26,7 +26,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, key: st
 @contextmanager
 def replacing(path: Path, key: str = "run_dir") -> Iterator[Path]:
     """A name in the same folder for a file that takes the place of ``path`` if all goes well, and is gone if not."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")  # readers may go by the suffix
     with writable(path, key):
         try:
             yield temporary
