@@ -59,6 +59,7 @@ def text(name: str, conf: str, extra: str | None) -> str:
             "  objective.norm           batch, layer or none, in the projector",
             "  encoder.norm             batch or layer",
             "  encoder.image_size       pixels a side that the encoder sees",
+            "  encoder.weights          a run or file to start from (MoCo, SimMIM, torchvision, ...), or timm:NAME",
             "  dataset.path             where the data lies",
             "  dataset.size             pixels a side that a folder's pictures are decoded to",
             "  dataset.workers          processes that fetch data",

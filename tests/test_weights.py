@@ -145,6 +145,18 @@ def test_simmims_vit_computes_the_same_in_a_model_with_relative_positions(tmp_pa
     same_features(ours, lambda x: model.forward_features(x)[:, 1:].mean(1))
 
 
+def test_a_vits_relative_positions_are_resized_but_for_those_of_the_class_token(tmp_path):
+    model = foreign.settled(timm.create_model("beit_mini", img_size=24, num_classes=0))
+    content = foreign.simmim_vit(model)
+    ours = encoder("beit_mini", 32, patch_size=4)
+    assert start_from(ours, saved(tmp_path, content)).unexpected == []
+    table = content["model"]["encoder.rel_pos_bias.relative_position_bias_table"]
+    found = ours.model.blocks[2].attn.relative_position_bias_table
+    assert table.shape == (11**2 + 3, 2) and found.shape == (15**2 + 3, 2)
+    assert torch.equal(found[-3:], table[-3:])
+    torch.testing.assert_close(found[15**2 // 2], table[11**2 // 2])  # no offset
+
+
 def test_biases_of_q_and_v_become_those_of_a_vit_that_has_one(tmp_path):
     """A plain ViT's attention is BEiT's without relative positions, with k's bias at 0."""
     model, weights = foreign.vit()
