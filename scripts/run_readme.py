@@ -1,6 +1,6 @@
-"""Run every command of README.md's shell blocks in one folder, except the installs, and stop at the first failure.
+"""Run every command of a document's shell blocks in one folder, except the installs, and stop at the first failure.
 
-python scripts/run_readme.py FOLDER
+python scripts/run_readme.py FOLDER [README.md]
 """
 
 import re
@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 
-def commands() -> list[str]:
-    text = (Path(__file__).parent.parent / "README.md").read_text()
+def commands(document: str) -> list[str]:
+    text = (Path(__file__).parent.parent / document).read_text()
     lines = [line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
     lines = [line.partition("  #")[0].strip() for line in lines]
     return [line for line in lines if line and not line.startswith(("#", "pip install"))]
@@ -20,7 +20,7 @@ def commands() -> list[str]:
 def main() -> None:
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True)
-    for command in commands():
+    for command in commands(sys.argv[2] if len(sys.argv) > 2 else "README.md"):
         print(f"$ {command}", flush=True)
         start = time.perf_counter()
         subprocess.run(["bash", "-c", command], cwd=folder, check=True)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 
@@ -65,37 +65,61 @@ class DeviceSection:
     threads: int | None = _key(None, "CPU threads; null takes all that this process may use")
 
 
+S = TypeVar("S", bound="Aside")
+
+
 @dataclass
-class FeedSection:
+class Aside:
+    """Keys that stand in a part's section and that somebody else reads, not the part."""
+
+    @classmethod
+    def of(cls: type[S], node: Mapping[str, Any]) -> S:
+        """Those of a part's section.
+
+        Raises:
+            UserError: a value that means nothing.
+        """
+        found = cls(**{f.name: node[f.name] for f in fields(cls) if f.name in node})
+        found.check()
+        return found
+
+    @classmethod
+    def without(cls, node: Mapping[str, Any]) -> dict[str, Any]:
+        """The keys that the part itself reads."""
+        aside = {f.name for f in fields(cls)}
+        return {key: value for key, value in node.items() if key not in aside}
+
+    def check(self) -> None:
+        """Refuse a value that means nothing."""
+
+
+@dataclass
+class FeedSection(Aside):
     """Keys of ``dataset`` that say how it is fed; the loader reads them and not the dataset."""
 
     workers: int | None = None
     cache: str = "auto"
     max_bad: float | None = None
 
-    @classmethod
-    def of(cls, dataset: Mapping[str, Any]) -> FeedSection:
-        """Those of a dataset's section.
-
-        Raises:
-            UserError: a value that means nothing.
-        """
-        given = {f.name: dataset[f.name] for f in fields(cls) if f.name in dataset}
-        feed = cls(**given)
-        if feed.workers is not None and (not isinstance(feed.workers, int) or feed.workers < 0):
-            raise UserError(f"dataset.workers={feed.workers!r} must be a whole number, 0 or more, or null.")
+    def check(self) -> None:
+        if self.workers is not None and (not isinstance(self.workers, int) or self.workers < 0):
+            raise UserError(f"dataset.workers={self.workers!r} must be a whole number, 0 or more, or null.")
         known = ("auto", "device", "memory", "none")
-        if feed.cache not in known:
-            raise UserError(f"dataset.cache: there is no '{feed.cache}'. {suggest(str(feed.cache), known)}")
-        if feed.max_bad is not None and not (isinstance(feed.max_bad, (int, float)) and 0 <= feed.max_bad <= 1):
-            raise UserError(f"dataset.max_bad={feed.max_bad!r} must be a share from 0 to 1, or null.")
-        return feed
+        if self.cache not in known:
+            raise UserError(f"dataset.cache: there is no '{self.cache}'. {suggest(str(self.cache), known)}")
+        if self.max_bad is not None and not (isinstance(self.max_bad, (int, float)) and 0 <= self.max_bad <= 1):
+            raise UserError(f"dataset.max_bad={self.max_bad!r} must be a share from 0 to 1, or null.")
 
-    @classmethod
-    def without(cls, dataset: Mapping[str, Any]) -> dict[str, Any]:
-        """The keys that the dataset itself reads."""
-        ours = {f.name for f in fields(cls)}
-        return {key: value for key, value in dataset.items() if key not in ours}
+
+@dataclass
+class StartSection(Aside):
+    """Keys of ``encoder`` that say what it starts from; a run that goes on does not need it any more."""
+
+    weights: str | None = None
+
+    def check(self) -> None:
+        if self.weights is not None and not (isinstance(self.weights, str) and self.weights):
+            raise UserError(f"encoder.weights={self.weights!r} must be a path, timm:NAME, or null.")
 
 
 @dataclass
@@ -136,9 +160,11 @@ class ExportConfig:
     """Everything that ``ssl-export`` reads."""
 
     run: str | None = _key(None, "the run directory or checkpoint to export")
-    format: str = _key("safetensors", "torchvision, timm or safetensors")
     output: str | None = _key(None, "file to write; null puts it into the run directory")
     plugins: list[str] = _key([], "your own packages that the run's config names")
+    format: dict[str, Any] = field(default_factory=dict)
+    dataset: dict[str, Any] = field(default_factory=dict)
+    device: DeviceSection = field(default_factory=DeviceSection)
 
 
 @dataclass

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sslcli.batchnorm import batch_norms
 from sslcli.build import allow, build
-from sslcli.config import DeviceSection, FeedSection, section
+from sslcli.config import DeviceSection, FeedSection, StartSection, expand, section
 from sslcli.datasets.base import Dataset, Labelled
 from sslcli.datasets.mended import Mended
 from sslcli.encoders.base import Encoder
@@ -22,7 +23,7 @@ from sslcli.engine.console import Console
 from sslcli.engine.device import Compute, choose, set_threads
 from sslcli.engine.feed import in_pieces, kept_in_memory
 from sslcli.engine.files import write_text
-from sslcli.engine.resume import open_run
+from sslcli.engine.resume import START, open_run
 from sslcli.errors import UserError
 from sslcli.features import Features
 from sslcli.objectives.base import Objective
@@ -32,6 +33,8 @@ from sslcli.probes.geometry import rankme
 from sslcli.randomness import Randomness, fold
 from sslcli.types import Spec
 from sslcli.views.base import Views
+from sslcli.weights.packed import read_export
+from sslcli.weights.start import Report, start_from
 
 
 @dataclass
@@ -42,6 +45,7 @@ class Parts:
     encoder: Encoder
     objective: Objective
     views: Views
+    start: Report | None = None  # what the encoder's first weights were loaded from
 
 
 def build_dataset(config: Mapping[str, Any]) -> Dataset:
@@ -52,7 +56,7 @@ def build_dataset(config: Mapping[str, Any]) -> Dataset:
 def build_encoder(config: Mapping[str, Any], spec: Spec) -> Encoder:
     """A run's encoder at its random initialisation, the same every time."""
     torch.manual_seed(fold(config["seed"], "encoder") % 2**63)
-    return build(config["encoder"], Encoder, spec, where="encoder")
+    return build(StartSection.without(config["encoder"]), Encoder, spec, where="encoder")
 
 
 def build_objective(config: Mapping[str, Any], encoder: Encoder) -> Objective:
@@ -69,12 +73,20 @@ def build_views(config: Mapping[str, Any], encoder: Encoder, objective: Objectiv
     return views
 
 
-def build_parts(config: Mapping[str, Any]) -> Parts:
-    """All parts of a run, at their random initialisation."""
+def build_parts(config: Mapping[str, Any], *, afresh: bool = True) -> Parts:
+    """All parts of a run before its first step: at their random initialisation, or the encoder at ``encoder.weights``.
+
+    Args:
+        config: the run's.
+        afresh: whether the run starts now; one that goes on has its weights in a checkpoint and needs no file.
+    """
     dataset = kept_in_memory(build_dataset(config), FeedSection.of(config["dataset"]).cache)
     encoder = build_encoder(config, dataset.spec)
-    objective = build_objective(config, encoder)
-    return Parts(readable(dataset, objective), encoder, objective, build_views(config, encoder, objective))
+    weights = StartSection.of(config["encoder"]).weights
+    start = start_from(encoder, weights) if weights and afresh else None
+    objective = build_objective(config, encoder)  # after the weights: a teacher is a copy of the encoder
+    views = build_views(config, encoder, objective)
+    return Parts(readable(dataset, objective), encoder, objective, views, start)
 
 
 def readable(dataset: Dataset, objective: Objective) -> Dataset:
@@ -106,10 +118,20 @@ def embedder(encoder: Encoder, views: Views, compute: Compute, *, workers: int |
 
 
 def measure(
-    config: Mapping[str, Any], parts: Parts, compute: Compute, probe: Probe, *, budget: float
+    config: Mapping[str, Any], parts: Parts, compute: Compute, probe: Probe, *, budget: float, start: Path
 ) -> dict[str, Metric]:
-    """Every number that a run reports: the probe's, or without labels the held-out loss and RankMe."""
+    """Every number that a run reports: the probe's, or without labels the held-out loss and RankMe.
+
+    Where the run began at somebody's weights, which then lie in the file ``start``, their numbers are a control too.
+    """
     metrics = _measure(config, parts, compute, probe, budget=budget)
+    if start.is_file():
+        encoder = build_encoder(config, parts.dataset.spec)
+        encoder.load_state_dict(load_file(start))
+        at_start = replace(parts, encoder=encoder.to(compute.device))
+        for name, metric in _measure(config, at_start, compute, probe, budget=budget).items():
+            if name != "held_out_loss":  # the objective's heads belong to the trained encoder
+                metrics[name].controls["start"] = metric.value
     if parts.objective.label is not None:
         for metric in metrics.values():
             metric.protocol += "; training used labels"
@@ -196,14 +218,21 @@ def dry_loss(parts: Parts, columns: dict[str, Tensor], compute: Compute, *, seed
             module.train(mode)
 
 
-def restore(state: Mapping[str, Any], device: torch.device) -> tuple[Encoder, Objective, Views]:
-    """A checkpoint's trained encoder and objective in eval mode on ``device``, and its views; needs no data."""
+def restore_encoder(state: Mapping[str, Any], device: torch.device) -> tuple[Encoder, Views]:
+    """A checkpoint's trained encoder in eval mode on ``device``, and its views; needs no data."""
     config = state["config"]
     encoder = build_encoder(config, Spec.from_plain(state["spec"]))
-    objective = build_objective(config, encoder)
     encoder.load_state_dict(state["encoder"])
+    views = build_views(config, encoder, build_objective(config, encoder))
+    return encoder.to(device).eval(), views
+
+
+def restore(state: Mapping[str, Any], device: torch.device) -> tuple[Encoder, Objective, Views]:
+    """The same, and its trained objective in eval mode."""
+    encoder, views = restore_encoder(state, device)
+    objective = build_objective(state["config"], encoder)
     objective.load_state_dict(state["objective"])
-    return encoder.to(device).eval(), objective.to(device).eval(), build_views(config, encoder, objective)
+    return encoder, objective.to(device).eval(), views
 
 
 def restore_parts(state: Mapping[str, Any], device: torch.device) -> Parts:
@@ -224,7 +253,7 @@ def run(config: Mapping[str, Any]) -> dict[str, Metric]:
     compute = choose(device.name, "auto" if precision == "fp16" else precision)  # which a CPU does not have
     parts = restore_parts(state, compute.device)
     probe = build(_with_trained_size(config["probe"], run_dir), Probe, where="probe")
-    metrics = measure(state["config"], parts, compute, probe, budget=budget(state["seconds"]))
+    metrics = measure(state["config"], parts, compute, probe, budget=budget(state["seconds"]), start=run_dir / START)
     if not metrics:
         raise UserError("probe: this run's data has no held-out part, so there is nothing to measure.")
     console = Console()
@@ -268,12 +297,13 @@ class Pretrained(nn.Module):
 
 
 def load(run: str | Path, *, device: str = "cpu", plugins: tuple[str, ...] = ()) -> Pretrained:
-    """The encoder of a run directory or checkpoint file, ready for raw samples.
+    """The encoder of a run directory, a checkpoint or a safetensors export, ready for raw samples.
 
     Raises:
-        UserError: no such run, a damaged checkpoint, or a part from a package that ``plugins`` does not name.
+        UserError: no such run, a damaged file, or a part from a package that ``plugins`` does not name.
     """
     allow(plugins)
-    _, state = open_run(str(run))
-    encoder, _, views = restore(state, torch.device(device))
+    exported = Path(run).suffix == ".safetensors"
+    state = read_export(expand(str(run))) if exported else open_run(str(run))[1]
+    encoder, views = restore_encoder(state, torch.device(device))
     return Pretrained(encoder, views.to(device))

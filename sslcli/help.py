@@ -26,7 +26,12 @@ _USAGE = {
     ),
     "export": (
         "Hand a run's encoder over to another library, checked by loading it there.",
-        [("ssl-export run=runs/NAME format=torchvision", "a state dict for torchvision's own class")],
+        [
+            ("ssl-export run=runs/NAME", "safetensors, for sslcli.load and encoder.weights"),
+            ("ssl-export run=runs/NAME format=torchvision", "a state dict for torchvision's own class"),
+            ("ssl-export run=runs/NAME format=onnx format.preprocessing=true", "pixels in [0, 1] in, features out"),
+            ("ssl-export run=runs/NAME format=embeddings dataset=images dataset.path=DIR", "a table of features"),
+        ],
     ),
     "report": (
         "Write a page of a run, or one that compares several; a file that needs no network.",
@@ -62,6 +67,7 @@ def text(name: str, conf: str, extra: str | None) -> str:
             "  objective.norm           batch, layer or none, in the projector",
             "  encoder.norm             batch or layer",
             "  encoder.image_size       pixels a side that the encoder sees",
+            "  encoder.weights          a run or file to start from (MoCo, SimMIM, torchvision, ...), or timm:NAME",
             "  dataset.path             where the data lies",
             "  dataset.size             pixels a side that a folder's pictures are decoded to",
             "  dataset.workers          processes that fetch data",
@@ -72,12 +78,15 @@ def text(name: str, conf: str, extra: str | None) -> str:
 
 
 def _groups(name: str, places: list[Path]) -> list[str]:
-    if name == "export":
-        return []
     order = ["encoder", "objective", "dataset", "views", "device", "optimizer", "schedule", "probe", "logger"]
-    wanted = {"train": order, "report": ["device"]}.get(name, ["device", "probe"])
+    wanted = {
+        "train": order,
+        "eval": ["device", "probe"],
+        "export": ["format", "dataset", "device"],
+        "report": ["device"],
+    }[name]
     found = {p.name for place in places if place.is_dir() for p in place.iterdir() if p.is_dir()}
-    others = sorted(found - set(order) - {"__pycache__"}) if name == "train" else []
+    others = sorted(found - {*order, "format", "__pycache__"}) if name == "train" else []
     return [*wanted, *others]
 
 

@@ -26,7 +26,16 @@ from sslcli.engine.files import write_text
 from sslcli.engine.loader import Loader
 from sslcli.engine.lock import locked
 from sslcli.engine.optim import parameter_groups
-from sslcli.engine.resume import State, choose_start, environment, make_room, open_run, restore_environment
+from sslcli.engine.resume import (
+    START,
+    State,
+    choose_start,
+    environment,
+    make_room,
+    open_run,
+    restore_environment,
+    starts_afresh,
+)
 from sslcli.engine.schedule import Schedule
 from sslcli.engine.trainer import Length, Trainer
 from sslcli.errors import UserError
@@ -40,6 +49,7 @@ from sslcli.publish import publish
 from sslcli.ranks import Ranks, joined
 from sslcli.report.shown import Exhibits
 from sslcli.summary import announce, finished, say_finished, say_result, write_result
+from sslcli.weights.packed import write_weights
 
 
 def run(config: Mapping[str, Any], run_dir: Path) -> float | None:
@@ -58,7 +68,7 @@ def run(config: Mapping[str, Any], run_dir: Path) -> float | None:
     compute = choose(device.name, train.precision)
     with ExitStack() as held:
         with joined(compute.device) as ranks:
-            parts = build_parts(config)
+            parts = build_parts(config, afresh=starts_afresh(config, run_dir))
             probe = build(config["probe"], Probe, where="probe")
             console = Console(silent=not ranks.first)
             loggers = make_loggers(config, console, ranks)
@@ -80,7 +90,7 @@ def run(config: Mapping[str, Any], run_dir: Path) -> float | None:
                 _fit(trainer)
         if not ranks.first:
             return None
-        metrics = measure(config, parts, compute, probe, budget=budget(trainer.seconds))
+        metrics = measure(config, parts, compute, probe, budget=budget(trainer.seconds), start=run_dir / START)
         quality = (trainer.quality or make_quality(config, parts, compute, console))(parts.encoder)
         write_result(config["seed"], trainer, metrics, quality)
         page = _show(config, parts, compute, trainer, loggers, metrics)
@@ -112,6 +122,9 @@ def _open_records(config: Mapping[str, Any], parts: Parts, trainer: Trainer, log
     console.log_to(run_dir / "train.log")
     if afresh:
         announce(console, config, parts, trainer)
+        if parts.start is not None:
+            console.line(f"start     {parts.start}")
+            write_weights(parts.encoder, run_dir / START)
     else:
         console.line(f"resuming {run_dir} at step {trainer.step}")
     write_text(run_dir / "config.yaml", OmegaConf.to_yaml(dict(config)))

@@ -1,6 +1,11 @@
 """What every test runs under."""
 
+import sys
+
 import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from sslcli import cli
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -9,3 +14,22 @@ def cache_of_its_own(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run a command in an empty folder; returns (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli.signals, "install", lambda: None)  # pytest keeps its own Ctrl-C
+
+    def call(*arguments, command="train"):
+        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+        monkeypatch.setattr(sys, "argv", [f"ssl-{command}", *arguments])
+        GlobalHydra.instance().clear()
+        entry = {"train": cli.train, "eval": cli.evaluate, "export": cli.export, "report": cli.report}[command]
+        with pytest.raises(SystemExit) as stop:
+            entry()
+        out = capsys.readouterr()
+        return stop.value.code, out.out, out.err
+
+    return call

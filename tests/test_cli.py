@@ -3,37 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import numpy as np
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
-
-from sslcli import cli
 
 FAST = ("debug=tiny", "train.steps=2", "dataset.size=16", "dataset.num_samples=100", "probe=none", "device=cpu",
         "log.report=false")  # fmt: skip
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run a command in an empty folder; returns (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli.signals, "install", lambda: None)  # pytest keeps its own Ctrl-C
-
-    def call(*arguments, command="train"):
-        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-        monkeypatch.setattr(sys, "argv", [f"ssl-{command}", *arguments])
-        GlobalHydra.instance().clear()
-        entry = {"train": cli.train, "eval": cli.evaluate, "export": cli.export, "report": cli.report}[command]
-        with pytest.raises(SystemExit) as stop:
-            entry()
-        out = capsys.readouterr()
-        return stop.value.code, out.out, out.err
-
-    return call
 
 
 MISTAKES = {
@@ -195,16 +172,25 @@ def test_another_config_is_refused_and_a_longer_run_is_not(run):
 
 
 def test_minutes_follow_the_clock_over_all_processes(run, tmp_path):
-    options = ("debug=tiny", "dataset.size=16", "probe=none", "device=cpu", "run_dir=r", "log.every=5")
+    options = (
+        "debug=tiny",
+        "dataset.size=16",
+        "probe=none",
+        "device=cpu",
+        "run_dir=r",
+        "log.every=5",
+        "log.report=false",
+    )
     code, out, _ = run(*options, "train.minutes=0.02")
     assert code == 0
     first = json.loads((tmp_path / "r" / "result.json").read_text())
-    assert 1.2 <= first["seconds"] < 3 and first["steps"] > 2
+    assert first["seconds"] >= 1.2 and first["steps"] >= 1  # and as much more as a slow step took
     code, out, _ = run(*options, "train.minutes=0.02")
     assert code == 0 and "is finished" in out
-    code, out, _ = run(*options, "train.minutes=0.03")
+    wanted = first["seconds"] + 1
+    code, out, _ = run(*options, f"train.minutes={wanted / 60}")
     longer = json.loads((tmp_path / "r" / "result.json").read_text())
-    assert code == 0 and 1.8 <= longer["seconds"] < 4 and longer["steps"] > first["steps"]
+    assert code == 0 and longer["seconds"] >= wanted and longer["steps"] > first["steps"]
 
 
 def test_resume_from_a_path_starts_there(run, tmp_path):
@@ -343,37 +329,3 @@ def test_load_gives_the_probes_features(run, tmp_path):
         assert features.shape == (3, encoder.dim)
         torch.testing.assert_close(encoder(x.float() / 255), features)
         assert encoder(torch.zeros(1, 3, 40, 50, dtype=torch.uint8)).shape == (1, encoder.dim)
-
-
-@pytest.mark.parametrize("size", ["16", "96"])
-@pytest.mark.parametrize("format", ["torchvision", "timm"])
-def test_export_of_a_resnet_loads_strictly_and_computes_the_same(run, tmp_path, format, size):
-    """Small stem (16 px) and standard stem (96 px), rebuilt here by the lines that the command printed."""
-    run("encoder=resnet18", *FAST, f"dataset.size={size}", "train.batch_size=4", "train.steps=1", "run_dir=r")
-    code, out, _ = run("run=r", f"format={format}", "output=w.pth", command="export")
-    assert code == 0, out
-    lines = [line.strip() for line in out.splitlines() if line.strip().startswith("model")]
-    assert len(lines) == (4 if size == "16" else 2)
-    import timm
-    import torchvision
-
-    import sslcli
-
-    scope = {"torch": torch, "torchvision": torchvision, "timm": timm}
-    for line in lines:
-        exec(line, scope)
-    model = scope["model"].eval()
-    model.fc = torch.nn.Identity()
-    x = torch.rand(2, 3, int(size), int(size))
-    with torch.no_grad():
-        torch.testing.assert_close(model((x - 0.5) / 0.25), sslcli.load("r")(x), rtol=1e-4, atol=1e-4)
-
-
-def test_export_refuses_what_it_cannot_do(run):
-    run(*FAST, "run_dir=r")
-    code, _, err = run("run=r", "format=torchvision", command="export")
-    assert code == 2 and "not a timm model" in err
-    code, _, err = run("run=r", "format=onx", command="export")
-    assert code == 2 and "there is no 'onx'" in err
-    code, out, _ = run("run=r", command="export")
-    assert code == 0 and "read back and equal" in out

@@ -1,10 +1,13 @@
 """The examples in the documents are run, not believed."""
 
+import os
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,6 +31,20 @@ def test_contributings_objective_trains(tmp_path):
     )  # fmt: skip
     assert found.returncode == 0, found.stderr
     assert "align" in found.stdout and "objective Align" in found.stdout
+
+
+@pytest.mark.slow
+def test_every_command_of_the_export_page_runs(tmp_path):
+    paths = {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    command = [sys.executable, str(ROOT / "scripts" / "run_readme.py"), str(tmp_path / "here"), "docs/export.md"]
+    found = subprocess.run(command, env={**os.environ, **paths}, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout[-2000:] + found.stderr[-2000:]
+    shown = [
+        line
+        for line in (ROOT / "docs" / "export.md").read_text().splitlines()
+        if line.startswith(("  model", "start "))
+    ]
+    assert len(shown) == 7 and all(line in found.stdout.splitlines() for line in shown)
 
 
 def test_every_option_stands_in_the_reference():

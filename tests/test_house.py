@@ -15,8 +15,10 @@ LAYERS = [
     {"features"},
     {"objectives"},
     {"engine", "probes", "report"},
-    {"loggers"},
-    {"evaluate", "exhibits", "export", "preview", "publish", "summary", "train"},
+    {"loggers", "weights"},
+    {"evaluate", "exhibits", "preview", "publish", "summary", "train"},
+    {"formats"},
+    {"export"},
     {"cli"},
 ]
 # engine.signals and engine.files know nothing of the layers below; the command line and exports need them.

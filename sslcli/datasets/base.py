@@ -50,6 +50,10 @@ class Dataset:
         """What must be equal for a run to go on: another set of samples is another order and another split."""
         return f"{len(self)} samples"
 
+    def name_of(self, i: int) -> str:
+        """What people call the i-th sample: its path, or its number where it has none."""
+        return str(i)
+
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
         """Columns of the samples at ``index`` (B,), each with first dimension B.
 
@@ -95,6 +99,9 @@ class Wrapper(Dataset):
     def fingerprint(self) -> str:
         return self.dataset.fingerprint()
 
+    def name_of(self, i: int) -> str:
+        return self.dataset.name_of(i)
+
 
 class Subset(Wrapper):
     """Some samples of a dataset, in the order of ``index`` (N,)."""
@@ -110,6 +117,9 @@ class Subset(Wrapper):
 
     def fingerprint(self) -> str:
         return f"{len(self)} of {self.dataset.fingerprint()}"
+
+    def name_of(self, i: int) -> str:
+        return self.dataset.name_of(int(self.index[i]))
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
         return self.dataset.fetch(self.index[index])

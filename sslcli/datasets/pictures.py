@@ -63,6 +63,9 @@ class Pictures(Dataset):
     def fingerprint(self) -> str:
         return self.encoded.fingerprint()
 
+    def name_of(self, i: int) -> str:
+        return self.encoded.where(i)
+
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
         columns = self._read(index, lambda _, source: [decode(source, self.size)], [(self.size, self.size)])
         return {"image": columns[0]}

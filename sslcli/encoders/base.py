@@ -79,8 +79,8 @@ def _region_means(x: Tensor, cells: int) -> Tensor:
     """(B, D, cells, cells) from (B, D, h, w): the means over ``cells`` x ``cells`` regions."""
     if x.shape[-2:] == (cells, cells):  # pooling's backward pass is slow even where it does nothing
         return x
-    if x.is_cuda and torch.are_deterministic_algorithms_enabled():
-        return repeatable_means(x, cells)
+    if (x.is_cuda and torch.are_deterministic_algorithms_enabled()) or torch.compiler.is_exporting():
+        return repeatable_means(x, cells)  # in a graph, slices and means are what every runtime knows
     return F.adaptive_avg_pool2d(x, cells)
 
 

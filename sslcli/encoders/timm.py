@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import timm
@@ -34,6 +36,7 @@ class Timm(Encoder):
         field: the image column to read.
         image_size: pixels a side; null takes the dataset's.
         patch_size: pixels a side of a patch, for models that have patches; null fits the image.
+        num_heads: attention heads of every block of a ViT; null takes the model's own.
         stem: ``small`` keeps the resolution of small images (a ResNet's 3x3 stride 1 without pooling, a
             halved stride or patch elsewhere); ``auto`` is small up to 64 pixels.
         norm: ``batch`` or ``layer`` (a CNN's BatchNorm becomes GroupNorm with one group); null takes the
@@ -49,6 +52,7 @@ class Timm(Encoder):
         field: str = "image",
         image_size: int | None = None,
         patch_size: int | None = None,
+        num_heads: int | None = None,
         stem: Literal["auto", "standard", "small"] = "auto",
         norm: Literal["batch", "layer"] | None = None,
         drop_path: float = 0.0,
@@ -60,12 +64,14 @@ class Timm(Encoder):
         size = self.spec[field].shape[1]
         small = stem == "small" or (stem == "auto" and size <= SMALL)
         pretrained = timm.get_pretrained_cfg(name)
-        options: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
+        options: dict[str, Any] = {}
         if pretrained is not None and pretrained.fixed_input_size:
             options |= {"img_size": size} | _patches(name, size, patch_size, small)
         elif patch_size is not None:
             raise ValueError(f"{name} has no patches; leave patch_size null")
-        self.model = _create(name, norm, options)
+        if num_heads is not None:
+            options["num_heads"] = num_heads
+        self.model, self.recipe = _create(name, norm, options, drop_path)
         try:
             if small and pretrained is not None and not pretrained.fixed_input_size:
                 _shrink_stem(self.model, pretrained.first_conv)
@@ -204,13 +210,26 @@ def _patches(name: str, size: int, patch_size: int | None, small: bool) -> dict[
     return {"patch_size": patch_size}
 
 
-def _create(name: str, norm: str | None, options: dict[str, Any]) -> Any:
+@dataclass(frozen=True)
+class Recipe:
+    """What makes a model of the same shape again: ``timm.create_model(name, num_classes=0, **options)``."""
+
+    name: str
+    options: Mapping[str, Any]
+
+    def create(self, **more: Any) -> Any:
+        """The model without a classifier, at its random initialisation."""
+        return timm.create_model(self.name, pretrained=False, num_classes=0, **self.options, **more)
+
+
+def _create(name: str, norm: str | None, options: dict[str, Any], drop_path: float) -> tuple[Any, Recipe]:
+    rate = {"drop_path_rate": drop_path} if drop_path else {}
+    recipe = Recipe(name, options)
     try:
-        model = timm.create_model(name, pretrained=False, num_classes=0, in_chans=3, **options)
+        model = recipe.create(**rate)
         if norm == "layer" and batch_norms(model):
-            model = timm.create_model(
-                name, pretrained=False, num_classes=0, in_chans=3, norm_layer=GroupNorm1, **options
-            )
+            recipe = Recipe(name, options | {"norm_layer": GroupNorm1})
+            model = recipe.create(**rate)
     except (TypeError, AssertionError, RuntimeError, ZeroDivisionError) as error:
         given = ", ".join(f"{key}={value}" for key, value in options.items())
         raise ValueError(f"timm cannot build {name} with {given}: {error}") from error
@@ -218,7 +237,7 @@ def _create(name: str, norm: str | None, options: dict[str, Any]) -> Any:
         raise ValueError(f"{name} has BatchNorm that timm cannot replace; leave norm null")
     if norm == "batch" and not batch_norms(model):
         raise ValueError(f"{name} has no BatchNorm; norm must be layer or null")
-    return model
+    return model, recipe
 
 
 def _shrink_stem(model: Any, first_conv: Any) -> None:

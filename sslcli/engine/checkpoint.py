@@ -107,5 +107,5 @@ def sweep_temporaries(run_dir: Path) -> None:
     for folder in (run_dir, run_dir / "checkpoints"):
         if folder.is_dir():
             for name in os.listdir(folder):  # noqa: PTH208  names, not paths
-                if name.startswith(".") and name.endswith(".tmp"):
+                if name.startswith(".") and ".tmp" in name:
                     (folder / name).unlink(missing_ok=True)

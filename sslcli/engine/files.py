@@ -19,18 +19,23 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, key: st
         write: fills the open file.
         key: the config path that chose the place, for the message if it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    with replacing(path, key) as temporary, temporary.open("wb") as file:
+        write(file)
+
+
+@contextmanager
+def replacing(path: Path, key: str = "run_dir") -> Iterator[Path]:
+    """A name in the same folder for a file that takes the place of ``path`` if all goes well, and is gone if not."""
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")  # readers may go by the suffix
     with writable(path, key):
         try:
-            with temporary.open("wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
+            yield temporary
+            _sync(temporary)
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        _sync(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -49,8 +54,8 @@ def writable(path: Path, key: str = "run_dir") -> Iterator[None]:
         ) from error
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -40,6 +40,11 @@ def open_run(path: str | None, key: str = "run") -> tuple[Path, State]:
     return place, found[1]
 
 
+def starts_afresh(config: Mapping[str, Any], run_dir: Path) -> bool:
+    """Whether ``choose_start`` will find nothing to go on from; known before the parts are built."""
+    return config["resume"] == "never" or (config["resume"] == "auto" and not checkpoint.steps(run_dir))
+
+
 def choose_start(config: Mapping[str, Any], run_dir: Path, length: Length, data: str, console: Console) -> State | None:
     """The state to go on from, or None to start afresh; ``data`` is the dataset's fingerprint.
 
@@ -79,8 +84,10 @@ def choose_start(config: Mapping[str, Any], run_dir: Path, length: Length, data:
     return state
 
 
+START = "start.safetensors"  # the encoder as encoder.weights made it, before its first step
 _FILES = (
     "checkpoints",
+    START,
     "metrics.jsonl",
     "metrics.csv",
     "result.json",

@@ -1,0 +1,1 @@
+"""What a run's encoder can be handed over as; mirrors ``conf/format``."""

@@ -1,0 +1,1 @@
+"""Other people's weights to start from: how their files name tensors, and how those get into an encoder."""
