@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 
@@ -46,6 +46,7 @@ class CheckpointSection:
     every: int = _key(200, "steps between checkpoints; one at the end always")
     keep: int = _key(2, "newest checkpoints to keep")
     keep_every: int | None = _key(None, "keep those at multiples of this step too")
+    keep_best: str | None = _key(None, "keep the best by this metric too: knn_top1, rankme or lidar; see probe.every")
 
 
 @dataclass
@@ -64,37 +65,67 @@ class DeviceSection:
     threads: int | None = _key(None, "CPU threads; null takes all that this process may use")
 
 
+S = TypeVar("S", bound="Aside")
+
+
 @dataclass
-class FeedSection:
+class Aside:
+    """Keys that stand in a part's section and that somebody else reads, not the part."""
+
+    @classmethod
+    def of(cls: type[S], node: Mapping[str, Any]) -> S:
+        """Those of a part's section.
+
+        Raises:
+            UserError: a value that means nothing.
+        """
+        found = cls(**{f.name: node[f.name] for f in fields(cls) if f.name in node})
+        found.check()
+        return found
+
+    @classmethod
+    def without(cls, node: Mapping[str, Any]) -> dict[str, Any]:
+        """The keys that the part itself reads."""
+        aside = {f.name for f in fields(cls)}
+        return {key: value for key, value in node.items() if key not in aside}
+
+    def check(self) -> None:
+        """Refuse a value that means nothing."""
+
+
+@dataclass
+class FeedSection(Aside):
     """Keys of ``dataset`` that say how it is fed; the loader reads them and not the dataset."""
 
     workers: int | None = None
     cache: str = "auto"
     max_bad: float | None = None
 
-    @classmethod
-    def of(cls, dataset: Mapping[str, Any]) -> FeedSection:
-        """Those of a dataset's section.
-
-        Raises:
-            UserError: a value that means nothing.
-        """
-        given = {f.name: dataset[f.name] for f in fields(cls) if f.name in dataset}
-        feed = cls(**given)
-        if feed.workers is not None and (not isinstance(feed.workers, int) or feed.workers < 0):
-            raise UserError(f"dataset.workers={feed.workers!r} must be a whole number, 0 or more, or null.")
+    def check(self) -> None:
+        if self.workers is not None and (not isinstance(self.workers, int) or self.workers < 0):
+            raise UserError(f"dataset.workers={self.workers!r} must be a whole number, 0 or more, or null.")
         known = ("auto", "device", "memory", "none")
-        if feed.cache not in known:
-            raise UserError(f"dataset.cache: there is no '{feed.cache}'. {suggest(str(feed.cache), known)}")
-        if feed.max_bad is not None and not (isinstance(feed.max_bad, (int, float)) and 0 <= feed.max_bad <= 1):
-            raise UserError(f"dataset.max_bad={feed.max_bad!r} must be a share from 0 to 1, or null.")
-        return feed
+        if self.cache not in known:
+            raise UserError(f"dataset.cache: there is no '{self.cache}'. {suggest(str(self.cache), known)}")
+        if self.max_bad is not None and not (isinstance(self.max_bad, (int, float)) and 0 <= self.max_bad <= 1):
+            raise UserError(f"dataset.max_bad={self.max_bad!r} must be a share from 0 to 1, or null.")
 
-    @classmethod
-    def without(cls, dataset: Mapping[str, Any]) -> dict[str, Any]:
-        """The keys that the dataset itself reads."""
-        ours = {f.name for f in fields(cls)}
-        return {key: value for key, value in dataset.items() if key not in ours}
+
+@dataclass
+class WatchSection(Aside):
+    """Keys of ``probe`` that say how a run is watched while it trains, whichever probe stands at its end."""
+
+    every: int | None = None
+    share: float | None = 0.1
+    patience: int | None = None
+
+    def check(self) -> None:
+        for name in ("every", "patience"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise UserError(f"probe.{name}={value!r} must be a whole number, 1 or more, or null.")
+        if self.share is not None and not (isinstance(self.share, (int, float)) and 0 < self.share <= 1):
+            raise UserError(f"probe.share={self.share!r} must be a share of the training time, above 0, or null.")
 
 
 @dataclass
@@ -124,8 +155,10 @@ class EvalConfig:
     """Everything that ``ssl-eval`` reads."""
 
     run: str | None = _key(None, "the run directory or checkpoint to evaluate")
+    seed: int | None = _key(None, "of what a probe draws; null takes the run's")
     plugins: list[str] = _key([], "your own packages that the run's config names")
     device: DeviceSection = field(default_factory=DeviceSection)
+    dataset: dict[str, Any] = field(default_factory=dict)
     probe: dict[str, Any] = field(default_factory=dict)
 
 
@@ -201,7 +234,7 @@ def check_values(plain: Mapping[str, Any]) -> None:
     Raises:
         UserError: the first that is out of range, with what would do.
     """
-    for name in ("train", "checkpoint", "log", "device"):
+    for name in ("train", "checkpoint", "log", "device", "probe"):
         if not isinstance(plain.get(name), Mapping):
             raise UserError(f"{name}: this section is needed; leave it as it is.")
     train, save = plain["train"], plain["checkpoint"]
@@ -229,6 +262,11 @@ def check_values(plain: Mapping[str, Any]) -> None:
     ):
         if value is not None and value < 1:
             raise UserError(f"{path}={value} must be at least 1.")
+    watch = WatchSection.of(plain["probe"])
+    if save["keep_best"] is not None and watch.every is None:
+        raise UserError(f"checkpoint.keep_best={save['keep_best']} is measured while training: set probe.every=STEPS.")
+    if watch.patience is not None and save["keep_best"] is None:
+        raise UserError(f"probe.patience={watch.patience} needs a metric: set checkpoint.keep_best, e.g. to knn_top1.")
 
 
 def run_name(plain: Mapping[str, Any], choices: Mapping[str, str]) -> str:

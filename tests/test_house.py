@@ -15,7 +15,7 @@ LAYERS = [
     {"features"},
     {"objectives"},
     {"engine", "probes", "report"},
-    {"evaluate", "export", "preview", "summary", "train"},
+    {"evaluate", "export", "preview", "records", "summary", "train"},
     {"cli"},
 ]
 # engine.signals and engine.files know nothing of the layers below; the command line and exports need them.

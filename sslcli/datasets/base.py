@@ -36,7 +36,7 @@ class Dataset:
     """Columns by index. Training reads ``fetch`` only; ``labels`` and ``held_out`` are for probes."""
 
     spec: Spec
-    labels: Tensor | None = None  # (N,) int64
+    labels: Tensor | None = None  # (N,) int64, -1 where a sample has none; None where no sample has one
     held_out: Dataset | None = None  # samples that training never sees; probes query them
     cuts_crops: bool = False  # whether training reads it by ``fetch_crops``
     keeps: bool = False  # whether what was fetched once is kept in memory
@@ -156,13 +156,19 @@ def with_held_out(train: Dataset, test: Dataset | None, holdout: float | None) -
     return kept
 
 
+def with_label(labels: Tensor) -> Tensor:
+    """Indices of the samples that have a label: -1 is none."""
+    return torch.nonzero(labels >= 0)[:, 0]
+
+
 def balanced(labels: Tensor, count: int) -> Tensor:
-    """Indices of at most ``count`` samples, seeded, with the classes as equal as the labels (N,) allow."""
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    """Indices of at most ``count`` samples that have a label, with the classes as equal as the labels (N,) allow."""
+    order = with_label(labels)
+    order = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(0))]
     shuffled = labels[order]
     by_class = torch.argsort(shuffled, stable=True)
     # Rank of each sample within its class; the lowest ranks of all classes come first.
     starts = torch.cumsum(torch.bincount(shuffled), 0) - torch.bincount(shuffled)
     rank = torch.empty_like(shuffled)
-    rank[by_class] = torch.arange(len(labels)) - starts[shuffled[by_class]]
+    rank[by_class] = torch.arange(len(order)) - starts[shuffled[by_class]]
     return order[torch.argsort(rank, stable=True)[:count]].sort().values
