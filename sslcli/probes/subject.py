@@ -105,7 +105,7 @@ class Subject:
             count = len(next(iter(columns.values())))
             positions = index[start : start + count].numpy()
             start += count
-            with torch.inference_mode():
+            with torch.inference_mode(), self.compute.autocast():
                 view = self._view(columns, positions, number)
                 if not dataset.spec[view.field].vocab:
                     found.setdefault("raw_input", []).append(numbers(view.x).cpu())
@@ -116,8 +116,7 @@ class Subject:
     def _view(self, columns: Columns, positions: np.ndarray, number: int | None) -> View:
         if number is None:
             return self.views.clean(columns)
-        with self.compute.autocast():
-            made = self.views(columns, Randomness(self.seed, -1 - number, positions, self.compute.device))
+        made = self.views(columns, Randomness(self.seed, -1 - number, positions, self.compute.device))
         return made[number % (len(made) - self.views.num_local)]  # not the small views, which come last
 
 
@@ -146,7 +145,7 @@ def embed(encoder: Encoder, views: Views, compute: Compute, pieces: Iterator[Col
     """(N, dim) float32 features on the CPU of the clean views of what ``pieces`` yields, in eval mode."""
     parts = []
     for columns in pieces:
-        with torch.inference_mode():
+        with torch.inference_mode(), compute.autocast():
             view = views.clean(columns)
         parts.append(_read(encoder, view, compute))
     return torch.cat(parts)
