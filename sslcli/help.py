@@ -22,7 +22,12 @@ _USAGE = {
     ),
     "eval": (
         "Measure the encoder of a run.",
-        [("ssl-eval run=runs/NAME", "weighted 20-NN beside its controls")],
+        [
+            ("ssl-eval run=runs/NAME", "weighted 20-NN beside its controls"),
+            ("ssl-eval run=runs/NAME probe=all", "kNN, linear, geometry, information and fine-tuning"),
+            ("ssl-eval run=runs/NAME probe=linear dataset=images dataset.path=DIR", "on other labelled data"),
+            ("ssl-eval run=runs/NAME/checkpoints/best", "the best checkpoint of a watched run"),
+        ],
     ),
     "export": (
         "Hand a run's encoder over to another library, checked by loading it there.",
@@ -58,6 +63,8 @@ def text(name: str, conf: str, extra: str | None) -> str:
             "  dataset.size             pixels a side that a folder's pictures are decoded to",
             "  dataset.workers          processes that fetch data",
             "  probe.max_samples        most samples in the probe's bank and queries",
+            "  probe.every              steps between looks while training: kNN and geometry of a small sample",
+            "  probe.patience           looks without a higher checkpoint.keep_best after which the run ends",
         ]
     lines += ["", "Every other key stands in the composed config: ssl-" + name + " --cfg job"]
     return "\n".join(lines)
@@ -67,7 +74,7 @@ def _groups(name: str, places: list[Path]) -> list[str]:
     if name == "export":
         return []
     order = ["encoder", "objective", "dataset", "views", "device", "optimizer", "schedule", "probe"]
-    wanted = order if name == "train" else ["device", "probe"]
+    wanted = order if name == "train" else ["dataset", "device", "probe"]
     found = {p.name for place in places if place.is_dir() for p in place.iterdir() if p.is_dir()}
     others = sorted(found - set(order) - {"__pycache__"}) if name == "train" else []
     return [*wanted, *others]
