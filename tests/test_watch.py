@@ -81,7 +81,7 @@ def test_a_killed_run_sees_the_same_and_keeps_the_same_best(watched, tmp_path, s
     second.load_state_dict(state)
     second.fit()
     assert same_bits(ended(second), ended(whole)) and lines(tmp_path) == lines(folder)
-    clock = {"seconds": None}
+    clock = {"seconds": None, "last": None}
     assert {**second.watch.state_dict(), **clock} == {**whole.watch.state_dict(), **clock}
     best = [(f / "checkpoints" / "best").read_text() for f in (tmp_path, folder)]
     assert best[0] == best[1]
@@ -169,8 +169,11 @@ def test_looks_are_left_out_once_they_have_had_their_share():
     seen = Watch(slow, every=1, share=0.1)
     assert seen.look(None, 1, 0.0, Ranks())  # the first always
     assert seen.look(None, 2, 0.19, Ranks()) == {} and len(taken) == 1
-    assert "left out" in seen.line(2, {}) and "probe.share=0.1" in seen.line(2, {})
+    assert "left out: it would take looks beyond probe.share=0.1" in seen.line(2, {}) and seen.line(3, {}) is None
     assert seen.look(None, 3, 1e6, Ranks()) and len(taken) == 2
+    again = Watch(slow, every=1, share=0.1)
+    again.load_state_dict(seen.state_dict())
+    assert again.look(None, 4, 0.3, Ranks()) == {}
 
 
 def test_the_time_of_looks_is_no_training_time(tmp_path):

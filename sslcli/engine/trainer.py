@@ -266,7 +266,9 @@ class Trainer:
         seen = watch.look(self.encoder, self.step, self.seconds, self.ranks)
         if seen and self.ranks.first:
             self.lines.write({"step": self.step, **{f"probe/{name}": value for name, value in seen.items()}})
-        self.console.line(watch.line(self.step, seen))
+        text = watch.line(self.step, seen)
+        if text is not None:
+            self.console.line(text)
         away = time.perf_counter() - began
         self._started += away
         self._last_log = (self._last_log[0] + away, *self._last_log[1:])

@@ -18,8 +18,8 @@ class Watch:
     Args:
         look: measures an encoder and changes nothing.
         every: steps between looks.
-        share: most of the training time that looks may take; one that is due while they have taken more is left
-            out. The first is always taken. Null for no limit, without which the clock decides nothing.
+        share: most of the training time that looks may take; one that would take them beyond it, as long as the
+            last one was, is left out. The first is always taken. Null for no limit, so that no clock decides.
         metric: of those that ``look`` returns, the one whose highest value is the best step's; null for none.
         patience: looks without a better value after which the run ends; null goes on.
     """
@@ -30,9 +30,11 @@ class Watch:
         self._look, self._every, self._share = look, every, share
         self.metric, self.patience = metric, patience
         self.seconds = 0.0  # that looks have taken
+        self.last = 0.0  # that the last of them took
         self.best: float | None = None
         self.best_step: int | None = None
         self.since = 0  # looks since the best
+        self._told = False  # that looks are left out
 
     def is_due(self, step: int) -> bool:
         """Whether it is to look after ``step`` steps."""
@@ -44,13 +46,14 @@ class Watch:
         The first process looks while the others wait; all remember the same.
         """
         seen, taken = ranks.by_first(lambda: self._timed(encoder, seconds))
-        self.seconds += taken
+        if seen:
+            self.seconds, self.last = self.seconds + taken, taken
         if self.metric is not None and self.metric in seen:
             self._remember(step, seen[self.metric])
         return seen
 
     def _timed(self, encoder: Encoder, seconds: float) -> tuple[dict[str, float], float]:
-        if self._share is not None and self.seconds > self._share * seconds:
+        if self._share is not None and self.seconds + self.last > self._share * seconds:
             return {}, 0.0
         started = time.perf_counter()
         return self._look(encoder), time.perf_counter() - started
@@ -66,10 +69,12 @@ class Watch:
         """Whether patience has run out."""
         return self.patience is not None and self.since >= self.patience
 
-    def line(self, step: int, seen: Mapping[str, float]) -> str:
-        """A look in words."""
+    def line(self, step: int, seen: Mapping[str, float]) -> str | None:
+        """A look in words; those that are left out are told of once."""
         if not seen:
-            return f"step {step}  probe  left out: looks have taken more than probe.share={self._share} of the time"
+            told, self._told = self._told, True
+            reason = f"it would take looks beyond probe.share={self._share} of the time; others may be, too"
+            return None if told else f"step {step}  probe  left out: {reason}"
         found = "  ".join(f"{name} {value:.4f}" for name, value in seen.items())
         return f"step {step}  probe  {found}" + ("  best so far" if self.best_step == step else "")
 
@@ -86,10 +91,10 @@ class Watch:
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""
         best = {"metric": self.metric, "best": self.best, "best_step": self.best_step, "since": self.since}
-        return {**best, "seconds": self.seconds}
+        return {**best, "seconds": self.seconds, "last": self.last}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there; values of another metric say nothing of this one."""
-        self.seconds = state["seconds"]
+        self.seconds, self.last = state["seconds"], state["last"]
         if state["metric"] == self.metric:
             self.best, self.best_step, self.since = state["best"], state["best_step"], state["since"]

@@ -118,7 +118,7 @@ def fit(
         batch = rows[index]
         # The gradient of the cross-entropy by the logits is softmax less one-hot.
         error = found.logits(batch).softmax(2)
-        error[torch.arange(len(index)), :, labels[index].to(device)] -= 1
+        error[torch.arange(len(index), device=device), :, labels[index].to(device)] -= 1
         error /= len(index)
         gradient = (scale(batch, device).T @ error.flatten(1)).view_as(weight)
         weight_speed.mul_(_MOMENTUM).add_(gradient + decay * weight)
