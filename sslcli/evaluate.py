@@ -27,7 +27,7 @@ from sslcli.objectives.base import Objective
 from sslcli.objectives.multi_crop import check_readable
 from sslcli.probes.base import Embed, Metric, Probe, compared, table
 from sslcli.probes.geometry import rankme
-from sslcli.probes.subject import Subject
+from sslcli.probes.subject import Subject, labels_of
 from sslcli.probes.subject import embed as features_of
 from sslcli.randomness import Randomness, fold
 from sslcli.records import add_metrics, settled_size
@@ -286,6 +286,8 @@ def run(config: Mapping[str, Any]) -> dict[str, Metric]:
         raise UserError("probe: these data have no held-out part, so there is nothing to measure.")
     console = Console()
     console.line(f"{run_dir}, step {state['step']}")
+    if labels_of(parts.dataset) is None:
+        console.line("these data have no labels in both splits: what reads labels is left out")
     for text in table(metrics):
         console.line(text)
     add_metrics(run_dir, metrics, step=state["step"], dataset=other)
