@@ -46,6 +46,7 @@ class CheckpointSection:
     every: int = _key(200, "steps between checkpoints; one at the end always")
     keep: int = _key(2, "newest checkpoints to keep")
     keep_every: int | None = _key(None, "keep those at multiples of this step too")
+    keep_best: str | None = _key(None, "keep the best by this metric too: knn_top1, rankme or lidar; see probe.every")
 
 
 @dataclass
@@ -123,6 +124,23 @@ class StartSection(Aside):
 
 
 @dataclass
+class WatchSection(Aside):
+    """Keys of ``probe`` that say how a run is watched while it trains, whichever probe stands at its end."""
+
+    every: int | None = None
+    share: float | None = 0.1
+    patience: int | None = None
+
+    def check(self) -> None:
+        for name in ("every", "patience"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise UserError(f"probe.{name}={value!r} must be a whole number, 1 or more, or null.")
+        if self.share is not None and not (isinstance(self.share, (int, float)) and 0 < self.share <= 1):
+            raise UserError(f"probe.share={self.share!r} must be a share of the training time, above 0, or null.")
+
+
+@dataclass
 class TrainConfig:
     """Everything that ``ssl-train`` reads."""
 
@@ -150,8 +168,10 @@ class EvalConfig:
     """Everything that ``ssl-eval`` reads."""
 
     run: str | None = _key(None, "the run directory or checkpoint to evaluate")
+    seed: int | None = _key(None, "of what a probe draws; null takes the run's")
     plugins: list[str] = _key([], "your own packages that the run's config names")
     device: DeviceSection = field(default_factory=DeviceSection)
+    dataset: dict[str, Any] = field(default_factory=dict)
     probe: dict[str, Any] = field(default_factory=dict)
 
 
@@ -239,7 +259,7 @@ def check_values(plain: Mapping[str, Any]) -> None:
     Raises:
         UserError: the first that is out of range, with what would do.
     """
-    for name in ("train", "checkpoint", "log", "device"):
+    for name in ("train", "checkpoint", "log", "device", "probe"):
         if not isinstance(plain.get(name), Mapping):
             raise UserError(f"{name}: this section is needed; leave it as it is.")
     train, save = plain["train"], plain["checkpoint"]
@@ -267,6 +287,11 @@ def check_values(plain: Mapping[str, Any]) -> None:
     ):
         if value is not None and value < 1:
             raise UserError(f"{path}={value} must be at least 1.")
+    watch = WatchSection.of(plain["probe"])
+    if save["keep_best"] is not None and watch.every is None:
+        raise UserError(f"checkpoint.keep_best={save['keep_best']} is measured while training: set probe.every=STEPS.")
+    if watch.patience is not None and save["keep_best"] is None:
+        raise UserError(f"probe.patience={watch.patience} needs a metric: set checkpoint.keep_best, e.g. to knn_top1.")
 
 
 def run_name(plain: Mapping[str, Any], choices: Mapping[str, str]) -> str:

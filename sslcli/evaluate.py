@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,17 @@ from sslcli.encoders.base import Encoder
 from sslcli.engine.console import Console
 from sslcli.engine.device import Compute, choose, set_threads
 from sslcli.engine.feed import in_pieces, kept_in_memory
-from sslcli.engine.files import write_text
 from sslcli.engine.resume import START, open_run
 from sslcli.errors import UserError
 from sslcli.features import Features
 from sslcli.objectives.base import Objective
 from sslcli.objectives.multi_crop import check_readable
-from sslcli.probes.base import Embed, Metric, Probe, table
+from sslcli.probes.base import Embed, Metric, Probe, compared, table
 from sslcli.probes.geometry import rankme
+from sslcli.probes.subject import Subject, labels_of
+from sslcli.probes.subject import embed as features_of
 from sslcli.randomness import Randomness, fold
+from sslcli.records import add_metrics, settled_size
 from sslcli.types import Spec
 from sslcli.views.base import Views
 from sslcli.weights.packed import read_export
@@ -100,38 +101,45 @@ def readable(dataset: Dataset, objective: Objective) -> Dataset:
 def embedder(encoder: Encoder, views: Views, compute: Compute, *, workers: int | None = None) -> Embed:
     """A function from samples of a dataset to the encoder's pooled features, in eval mode; ``workers`` read ahead."""
 
-    @torch.inference_mode()
     def embed(dataset: Dataset, index: Tensor) -> Tensor:
-        was_training = encoder.training
-        encoder.eval()
-        try:
-            parts = []
-            for piece, _ in in_pieces(dataset, index, workers):
-                columns = {name: c.to(compute.device) for name, c in piece.items()}
-                with compute.autocast():
-                    parts.append(encoder(views.clean(columns)).pooled.float().cpu())
-            return torch.cat(parts)
-        finally:
-            encoder.train(was_training)
+        return features_of(encoder, views, compute, on_device(dataset, index, compute, workers))
 
     return embed
 
 
+def on_device(dataset: Dataset, index: Tensor, compute: Compute, workers: int | None) -> Iterator[dict[str, Tensor]]:
+    """The samples at ``index`` (N,) in order, some at a time, on the device; ``workers`` read ahead."""
+    for piece, _ in in_pieces(dataset, index, workers):
+        yield {name: column.to(compute.device) for name, column in piece.items()}
+
+
 def measure(
-    config: Mapping[str, Any], parts: Parts, compute: Compute, probe: Probe, *, budget: float, start: Path
+    config: Mapping[str, Any],
+    parts: Parts,
+    compute: Compute,
+    probe: Probe,
+    *,
+    budget: float,
+    start: Path,
+    settled: int | None = None,
+    seed: int | None = None,
 ) -> dict[str, Metric]:
     """Every number that a run reports: the probe's, or without labels the held-out loss and RankMe.
 
-    Where the run began at somebody's weights, which then lie in the file ``start``, their numbers are a control too.
+    Args:
+        config: the run's.
+        parts: its parts.
+        compute: where to compute.
+        probe: what measures.
+        budget: seconds that it may take, where its size is left to it.
+        start: the file with the weights that the run began at, if it began at somebody's; they are a control then.
+        settled: the size that it settled on before.
+        seed: of what it draws; null is the run's.
     """
-    metrics = _measure(config, parts, compute, probe, budget=budget)
-    if start.is_file():
-        encoder = build_encoder(config, parts.dataset.spec)
-        encoder.load_state_dict(load_file(start))
-        at_start = replace(parts, encoder=encoder.to(compute.device))
-        for name, metric in _measure(config, at_start, compute, probe, budget=budget).items():
-            if name != "held_out_loss":  # the objective's heads belong to the trained encoder
-                metrics[name].controls["start"] = metric.value
+    measured = subject(config, parts, compute, budget=budget, start=start)
+    measured.settled = settled
+    measured.seed = measured.seed if seed is None else seed
+    metrics = probe(measured) or without_labels(config, parts, compute, measured)
     if parts.objective.label is not None:
         for metric in metrics.values():
             metric.protocol += "; training used labels"
@@ -141,26 +149,56 @@ def measure(
     return metrics
 
 
-def _measure(
-    config: Mapping[str, Any], parts: Parts, compute: Compute, probe: Probe, *, budget: float
-) -> dict[str, Metric]:
-    workers = FeedSection.of(config["dataset"]).workers
-    trained = embedder(parts.encoder, parts.views, compute, workers=workers)
-    untrained = embedder(random_init(config, parts, compute), parts.views, compute, workers=workers)
-    metrics = probe(parts.dataset, trained, untrained, budget)
+def without_labels(config: Mapping[str, Any], parts: Parts, compute: Compute, measured: Subject) -> dict[str, Metric]:
+    """The held-out loss and RankMe, where a probe finds nothing to measure."""
     held_out = parts.dataset.held_out
-    if metrics or held_out is None:
-        return metrics
+    if held_out is None:
+        return {}
+    metrics: dict[str, Metric] = {}
     loss = held_out_loss(config, parts, compute, held_out)
     if loss is not None:
         metrics["held_out_loss"] = loss
     index = torch.arange(min(2048, len(held_out)))
-    metrics["rankme"] = Metric(
-        rankme(trained(held_out, index)),
+    metrics["rankme"] = compared(
+        measured,
+        {name: rankme(measured.features(name, held_out, index)) for name in measured.encoders},
         f"effective rank of {len(index):,} held-out features of width {parts.encoder.dim} (RankMe)",
-        controls={"random_init": rankme(untrained(held_out, index))},
     )
     return metrics
+
+
+def subject(config: Mapping[str, Any], parts: Parts, compute: Compute, *, budget: float, start: Path) -> Subject:
+    """A run's encoder with its data and controls, as probes meet it."""
+    workers = FeedSection.of(config["dataset"]).workers
+    encoders = {"trained": parts.encoder, **controls(config, parts, compute, start)}
+
+    def copied(name: str, drop_path: float) -> Encoder:
+        node = config["encoder"]
+        own = {**node, "drop_path": drop_path} if "drop_path" in node else node
+        encoder = build_encoder({**config, "encoder": own}, parts.encoder.spec)
+        encoder.load_state_dict(encoders[name].state_dict())
+        return encoder.to(compute.device).to(memory_format=torch.channels_last)
+
+    return Subject(
+        parts.dataset,
+        encoders,
+        parts.views,
+        compute,
+        pieces=lambda dataset, index: on_device(dataset, index, compute, workers),
+        copied=copied,
+        seed=config["seed"],
+        budget=budget,
+    )
+
+
+def controls(config: Mapping[str, Any], parts: Parts, compute: Compute, start: Path) -> dict[str, Encoder]:
+    """What the trained encoder is compared with, by name: the same encoder with other weights."""
+    found = {"random_init": random_init(config, parts, compute)}
+    if start.is_file():
+        encoder = build_encoder(config, parts.encoder.spec)
+        encoder.load_state_dict(load_file(start))
+        found["start"] = encoder.to(compute.device).eval()
+    return found
 
 
 @torch.no_grad()
@@ -169,7 +207,7 @@ def random_init(config: Mapping[str, Any], parts: Parts, compute: Compute, *, sa
 
     Without them the control would read one to two points worse than random weights are.
     """
-    encoder = build_encoder(config, parts.dataset.spec).to(compute.device)
+    encoder = build_encoder(config, parts.encoder.spec).to(compute.device)
     norms = batch_norms(encoder)
     if norms:
         for norm in norms:
@@ -195,6 +233,8 @@ def held_out_loss(config: Mapping[str, Any], parts: Parts, compute: Compute, hel
         value,
         f"the objective's loss on {size:,} held-out samples, eval mode",
         controls={} if chance is None else {"chance": chance},
+        split="held out",
+        seed=config["seed"],
     )
 
 
@@ -235,11 +275,16 @@ def restore(state: Mapping[str, Any], device: torch.device) -> tuple[Encoder, Ob
     return encoder, objective.to(device).eval(), views
 
 
-def restore_parts(state: Mapping[str, Any], device: torch.device) -> Parts:
-    """All parts of a checkpoint's run, trained, with its data."""
+def restore_parts(state: Mapping[str, Any], device: torch.device, other: Mapping[str, Any] | None = None) -> Parts:
+    """All parts of a checkpoint's run, trained, with its data or with ``other``, a dataset's section.
+
+    Raises:
+        UserError: the encoder cannot read the other data.
+    """
     encoder, objective, views = restore(state, device)
-    config = state["config"]
+    config = state["config"] if other is None else {**state["config"], "dataset": other}
     dataset = kept_in_memory(build_dataset(config), FeedSection.of(config["dataset"]).cache)
+    dataset.spec.check_readable(views.field, encoder.spec)
     return Parts(readable(dataset, objective), encoder, objective, views)
 
 
@@ -251,28 +296,29 @@ def run(config: Mapping[str, Any]) -> dict[str, Metric]:
     set_threads(device.threads or state["environment"]["threads"])
     precision = state["config"]["train"]["precision"]
     compute = choose(device.name, "auto" if precision == "fp16" else precision)  # which a CPU does not have
-    parts = restore_parts(state, compute.device)
-    probe = build(_with_trained_size(config["probe"], run_dir), Probe, where="probe")
-    metrics = measure(state["config"], parts, compute, probe, budget=budget(state["seconds"]), start=run_dir / START)
+    other = config["dataset"] or None  # the run's own
+    parts = restore_parts(state, compute.device, other)
+    probe = build(config["probe"], Probe, where="probe")
+    metrics = measure(
+        {**state["config"], "dataset": other or state["config"]["dataset"]},
+        parts,
+        compute,
+        probe,
+        budget=budget(state["seconds"]),
+        start=run_dir / START,
+        settled=settled_size(run_dir, other),
+        seed=config["seed"],
+    )
     if not metrics:
-        raise UserError("probe: this run's data has no held-out part, so there is nothing to measure.")
+        raise UserError("probe: these data have no held-out part, so there is nothing to measure.")
     console = Console()
     console.line(f"{run_dir}, step {state['step']}")
+    if labels_of(parts.dataset) is None:
+        console.line("these data have no labels in both splits: what reads labels is left out")
     for text in table(metrics):
         console.line(text)
-    result = {"step": state["step"], "metrics": {name: m.to_json() for name, m in metrics.items()}}
-    write_text(run_dir / "eval.json", json.dumps(result, indent=2) + "\n")
+    add_metrics(run_dir, metrics, step=state["step"], dataset=other)
     return metrics
-
-
-def _with_trained_size(node: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
-    """With ``max_samples=auto``, the size that the run's own probe settled on, so that its number comes again."""
-    probe = dict(node)
-    if probe.get("max_samples") == "auto" and (run_dir / "result.json").is_file():
-        metrics = json.loads((run_dir / "result.json").read_text())["metrics"]
-        sizes = [metric["samples"] for metric in metrics.values() if "samples" in metric]
-        probe["max_samples"] = sizes[0] if sizes else "auto"
-    return probe
 
 
 def budget(train_seconds: float) -> float:

@@ -22,7 +22,12 @@ _USAGE = {
     ),
     "eval": (
         "Measure the encoder of a run.",
-        [("ssl-eval run=runs/NAME", "weighted 20-NN beside its controls")],
+        [
+            ("ssl-eval run=runs/NAME", "weighted 20-NN beside its controls"),
+            ("ssl-eval run=runs/NAME probe=all", "kNN, linear, geometry, information and fine-tuning"),
+            ("ssl-eval run=runs/NAME probe=linear dataset=images dataset.path=DIR", "on other labelled data"),
+            ("ssl-eval run=runs/NAME/checkpoints/best", "the best checkpoint of a watched run"),
+        ],
     ),
     "export": (
         "Hand a run's encoder over to another library, checked by loading it there.",
@@ -72,6 +77,8 @@ def text(name: str, conf: str, extra: str | None) -> str:
             "  dataset.size             pixels a side that a folder's pictures are decoded to",
             "  dataset.workers          processes that fetch data",
             "  probe.max_samples        most samples in the probe's bank and queries",
+            "  probe.every              steps between looks while training: kNN and geometry of a small sample",
+            "  probe.patience           looks without a higher checkpoint.keep_best after which the run ends",
         ]
     lines += ["", "Every other key stands in the composed config: ssl-" + name + " --cfg job"]
     return "\n".join(lines)
@@ -81,7 +88,7 @@ def _groups(name: str, places: list[Path]) -> list[str]:
     order = ["encoder", "objective", "dataset", "views", "device", "optimizer", "schedule", "probe", "logger"]
     wanted = {
         "train": order,
-        "eval": ["device", "probe"],
+        "eval": ["dataset", "device", "probe"],
         "export": ["format", "dataset", "device"],
         "report": ["device"],
     }[name]

@@ -11,13 +11,15 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
+from torch import Tensor
 from torch.optim import Optimizer
 
 import sslcli
 from sslcli.batchnorm import batch_norms
 from sslcli.build import allow, build
-from sslcli.config import CheckpointSection, DeviceSection, TrainSection, expand, section
+from sslcli.config import CheckpointSection, DeviceSection, FeedSection, TrainSection, WatchSection, expand, section
 from sslcli.datasets.base import Dataset
+from sslcli.encoders.base import Encoder
 from sslcli.engine import checkpoint
 from sslcli.engine.console import Console
 from sslcli.engine.device import Compute, choose, set_determinism, set_threads
@@ -38,12 +40,14 @@ from sslcli.engine.resume import (
 )
 from sslcli.engine.schedule import Schedule
 from sslcli.engine.trainer import Length, Trainer
-from sslcli.errors import UserError
-from sslcli.evaluate import Parts, budget, build_parts, dry_loss, measure
+from sslcli.engine.watch import Watch
+from sslcli.errors import UserError, suggest
+from sslcli.evaluate import Parts, budget, build_parts, dry_loss, embedder, measure
 from sslcli.exhibits import exhibits
 from sslcli.loggers.base import Logger, Loggers
 from sslcli.preview import first_views, shows_pictures, write_preview
 from sslcli.probes.base import Metric, Probe, flat
+from sslcli.probes.glance import RISING, Glance
 from sslcli.probes.quality import Quality
 from sslcli.publish import publish
 from sslcli.ranks import Ranks, joined
@@ -69,7 +73,7 @@ def run(config: Mapping[str, Any], run_dir: Path) -> float | None:
     with ExitStack() as held:
         with joined(compute.device) as ranks:
             parts = build_parts(config, afresh=starts_afresh(config, run_dir))
-            probe = build(config["probe"], Probe, where="probe")
+            probe = build(WatchSection.without(config["probe"]), Probe, where="probe")
             console = Console(silent=not ranks.first)
             loggers = make_loggers(config, console, ranks)
             trainer = make_trainer(config, parts, compute, run_dir, console, ranks, record=loggers.scalars)
@@ -204,6 +208,7 @@ def make_trainer(
         ranks=ranks,
         quality=make_quality(config, parts, compute, console) if ranks.first and asked != "none" else None,
         record=record,
+        watch=make_watch(config, parts, compute, console),
     )
 
 
@@ -211,6 +216,29 @@ def make_loggers(config: Mapping[str, Any], console: Console, ranks: Ranks) -> L
     """The loggers of a run; the first process alone logs, and all complain of what is wrong with them."""
     made = {name: build(node, Logger, where=f"logger.{name}") for name, node in config["logger"].items()}
     return Loggers(made if ranks.first else {}, console.warn)
+
+
+def make_watch(config: Mapping[str, Any], parts: Parts, compute: Compute, console: Console) -> Watch | None:
+    """What looks at the run while it trains, if it is to be watched.
+
+    Raises:
+        UserError: ``checkpoint.keep_best`` is no metric, or one that these data do not have.
+    """
+    watch, metric = WatchSection.of(config["probe"]), config["checkpoint"]["keep_best"]
+    if watch.every is None:
+        return None
+    workers = FeedSection.of(config["dataset"]).workers
+
+    def embed(encoder: Encoder, dataset: Dataset, index: Tensor) -> Tensor:
+        return embedder(encoder, parts.views, compute, workers=workers)(dataset, index)
+
+    quality = Quality(parts.dataset, parts.views, compute.device, seed=config["seed"], full=True, warn=console.warn)
+    glance = Glance(parts.dataset, embed, quality)
+    if metric is not None and metric not in RISING:
+        raise UserError(f"checkpoint.keep_best: there is no '{metric}' to keep by. {suggest(metric, RISING)}")
+    if metric == "knn_top1" and not glance.has_labels:
+        raise UserError("checkpoint.keep_best=knn_top1: these data have no labels to read it by. Use rankme or lidar.")
+    return Watch(glance, every=watch.every, share=watch.share, metric=metric, patience=watch.patience)
 
 
 def make_quality(config: Mapping[str, Any], parts: Parts, compute: Compute, console: Console) -> Quality:

@@ -36,6 +36,21 @@ class Spec(dict[str, Field]):
         """What ``to_plain`` made."""
         return cls({name: Field(**{key: _tuple(value) for key, value in f.items()}) for name, f in plain.items()})
 
+    def check_readable(self, name: str, wanted: Spec) -> None:
+        """Refuse data whose column ``name`` is not what an encoder built for the columns ``wanted`` reads.
+
+        Raises:
+            UserError: with what each has.
+        """
+        want, have = wanted[name], self[name]
+        if len(want.shape) == 3:  # images, which views bring to their size
+            fits = len(have.shape) == 3 and have.shape[0] == want.shape[0]
+        else:
+            fits = len(have.shape) == len(want.shape) and (bool(want.vocab) or have.shape == want.shape)
+        if not fits or bool(have.vocab) != bool(want.vocab) or have.vocab > want.vocab:
+            needs, has = (f"shape {list(f.shape)}" + f" with {f.vocab} ids" * bool(f.vocab) for f in (want, have))
+            raise UserError(f"dataset: the encoder reads '{name}' of {needs}, and these data have {has}.")
+
 
 def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value

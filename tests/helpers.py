@@ -16,13 +16,18 @@ from hydra.core.global_hydra import GlobalHydra
 
 from sslcli.cli import conf_dir
 from sslcli.config import SCHEMAS, check_values, settle_length, to_plain
+from sslcli.encoders.base import Encoder
 from sslcli.engine.console import Console
 from sslcli.engine.device import choose
 from sslcli.engine.trainer import Trainer
 from sslcli.evaluate import Parts, build_parts
+from sslcli.probes.subject import Subject
 from sslcli.randomness import Randomness
 from sslcli.ranks import Ranks
 from sslcli.train import make_trainer as assemble
+from sslcli.types import Encoded, Field, Spec
+from sslcli.views.base import PassThrough, Views
+from sslcli.views.image import ImageViews
 
 TINY = ("dataset=synthetic", "dataset.num_samples=200", "dataset.size=16", "train.batch_size=16", "train.steps=3")
 
@@ -66,3 +71,51 @@ def start_two(command: list[str], **environment: str) -> list[subprocess.Popen]:
 
 def randomness(size: int, step: int = 0, seed: int = 0) -> Randomness:
     return Randomness(seed, step, np.arange(size), torch.device("cpu"))
+
+
+class Flat(Encoder):
+    """Does nothing: the numbers of the view in a row."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.dim = width
+
+    def forward(self, view, mask=None) -> Encoded:
+        rows = view.x.float().flatten(1)
+        return Encoded(rows[:, None], rows)
+
+
+class Deaf(Encoder):
+    """Tells nothing of its input."""
+
+    dim = 16
+
+    def forward(self, view, mask=None) -> Encoded:
+        seed = int(view.x.double().sum().abs())
+        rows = torch.randn(len(view.x), self.dim, generator=torch.Generator().manual_seed(seed))
+        return Encoded(rows[:, None], rows)
+
+
+def plain_views(dataset, **options) -> Views:
+    """Two views of a dataset's first column, pixels in [0, 1] and not normalised."""
+    spec = Spec({name: Field(field.shape, field.vocab) for name, field in dataset.spec.items()})
+    images = len(next(iter(spec.values())).shape) == 3
+    return ImageViews(spec, spec, 2, **options) if images else PassThrough(spec, spec, 2)
+
+
+def make_subject(dataset, views=None, *, asked=None, pieces=64, copied=None, **encoders) -> Subject:
+    """``dataset`` as a probe meets it; without encoders, what does nothing beside what tells nothing.
+
+    ``asked`` is a list that is told of every request as (split, index).
+    """
+    width = int(np.prod(next(iter(dataset.spec.values())).shape))
+    encoders = encoders or {"trained": Flat(width), "random_init": Deaf()}
+
+    def read(split, index):
+        if asked is not None:
+            asked.append((split, index))
+        return (split.fetch(part) for part in index.split(pieces))
+
+    return Subject(
+        dataset, encoders, views or plain_views(dataset), choose("cpu", "fp32"), pieces=read, copied=copied, budget=10.0
+    )

@@ -78,6 +78,14 @@ MISTAKES = {
     "schedule.warmup=2": "warmup=2 is a share of training",
     "dataset.holdout=2": "dataset.holdout: 2 is not a fraction",
     "dataset.workers=-1": "dataset.workers=-1",
+    "probe.every=0": "probe.every=0 must be a whole number, 1 or more, or null",
+    "probe.share=2": "probe.share=2 must be a share of the training time",
+    "probe.patience=3": "probe.patience=3 needs a metric: set checkpoint.keep_best",
+    "checkpoint.keep_best=knn_top1": "set probe.every=STEPS",
+    "checkpoint.keep_best=knn_top probe.every=5": "there is no 'knn_top' to keep by. Did you mean 'knn_top1'?",
+    "probe=linear probe.lrs=[0]": "lrs=[0] must be positive",
+    "probe=all probe.parts.knn.k=0": "probe.parts.knn: k=0 must be",
+    "probe=all probe.parts.knn.neighbours=3": "Unknown key 'probe.parts.knn.neighbours'",
     "probe.max_samples=some": "max_samples=some must be a whole number, all or auto",
     "views.scale=[1,0.2]": "views: scale=[1, 0.2]",
     # combinations that make no sense
@@ -261,17 +269,128 @@ def test_a_folder_of_ones_own_pictures(run, tmp_path):
     assert "bank 32 train, queries 8 held out" in metrics["protocol"]
 
 
+def evaluations(run_dir, step):
+    """What ``eval.json`` holds of the run's own data, all of it measured at ``step``."""
+    metrics = json.loads((run_dir / "eval.json").read_text())["metrics"]
+    assert {metric["step"] for metric in metrics.values() if "value" in metric} == {step}
+    return {name: {k: v for k, v in m.items() if k != "step"} for name, m in metrics.items() if "value" in m}
+
+
 def test_eval_gives_the_number_again(run, tmp_path):
     options = ("debug=tiny", "dataset.size=16", "dataset.num_samples=300", "device=cpu", "run_dir=r")
     run(*options)
     trained = json.loads((tmp_path / "r" / "result.json").read_text())["metrics"]
     code, out, _ = run("run=r", command="eval")
     assert code == 0
-    assert json.loads((tmp_path / "r" / "eval.json").read_text())["metrics"] == trained
+    assert evaluations(tmp_path / "r", step=20) == trained
+    assert {"protocol", "split", "seed", "raw_input", "random_init"} <= trained["knn_top1"].keys()
     code, _, err = run(command="eval")
     assert code == 2 and "run is needed" in err
     code, _, err = run("run=nowhere", command="eval")
     assert code == 2 and "no run with a checkpoint in nowhere" in err
+
+
+QUICK = ("probe.parts.knn.k=[5,1]", "probe.parts.linear.steps=20", "probe.parts.mi.steps=10",
+         "probe.parts.mi.batch_size=20", "probe.parts.mi.hidden_dim=8", "probe.parts.finetune.epochs=1",
+         "probe.parts.geometry.lidar_views=2")  # fmt: skip
+
+
+def test_all_probes_in_one_command_and_twice_the_same_bytes(run, tmp_path):
+    run("debug=tiny", "dataset.size=16", "dataset.num_samples=300", "device=cpu", "run_dir=r", "probe=none")
+    code, out, err = run("run=r", "probe=all", *QUICK, command="eval")
+    assert code == 0, err
+    first = (tmp_path / "r" / "eval.json").read_bytes()
+    metrics = json.loads(first)["metrics"]
+    expected = {"knn_top1", "knn_top1_k1", "knn_whitened_top1", "linear_top1", "rankme", "lidar", "alignment",
+                "uniformity", "mi_floor", "mi_ceiling", "finetune_top1"}  # fmt: skip
+    assert expected <= metrics.keys()
+    for name, metric in metrics.items():
+        assert {"protocol", "split", "seed", "random_init", "step"} <= metric.keys(), name
+        assert "raw_input" in metric or name == "finetune_top1"  # whose raw input is what it learns from
+    assert "linear_top1  (softmax regression" in out and "mi_floor  (nats" in out
+    (tmp_path / "r" / "eval.json").unlink()
+    assert run("run=r", "probe=all", *QUICK, command="eval")[0] == 0
+    assert (tmp_path / "r" / "eval.json").read_bytes() == first
+
+
+def test_a_second_evaluation_leaves_the_first(run, tmp_path):
+    run("debug=tiny", "dataset.size=16", "dataset.num_samples=300", "device=cpu", "run_dir=r", "probe=none")
+    assert run("run=r", command="eval")[0] == 0
+    first = evaluations(tmp_path / "r", step=20)
+    assert run("run=r", "probe=linear", "probe.steps=20", "seed=7", command="eval")[0] == 0
+    both = evaluations(tmp_path / "r", step=20)
+    assert {name: both[name] for name in first} == first and both["linear_top1"]["seed"] == 7
+    (tmp_path / "r" / "eval.json").write_text("{")
+    code, _, err = run("run=r", command="eval")
+    assert code == 2 and "eval.json cannot be read" in err
+
+
+def test_another_dataset_is_evaluated_beside_the_runs_own(run, tmp_path):
+    generator = np.random.default_rng(0)
+    for k, label in enumerate(("dark", "light")):
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for i in range(60):
+            pixels = generator.integers(0, 100, (20, 24, 3), dtype=np.uint8) + np.uint8(100 * k)
+            Image.fromarray(pixels).save(tmp_path / "pictures" / label / f"{i}.png")
+    run("debug=tiny", "dataset.size=16", "dataset.num_samples=300", "device=cpu", "run_dir=r")
+    own = ("run=r", "probe=linear", "probe.steps=50")
+    assert run(*own, command="eval")[0] == 0
+    other = ("dataset=images", "dataset.path=pictures", "dataset.workers=0")
+    code, out, err = run(*own, *other, command="eval")
+    assert code == 0, err
+    found = json.loads((tmp_path / "r" / "eval.json").read_text())
+    (name,) = found["datasets"]
+    assert name.startswith("images-") and found["datasets"][name]["path"] == "pictures"
+    there, here = found["metrics"][name]["linear_top1"], found["metrics"]["linear_top1"]
+    assert "96 train labels, queries 24 held out" in there["protocol"] and there["value"] == 1.0
+    assert "240 train labels, queries 60 held out" in here["protocol"]
+    assert run("run=r", *other, command="eval")[0] == 0  # the size that it settles on is settled
+    first = json.loads((tmp_path / "r" / "eval.json").read_text())["metrics"][name]
+    assert run("run=r", *other, command="eval")[0] == 0
+    assert json.loads((tmp_path / "r" / "eval.json").read_text())["metrics"][name] == first
+
+
+def test_a_dataset_that_the_encoder_cannot_read_is_refused(run):
+    run("debug=tiny", "dataset.size=16", "device=cpu", "run_dir=r", "probe=none")
+    code, _, err = run("run=r", "dataset=fashion_mnist_mini", command="eval")
+    assert code == 2 and len(err.strip().splitlines()) == 1
+    assert "the encoder reads 'image' of shape [3, 16, 16], and these data have shape [1, 28, 28]" in err
+    code, _, err = run("run=r", "dataset=images", "dataset.path=nowhere", command="eval")
+    assert code == 2 and "dataset.path: there is no folder nowhere" in err
+
+
+def test_a_watched_run_keeps_its_best_checkpoint_which_can_be_evaluated(run, tmp_path):
+    options = ("debug=tiny", "dataset.size=16", "dataset.num_samples=300", "device=cpu", "run_dir=r", "probe=none",
+               "train.steps=12", "probe.every=2", "probe.share=null", "checkpoint.keep_best=knn_top1",
+               "checkpoint.keep=1", "checkpoint.every=3")  # fmt: skip
+    code, out, err = run(*options)
+    assert code == 0, err
+    lines = [json.loads(text) for text in (tmp_path / "r" / "metrics.jsonl").read_text().splitlines()]
+    seen = {line["step"]: line["probe/knn_top1"] for line in lines if "probe/knn_top1" in line}
+    assert sorted(seen) == [2, 4, 6, 8, 10, 12]
+    best = min(step for step, value in seen.items() if value == max(seen.values()))
+    assert (tmp_path / "r" / "checkpoints" / "best").read_text() == f"step-{best:08d}.pt\n"
+    kept = {path.name for path in (tmp_path / "r" / "checkpoints").glob("*.pt")}
+    assert kept == {f"step-{best:08d}.pt", "step-00000012.pt"}
+    assert f"knn_top1 was highest at step {best}" in out
+    assert run("run=r/checkpoints/best", "probe=geometry", command="eval")[0] == 0
+    evaluations(tmp_path / "r", step=best)
+    assert run(*options, "train.steps=14", "checkpoint.keep_best=null", "probe.every=null")[0] == 0
+    assert (tmp_path / "r" / "checkpoints" / f"step-{best:08d}.pt").is_file()  # what `best` names stays
+
+
+def test_patience_ends_a_run_which_is_then_finished(run, tmp_path):
+    options = ("debug=tiny", "dataset.size=16", "dataset.num_samples=300", "device=cpu", "run_dir=r", "probe=none",
+               "train.steps=400", "optimizer.lr=0", "probe.every=2", "probe.share=null", "probe.patience=3",
+               "checkpoint.keep_best=rankme", "encoder.norm=layer", "log.every=100")  # fmt: skip
+    code, out, err = run(*options)
+    assert code == 0, err
+    assert "stopped early at step 8: 3 looks without a higher rankme (probe.patience=3)" in out
+    assert json.loads((tmp_path / "r" / "result.json").read_text())["steps"] == 8
+    code, out, _ = run(*options)
+    assert code == 0 and "is finished (8 steps)" in out
+    code, out, _ = run(*options, "probe.patience=5")
+    assert code == 0 and "resuming" in out and "stopped early at step 12: 5 looks" in out
 
 
 def test_loading_and_exporting_need_no_data(run, tmp_path):

@@ -9,6 +9,7 @@ from helpers import TINY, compose, make_trainer
 
 from sslcli.build import build
 from sslcli.cli import conf_dir
+from sslcli.config import WatchSection
 from sslcli.engine.optim import parameter_groups
 from sslcli.engine.schedule import Schedule
 from sslcli.errors import UserError
@@ -67,7 +68,8 @@ def test_small_parts_build():
     for option in options("schedule"):
         build(compose(f"schedule={option}")["schedule"], Schedule, where="schedule")
     for option in options("probe"):
-        build(compose(f"probe={option}")["probe"], Probe, where="probe")
+        build(WatchSection.without(compose(f"probe={option}")["probe"]), Probe, where="probe")
+        build(compose(f"probe={option}", name="eval")["probe"], Probe, where="probe")
 
 
 @pytest.mark.parametrize("encoder", ["convnet_small", "mlp", "resnet18", "vit_tiny", "swin_tiny", "convnext_tiny"])

@@ -10,10 +10,13 @@ import torch
 from helpers import TINY, compose
 from layouts import CASES
 
+from sslcli.build import build
+from sslcli.config import WatchSection
 from sslcli.engine import checkpoint
 from sslcli.engine.console import Console
 from sslcli.engine.device import choose
-from sslcli.evaluate import build_parts
+from sslcli.evaluate import Parts, build_parts, measure
+from sslcli.probes.base import Probe
 from sslcli.randomness import Randomness
 from sslcli.train import make_trainer
 
@@ -205,3 +208,22 @@ def assert_never_waits(trainer):
             trainer.train_step(next(batches))
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_every_probe_reads_what_it_reads_on_a_cpu(tmp_path):
+    """kNN, linear and geometry to rounding; fine-tuning and the critics take other ways after a few steps."""
+    quick = ("probe=all", "probe.parts.knn.max_samples=all", "probe.parts.linear.steps=200", "probe.parts.mi.steps=50",
+             "probe.parts.mi.batch_size=40", "probe.parts.finetune.epochs=1")  # fmt: skip
+    found = {}
+    for device in ("cpu", GPU):
+        config = compose(*FP32, "dataset.num_samples=500", *quick)
+        trainer = trainer_on(device, tmp_path, *FP32, "dataset.num_samples=500")
+        parts = Parts(build_parts(config).dataset, trainer.encoder, trainer.objective, trainer.views)
+        probe = build(WatchSection.without(config["probe"]), Probe, where="probe")
+        found[device] = measure(config, parts, trainer.compute, probe, budget=15.0)
+    assert found[GPU].keys() == found["cpu"].keys()
+    for name, metric in found["cpu"].items():
+        if name.startswith(("knn", "linear")):
+            assert found[GPU][name].value == pytest.approx(metric.value, abs=0.02), name
+        elif not name.startswith(("mi", "finetune")):
+            assert found[GPU][name].value == pytest.approx(metric.value, rel=0.02), name

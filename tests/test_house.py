@@ -16,7 +16,7 @@ LAYERS = [
     {"objectives"},
     {"engine", "probes", "report"},
     {"loggers", "weights"},
-    {"evaluate", "exhibits", "preview", "publish", "summary", "train"},
+    {"evaluate", "exhibits", "preview", "publish", "records", "summary", "train"},
     {"formats"},
     {"export"},
     {"cli"},

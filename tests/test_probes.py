@@ -5,14 +5,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from helpers import make_subject
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 
 from sslcli.datasets.base import Columns
 from sslcli.datasets.synthetic import synthetic
-from sslcli.probes.base import Metric, NoProbe
+from sslcli.probes.axes import principal_axes, whitened
+from sslcli.probes.base import Metric, NoProbe, Several
 from sslcli.probes.geometry import rankme
-from sslcli.probes.knn import KNN, knn_accuracy, knn_predict
+from sslcli.probes.knn import KNN, knn_accuracy, nearest, vote
 from sslcli.types import Field, Spec
 
 
@@ -21,6 +23,11 @@ def clusters(n, classes=5, dim=8, noise=1.5, seed=0):
     labels = torch.randint(classes, (n,), generator=generator)
     centres = torch.randn(classes, dim, generator=torch.Generator().manual_seed(99))
     return centres[labels] + noise * torch.randn(n, dim, generator=generator), labels
+
+
+def knn_predict(bank, labels, queries, *, k, temperature, **options):
+    similarity, place = nearest(bank, queries, k, **options)
+    return vote(similarity, labels[place], temperature=temperature, num_classes=int(labels.max()) + 1)
 
 
 def sklearn_knn(bank, labels, k, temperature):
@@ -39,16 +46,39 @@ def test_knn_is_scikit_learns_with_cosine_and_exponential_weights(k, temperature
     model = sklearn_knn(bank, labels, k, temperature)
     ours = knn_predict(bank, labels, queries, k=k, temperature=temperature)
     assert ours.tolist() == model.predict(queries.double().numpy()).tolist()
-    accuracy = knn_accuracy(bank, labels, queries, truth, k=k, temperature=temperature)
+    (accuracy,) = knn_accuracy(bank, labels, queries, truth, ks=[k], temperature=temperature)
     assert accuracy == pytest.approx(model.score(queries.double().numpy(), truth.numpy()))
     assert 0.25 < accuracy < 0.95  # neither chance nor trivial
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 200, 10_000])
-def test_knn_in_chunks_is_knn_at_once(chunk):
+@pytest.mark.parametrize(("chunk", "bank_chunk"), [(1, 33), (7, 3), (200, 1), (10_000, 10_000)])
+def test_knn_in_chunks_has_scikit_learns_neighbours(chunk, bank_chunk):
     (bank, labels), (queries, _) = clusters(100), clusters(200, seed=1)
-    theirs = sklearn_knn(bank, labels, 10, 0.1).predict(queries.double().numpy())
-    assert knn_predict(bank, labels, queries, k=10, temperature=0.1, chunk=chunk).tolist() == theirs.tolist()
+    model = sklearn_knn(bank, labels, 10, 0.1)
+    similarity, place = nearest(bank, queries, 10, chunk=chunk, bank_chunk=bank_chunk)
+    distances, neighbours = model.kneighbors(queries.double().numpy())
+    assert place.tolist() == neighbours.tolist()
+    np.testing.assert_allclose(1 - similarity.numpy(), distances, atol=1e-6)
+    theirs = model.predict(queries.double().numpy())
+    options = {"chunk": chunk, "bank_chunk": bank_chunk}
+    assert knn_predict(bank, labels, queries, k=10, temperature=0.1, **options).tolist() == theirs.tolist()
+
+
+def test_memory_is_bounded_by_the_chunks():
+    """2,000 queries in a bank of 2,000 would be 16 MB of similarities; in chunks of 200 by 500 it is 0.4 MB."""
+    bank, queries = torch.randn(2000, 4), torch.randn(2000, 4)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        nearest(bank, queries, 5, chunk=200, bank_chunk=500)
+    largest = max(event.self_cpu_memory_usage for event in profile.events())
+    assert largest < 1e6
+
+
+def test_several_k_are_one_search():
+    (bank, labels), (queries, truth) = clusters(300), clusters(200, seed=1)
+    ks = [20, 1, 100, 500]
+    found = knn_accuracy(bank, labels, queries, truth, ks=ks, temperature=0.1)
+    theirs = [sklearn_knn(bank, labels, k, 0.1).score(queries.double().numpy(), truth.numpy()) for k in ks]
+    assert found == pytest.approx(theirs) and len({*found}) > 2
 
 
 def test_knn_ignores_lengths_and_survives_a_tiny_temperature():
@@ -72,10 +102,10 @@ def test_knn_weighs_votes_by_similarity():
 def test_permuted_labels_read_chance():
     (bank, labels), (queries, truth) = clusters(2000, noise=0.3), clusters(2000, noise=0.3, seed=1)
     permuted = labels[torch.randperm(2000, generator=torch.Generator().manual_seed(0))]
-    assert knn_accuracy(bank, labels, queries, truth, k=20, temperature=0.07) > 0.95
+    assert knn_accuracy(bank, labels, queries, truth, ks=[20], temperature=0.07)[0] > 0.95
     # All queries of a cluster err together, so the error of chance is that of the clusters' votes.
     random_truth = truth[torch.randperm(2000, generator=torch.Generator().manual_seed(1))]
-    chance = knn_accuracy(bank, permuted, queries, random_truth, k=20, temperature=0.07)
+    (chance,) = knn_accuracy(bank, permuted, queries, random_truth, ks=[20], temperature=0.07)
     assert chance == pytest.approx(0.2, abs=4 * (0.2 * 0.8 / 2000) ** 0.5)
 
 
@@ -83,29 +113,12 @@ def test_permuted_labels_read_chance():
 
 
 def pixels(dataset, index):
-    """An encoder that does nothing."""
     return dataset.fetch(index)["image"].float().flatten(1)
-
-
-def noise(dataset, index):
-    """An encoder that tells nothing."""
-    return torch.randn(len(index), 16, generator=torch.Generator().manual_seed(int(index.sum())))
-
-
-class Recorder:
-    """An encoder that keeps what it was asked for."""
-
-    def __init__(self):
-        self.calls = []
-
-    def __call__(self, dataset, index):
-        self.calls.append((dataset, index))
-        return pixels(dataset, index)
 
 
 def test_the_probe_reports_value_controls_and_protocol():
     dataset = synthetic(num_samples=500, num_classes=5, size=12)
-    metrics = KNN(k=7, temperature=0.1, max_samples="all")(dataset, pixels, noise, 10.0)
+    metrics = KNN(k=7, temperature=0.1, max_samples="all")(make_subject(dataset))
     assert list(metrics) == ["knn_top1", "knn_whitened_top1"]
     metric = metrics["knn_top1"]
     assert set(metric.controls) == {"raw_input", "centred", "pca64", "random_init"}
@@ -115,6 +128,24 @@ def test_the_probe_reports_value_controls_and_protocol():
     assert 0.05 < metric.controls["random_init"] < 0.4
     flat = metric.to_json()
     assert flat["value"] == metric.value and flat["random_init"] == metric.controls["random_init"]
+    assert flat["split"] == "held out" and flat["seed"] == 0 and flat["samples"] == 400
+
+
+def test_the_first_k_is_the_headline():
+    dataset = synthetic(num_samples=500, num_classes=5, size=12)
+    one = KNN(k=50, max_samples="all")(make_subject(dataset))
+    metrics = KNN(k=[50, 1], max_samples="all")(make_subject(dataset))
+    assert list(metrics) == ["knn_top1", "knn_top1_k1", "knn_whitened_top1", "knn_whitened_top1_k1"]
+    assert metrics["knn_top1"] == one["knn_top1"] and "1-NN" in metrics["knn_top1_k1"].protocol
+
+
+def test_a_further_control_stands_beside_the_others():
+    """Whatever is given by name, such as the weights that a run began from."""
+    dataset = synthetic(num_samples=300, num_classes=5, size=8)
+    flat, deaf = make_subject(dataset).encoders.values()
+    metrics = KNN(max_samples="all")(make_subject(dataset, trained=flat, random_init=deaf, start=flat))
+    controls = metrics["knn_top1"].controls
+    assert controls["start"] == metrics["knn_top1"].value > controls["random_init"]
 
 
 def test_the_controls_are_scikit_learns_on_raw_centred_and_pca_inputs():
@@ -123,7 +154,7 @@ def test_the_controls_are_scikit_learns_on_raw_centred_and_pca_inputs():
     x = dataset.dataset.columns["image"].float()
     # So noisy that errors occur.
     dataset.dataset.columns["image"] = x + 60 * torch.randn(x.shape, generator=generator)
-    controls = KNN(k=5, temperature=0.1, max_samples="all")(dataset, pixels, noise, 10.0)["knn_top1"].controls
+    controls = KNN(k=5, temperature=0.1, max_samples="all")(make_subject(dataset))["knn_top1"].controls
     bank, queries = (pixels(part, torch.arange(len(part))).double() for part in (dataset, dataset.held_out))
     pca = PCA(64, svd_solver="full").fit(bank.numpy())
     inputs = {
@@ -140,24 +171,46 @@ def test_the_controls_are_scikit_learns_on_raw_centred_and_pca_inputs():
 @pytest.mark.parametrize("most", [10, 57, 10_000])
 def test_max_samples_bounds_bank_and_queries_and_keeps_classes_balanced(most):
     dataset = synthetic(num_samples=500, num_classes=5, size=8)
-    trained, untrained = Recorder(), Recorder()
-    metric = KNN(max_samples=most)(dataset, trained, untrained, 10.0)["knn_top1"]
+    asked = []
+    metric = KNN(max_samples=most)(make_subject(dataset, asked=asked))["knn_top1"]
     assert f"bank {min(most, 400)} train, queries {min(most, 100)} held out" in metric.protocol
-    for calls in (trained.calls, untrained.calls):
-        assert [part for part, _ in calls] == [dataset, dataset.held_out]
-        for part, index in calls:
-            assert len(index) == min(most, len(part)) == len(index.unique())
-            if most < 60:
-                counts = torch.bincount(part.labels[index], minlength=5)
-                assert counts.max() - counts.min() <= 1
-    for (_, a), (_, b) in zip(trained.calls, untrained.calls):
+    assert [part for part, _ in asked] == [dataset, dataset.held_out] * 2  # trained and untrained
+    for part, index in asked:
+        assert len(index) == min(most, len(part)) == len(index.unique())
+        if most < 60:
+            counts = torch.bincount(part.labels[index], minlength=5)
+            assert counts.max() - counts.min() <= 1
+    for (_, a), (_, b) in zip(asked[:2], asked[2:]):
         assert torch.equal(a, b)
 
 
 def test_auto_takes_everything_when_the_budget_allows_and_little_when_it_does_not():
     dataset = synthetic(num_samples=2000, num_classes=5, size=4)
-    assert "bank 1,600 train" in KNN(max_samples="auto")(dataset, pixels, noise, 1e6)["knn_top1"].protocol
-    assert "bank 500 train" in KNN(max_samples="auto")(dataset, pixels, noise, 0.0)["knn_top1"].protocol
+    for budget, settled, bank in ((1e6, None, "1,600"), (0.0, None, "500"), (0.0, 1000, "1,000")):
+        subject = make_subject(dataset)
+        subject.budget, subject.settled = budget, settled
+        assert f"bank {bank} train" in KNN(max_samples="auto")(subject)["knn_top1"].protocol
+
+
+def test_features_are_extracted_once_for_all_probes():
+    dataset, asked = synthetic(num_samples=500, num_classes=5, size=8), []
+    parts = {
+        name: {"_target_": "sslcli.probes.knn.KNN", "k": k, "max_samples": 100} for name, k in (("one", 5), ("two", 1))
+    }
+    metrics = Several(parts=parts)(make_subject(dataset, asked=asked))
+    assert "1-NN" in metrics["knn_top1"].protocol and len(asked) == 4  # two splits by two encoders
+
+
+def test_samples_without_a_label_are_neither_in_the_bank_nor_asked():
+    dataset = synthetic(num_samples=500, num_classes=5, size=8)
+    for part in (dataset, dataset.held_out):
+        part.labels = part.labels.masked_fill(torch.arange(len(part)) % 2 == 0, -1)
+    asked = []
+    metric = KNN(max_samples="all")(make_subject(dataset, asked=asked))["knn_top1"]
+    assert "bank 200 train, queries 50 held out" in metric.protocol and metric.value > 0.9
+    assert all((part.labels[index] >= 0).all() for part, index in asked)
+    dataset.labels = torch.full_like(dataset.labels, -1)
+    assert KNN()(make_subject(dataset)) == {}
 
 
 def test_without_labels_or_a_held_out_part_there_is_nothing_to_measure():
@@ -165,11 +218,11 @@ def test_without_labels_or_a_held_out_part_there_is_nothing_to_measure():
     unlabelled = Columns(spec, {"image": torch.zeros(10, 1, 4, 4)})
     unlabelled.held_out = unlabelled
     labelled = Columns(spec, {"image": torch.zeros(10, 1, 4, 4)}, torch.zeros(10).long())
-    assert KNN()(unlabelled, pixels, noise, 1.0) == {}
-    assert KNN()(labelled, pixels, noise, 1.0) == {}
+    assert KNN()(make_subject(unlabelled)) == {}
+    assert KNN()(make_subject(labelled)) == {}
     labelled.held_out = unlabelled
-    assert KNN()(labelled, pixels, noise, 1.0) == {}
-    assert NoProbe()(synthetic(num_samples=20), pixels, noise, 1.0) == {}
+    assert KNN()(make_subject(labelled)) == {}
+    assert NoProbe()(make_subject(synthetic(num_samples=20))) == {}
 
 
 def test_columns_of_ids_have_no_input_controls():
@@ -177,15 +230,14 @@ def test_columns_of_ids_have_no_input_controls():
     dataset = Columns(spec, {"text": ids}, torch.arange(40) % 2)
     dataset.held_out = dataset
 
-    def embed(part, index):
-        return part.fetch(index)["text"].float()
-
-    controls = KNN(max_samples="all")(dataset, embed, embed, 1.0)["knn_top1"].controls
+    controls = KNN(max_samples="all")(make_subject(dataset))["knn_top1"].controls
     assert set(controls) == {"random_init"}
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"k": 0}, {"temperature": 0.0}, {"max_samples": "some"}, {"max_samples": 0}], ids=str
+    "wrong",
+    [{"k": 0}, {"k": []}, {"k": [5, 5]}, {"temperature": 0.0}, {"max_samples": "some"}, {"max_samples": 0}],
+    ids=str,
 )
 def test_a_wrong_setting_is_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -226,10 +278,7 @@ def test_rankme_of_all_zero_features_is_finite():
 
 
 def test_whitening_is_scikit_learns_where_nothing_is_regularised():
-    from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
-
-    from sslcli.probes.knn import whitened
 
     generator = torch.Generator().manual_seed(0)
     bank = torch.randn(400, 12, generator=generator) @ torch.randn(12, 12, generator=generator) + 3
@@ -244,8 +293,6 @@ def test_whitening_is_scikit_learns_where_nothing_is_regularised():
 
 def test_the_randomised_axes_are_the_exact_ones():
     """1,100 columns with a falling spectrum: the randomised way, against an exact decomposition."""
-    from sslcli.probes.knn import principal_axes
-
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(300, 1100, generator=generator) * 0.9 ** torch.arange(1100)
     x = x - x.mean(0)
@@ -257,8 +304,6 @@ def test_the_randomised_axes_are_the_exact_ones():
 
 
 def test_dead_features_do_not_break_the_whitened_reading():
-    from sslcli.probes.knn import whitened
-
     bank = torch.randn(200, 50, generator=torch.Generator().manual_seed(0))
     bank[:, 10:] = 0.0
     for rows in whitened(bank, bank[:5], components=20):

@@ -82,6 +82,17 @@ def test_a_signal_to_one_process_stops_both_after_the_same_step(whole, tmp_path)
     same_bits(state(tmp_path / "run"), state(whole[0]))
 
 
+def test_looking_changes_nothing_and_patience_stops_both(whole, tmp_path):
+    looks = ("probe.every=10", "probe.share=null", "checkpoint.keep_best=knn_top1")
+    ended = finish(launch(tmp_path / "run", *looks))
+    assert [e[0] for e in ended] == [0, 0], ended
+    same_bits(state(tmp_path / "run"), state(whole[0]))
+    assert (tmp_path / "run" / "checkpoints" / "best").is_file() and ended[1][1] == ""
+    ended = finish(launch(tmp_path / "stopped", *looks, "optimizer.lr=0", "probe.patience=2"))
+    assert [e[0] for e in ended] == [0, 0], ended
+    assert "stopped early at step 30" in ended[0][1]
+
+
 def test_a_mistake_is_told_once(tmp_path):
     ended = finish(launch(tmp_path / "run", "train.batch_size=33"))
     assert [e[0] for e in ended] == [2, 2]

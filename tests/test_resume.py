@@ -108,6 +108,20 @@ def test_thirty_kills_also_during_saves(undisturbed, tmp_path):
 
 
 @pytest.mark.slow
+def test_kills_of_a_watched_run(undisturbed, tmp_path):
+    """Looks change no bit of training, and killed or not, the same step is the best."""
+    looks = ("probe.every=3", "probe.share=null", "checkpoint.keep_best=rankme")
+    finish(tmp_path / "whole", *looks)
+    kill_and_restart(tmp_path / "killed", 5, random.Random(3), *looks)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    best = [(tmp_path / run / "checkpoints" / "best").read_text() for run in ("whole", "killed")]
+    assert best[0] == best[1]
+    states = [checkpoint.newest(run, print)[1] for run in (tmp_path / "whole", undisturbed)]
+    weights = [dict(tensors({"encoder": state["encoder"]})) for state in states]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("crop", ["device", "worker"])
 def test_kills_while_workers_read_a_folder_with_damaged_pictures(tmp_path, crop):
     """Five kills with two workers, against a run that nobody disturbed and that read in its own process."""

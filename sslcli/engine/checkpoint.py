@@ -2,6 +2,7 @@
 
 checkpoints/step-00001234.pt    the newest few, and every ``keep_every``-th
 checkpoints/last                text: the file name of the newest whole one
+checkpoints/best                text: that of the best one, where a run is watched; it is kept, too
 """
 
 from __future__ import annotations
@@ -23,20 +24,40 @@ from sslcli.errors import UserError
 FORMAT = 1
 
 
-def save(run_dir: Path, step: int, state: dict[str, Any], *, keep: int, keep_every: int | None) -> Path:
-    """Write the checkpoint of ``step``, point ``last`` at it, then remove what is no longer kept."""
+def save(
+    run_dir: Path,
+    step: int,
+    state: dict[str, Any],
+    *,
+    keep: int,
+    keep_every: int | None,
+    best: int | None = None,
+) -> Path:
+    """Write the checkpoint of ``step``, point ``last`` at it and ``best`` at that of ``best``, then remove old ones.
+
+    What ``best`` names stays, also when it is not given any more.
+    """
     folder = run_dir / "checkpoints"
     folder.mkdir(exist_ok=True)
-    path = folder / f"step-{step:08d}.pt"
+    path = path_of(run_dir, step)
     buffer = io.BytesIO()  # torch.save would turn a full disk's OSError into something else
     torch.save({"format": FORMAT, **state}, buffer)
     write_atomically(path, lambda file: file.write(buffer.getbuffer()))
     write_text(folder / "last", f"{path.name}\n")
+    if best is not None and path_of(run_dir, best).is_file():
+        write_text(folder / "best", f"{path_of(run_dir, best).name}\n")
+    pointer = folder / "best"
+    kept = pointer.read_text().strip() if pointer.is_file() else None
     mine = [old for old in steps(run_dir) if step_of(old) <= step]  # a later one is damaged and was passed over
     for old in mine[keep:]:
-        if not keep_every or step_of(old) % keep_every:
+        if old.name != kept and (not keep_every or step_of(old) % keep_every):
             old.unlink()
     return path
+
+
+def path_of(run_dir: Path, step: int) -> Path:
+    """The checkpoint file of ``step``."""
+    return run_dir / "checkpoints" / f"step-{step:08d}.pt"
 
 
 def steps(run_dir: Path) -> list[Path]:

@@ -31,6 +31,8 @@ def open_run(path: str | None, key: str = "run") -> tuple[Path, State]:
     if not path:
         raise UserError(f"{key} is needed: name a run directory, such as {key}=runs/infonce-...")
     place = expand(path)
+    if place.name in ("last", "best") and place.is_file():  # the text files beside checkpoints, which name one
+        place = place.with_name(place.read_text().strip())
     if place.is_file():
         folder = place.resolve().parent
         return folder.parent if folder.name == "checkpoints" else folder, checkpoint.load(place)

@@ -24,6 +24,7 @@ from sslcli.engine.guard import FiniteGuard, all_finite
 from sslcli.engine.loader import Batch, Loader
 from sslcli.engine.metrics import JsonLines, Meter
 from sslcli.engine.schedule import Schedule
+from sslcli.engine.watch import Watch
 from sslcli.errors import UserError
 from sslcli.features import Features
 from sslcli.objectives.base import Objective
@@ -78,6 +79,7 @@ class Trainer:
         ranks: Ranks | None = None,
         quality: Callable[[Encoder], dict[str, float]] | None = None,
         record: Callable[[Mapping[str, Any]], None] = lambda line: None,
+        watch: Watch | None = None,
     ) -> None:
         self.encoder, self.objective, self.views = encoder, objective, views
         self.loader, self.optimizer, self.schedule = loader, optimizer, schedule
@@ -87,6 +89,7 @@ class Trainer:
         self.ranks = ranks or Ranks()
         self.quality = quality
         self.record = record  # told of every line of metrics.jsonl, on the first process only
+        self.watch = watch
         self.encode = torch.compile(encoder) if train.compile else encoder
         for module in objective.modules():
             if train.compile and isinstance(module, Teacher):
@@ -118,8 +121,8 @@ class Trainer:
 
     @property
     def done(self) -> bool:
-        """Whether the run has reached its length."""
-        return self.progress >= 1
+        """Whether the run has reached its length, or what watches it has lost patience."""
+        return self.progress >= 1 or (self.watch is not None and self.watch.exhausted)
 
     def fit(self) -> None:
         """Train to the end; always leaves a checkpoint of the last step.
@@ -147,17 +150,20 @@ class Trainer:
                 while not done:
                     self.train_step(next(batches))
                     self.console.advance(self.loader.batch_size)
+                    better = self._look()
                     done = self.done  # once a step: with train.minutes it reads the clock
                     if self.step % self.log_every == 0 or done:
                         self._log()
                     stop = self.ranks.highest(signals.pending())  # one process was told to: all do, after this step
-                    if self.step % self.checkpoints.every == 0 or done or stop:
+                    if self.step % self.checkpoints.every == 0 or done or stop or better:
                         self.save()
                     if stop:
                         break
             finally:
                 self._seconds_before, self._started = self.seconds, None
                 self.console.stop_bar()
+        for text in self.watch.summary(self.step) if self.watch is not None else ():
+            self.console.line(text)
         signals.raise_held(stop or self.ranks.highest(signals.pending()))  # it may have come during the last save
 
     def train_step(self, batch: list[Batch]) -> tuple[Loss, Outputs]:
@@ -253,6 +259,24 @@ class Trainer:
             f"lr {self.optimizer.param_groups[0]['lr']:.2e}  {rate:,.0f} samples/s  wait {wait:.1%}"
         )
 
+    def _look(self) -> bool:
+        """Look at the encoder if it is time to; whether this step is the best so far. Meanwhile the clock stands."""
+        watch = self.watch
+        if watch is None or self._started is None or not watch.is_due(self.step):
+            return False
+        self._stop_if_broken()
+        began = time.perf_counter()
+        seen = watch.look(self.encoder, self.step, self.seconds, self.ranks)
+        if seen and self.ranks.first:
+            self.lines.write({"step": self.step, **{f"probe/{name}": value for name, value in seen.items()}})
+        text = watch.line(self.step, seen)
+        if text is not None:
+            self.console.line(text)
+        away = time.perf_counter() - began
+        self._started += away
+        self._last_log = (self._last_log[0] + away, *self._last_log[1:])
+        return watch.best_step == self.step
+
     def _stop_if_broken(self) -> None:
         first = self.guard.first()
         if first is not None:
@@ -276,8 +300,10 @@ class Trainer:
         self.ranks.by_first(self._write)
 
     def _write(self) -> None:
-        options = self.checkpoints
-        checkpoint.save(self.run_dir, self.step, self.state_dict(), keep=options.keep, keep_every=options.keep_every)
+        options, best = self.checkpoints, None if self.watch is None else self.watch.best_step
+        checkpoint.save(
+            self.run_dir, self.step, self.state_dict(), keep=options.keep, keep_every=options.keep_every, best=best
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training evolves, and what identifies the run."""
@@ -291,6 +317,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "meter": self.meter.state_dict(),
+            "watch": None if self.watch is None else self.watch.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -303,5 +330,10 @@ class Trainer:
         self.meter.load_state_dict(state["meter"], self.compute.device)
         self.step = state["step"]
         self._seconds_before = state["seconds"]
+        watched = state.get("watch")  # older checkpoints have none
+        if self.watch is not None and watched is not None:
+            best = watched["best_step"]
+            if self.ranks.from_first(best is None or checkpoint.path_of(self.run_dir, best).is_file()):
+                self.watch.load_state_dict(watched)  # else it is another run that this one started from
         if self.ranks.first:
             self.lines.cut_back(self.step)

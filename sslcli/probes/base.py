@@ -1,4 +1,4 @@
-"""What a probe is: it reads a trained encoder on labelled splits and returns named numbers with their protocol."""
+"""What a probe is: it measures a trained encoder and returns named numbers with their protocol."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
+from sslcli.build import build
 from sslcli.datasets.base import Dataset
+from sslcli.probes.subject import Subject
 from sslcli.words import number
 
 WIDTH = 80  # of a terminal
@@ -18,18 +20,21 @@ Embed = Callable[[Dataset, Tensor], Tensor]  # (samples of a dataset) -> float32
 
 @dataclass
 class Metric:
-    """One number, its protocol, and the same protocol on inputs that no training touched."""
+    """One number, how it was come by, and the same protocol on what this training had no part in."""
 
     value: float
     protocol: str
     std: float | None = None
     samples: int | None = None  # the limit on bank and queries that it was measured with
     controls: dict[str, float] = field(default_factory=dict)
+    split: str | None = None  # the samples that it was read from: held out, or train
+    seed: int | None = None  # of everything that was drawn for it
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in ``result.json``: the controls beside the value."""
         flat = {"value": self.value, "std": self.std, **self.controls, "protocol": self.protocol}
-        return flat if self.samples is None else {**flat, "samples": self.samples}
+        more = {"split": self.split, "seed": self.seed, "samples": self.samples}
+        return {**flat, **{name: value for name, value in more.items() if value is not None}}
 
 
 def flat(metrics: Mapping[str, Metric]) -> dict[str, float]:
@@ -72,20 +77,37 @@ def _protocols(metrics: Mapping[str, Metric]) -> Iterator[str]:
 class Probe:
     """Measures an encoder."""
 
-    def __call__(self, dataset: Dataset, trained: Embed, untrained: Embed, budget: float) -> dict[str, Metric]:
-        """Metrics by name.
-
-        Args:
-            dataset: the training split, whose ``held_out`` part is queried.
-            trained: features of the run's encoder.
-            untrained: features of its random initialisation.
-            budget: seconds that it may take, where its size is left to it.
-        """
+    def __call__(self, subject: Subject) -> dict[str, Metric]:
+        """Metrics by name, each with its controls; none where the subject has not what it takes, such as labels."""
         raise NotImplementedError
 
 
 class NoProbe(Probe):
     """Measures nothing."""
 
-    def __call__(self, dataset: Dataset, trained: Embed, untrained: Embed, budget: float) -> dict[str, Metric]:
+    def __call__(self, subject: Subject) -> dict[str, Metric]:
         return {}
+
+
+class Several(Probe):
+    """Probes one after the other; they share the features that one of them has extracted.
+
+    Args:
+        parts: each probe's section by a name of one's own.
+    """
+
+    def __init__(self, *, parts: Mapping[str, Any]) -> None:
+        self.parts = {name: build(node, Probe, where=f"probe.parts.{name}") for name, node in parts.items()}
+
+    def __call__(self, subject: Subject) -> dict[str, Metric]:
+        found: dict[str, Metric] = {}
+        for part in self.parts.values():
+            found |= part(subject)
+        return found
+
+
+def compared(subject: Subject, values: Mapping[str, float], protocol: str, **more: Any) -> Metric:
+    """The metric of ``subject`` from the values by what was measured: ``trained``, and the controls beside it."""
+    controls = {name: value for name, value in values.items() if name != "trained"}
+    facts = {"split": subject.split, "seed": subject.seed, **more}
+    return Metric(values["trained"], protocol, controls=controls, **facts)

@@ -135,6 +135,27 @@ def lidar(groups: Tensor, *, delta: float = 1e-4, epsilon: float = 1e-8) -> floa
     return _effective_rank(torch.linalg.svdvals(white).pow(2) / (n - 1), epsilon)
 
 
+def spread(clean: Tensor, one: Tensor, two: Tensor, groups: Tensor | None = None) -> dict[str, float]:
+    """All of the above by name; what has no finite value is left out.
+
+    Args:
+        clean: (N, D) features of clean views.
+        one: (N, D) features of a random view of each sample.
+        two: (N, D) features of another.
+        groups: (n, q, D) features of q random views each, for ``lidar`` and ``alpha_req``; null leaves those out.
+    """
+    found = {
+        "rankme": rankme(clean),
+        "alignment": alignment(one, two),
+        "uniformity": uniformity(clean),
+        "dimension_std": dimension_std(clean),
+    }
+    if groups is not None:
+        law = alpha_req(clean)
+        found |= {"lidar": lidar(groups), "alpha_req": law.slope, "alpha_req_r2": law.r2}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
 # Rows of mean cosine 0.99: the mean squared distance between two is 0.02, so that (Jensen) uniformity is at
 # least -0.04, and dimension_std at most a tenth of 1 / sqrt(D). Both say the same of a complete collapse.
 COLLAPSED_STD = 0.1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -11,7 +10,8 @@ from torch import Tensor
 
 from sslcli.datasets.base import Dataset
 from sslcli.encoders.base import Encoder
-from sslcli.probes.geometry import alignment, alpha_req, collapse, dimension_std, lidar, rankme, uniformity
+from sslcli.probes.geometry import collapse, spread
+from sslcli.probes.subject import evaluating
 from sslcli.randomness import Randomness
 from sslcli.types import View
 from sslcli.views.base import Views
@@ -59,35 +59,24 @@ class Quality:
         """The metrics by name; none of fewer samples than a spread can be read from."""
         if self.count < FEWEST:
             return {}
-        was_training = encoder.training
-        encoder.eval()
-        try:
+        with evaluating(encoder):
             found = self._measure(lambda view: _pooled(encoder, view))
-        finally:
-            encoder.train(was_training)
         for text in collapse(found, samples=self.count, dim=encoder.dim):
             metric = text.partition(" ")[0]
             if metric not in self._warned:
                 self._warned.add(metric)
                 self._warn(text)
-        return {name: value for name, value in found.items() if math.isfinite(value)}
+        return found
 
     def _measure(self, embed: Callable[[View], Tensor]) -> dict[str, float]:
         everything = {name: column.to(self._device) for name, column in self._columns.items()}
         clean = embed(self._views.clean(everything))
         one, two = (embed(self._augmented(everything, draw)) for draw in (0, 1))
-        found = {
-            "rankme": rankme(clean),
-            "alignment": alignment(one, two),
-            "uniformity": uniformity(clean),
-            "dimension_std": dimension_std(clean),
-        }
-        if self._full:
-            few = {name: column[:LIDAR_SAMPLES] for name, column in everything.items()}
-            groups = torch.stack([embed(self._augmented(few, draw)) for draw in range(LIDAR_VIEWS)], dim=1)
-            law = alpha_req(clean)
-            found |= {"lidar": lidar(groups), "alpha_req": law.slope, "alpha_req_r2": law.r2}
-        return found
+        if not self._full:
+            return spread(clean, one, two)
+        few = {name: column[:LIDAR_SAMPLES] for name, column in everything.items()}
+        groups = torch.stack([embed(self._augmented(few, draw)) for draw in range(LIDAR_VIEWS)], dim=1)
+        return spread(clean, one, two, groups)
 
     def _augmented(self, columns: Mapping[str, Tensor], draw: int) -> View:
         """Another random view at every ``draw``; where views are columns, such as user and item, each in turn."""

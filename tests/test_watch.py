@@ -1,0 +1,198 @@
+"""Looks at a run while it trains: they change nothing, cost what they may, and are remembered."""
+
+import json
+import time
+
+import pytest
+import torch
+from helpers import TINY, compose, make_trainer
+
+from sslcli.engine import checkpoint
+from sslcli.engine.console import Console
+from sslcli.engine.device import choose
+from sslcli.engine.watch import Watch
+from sslcli.errors import UserError
+from sslcli.evaluate import build_parts, embedder
+from sslcli.probes.geometry import rankme
+from sslcli.probes.glance import Glance
+from sslcli.probes.knn import knn_accuracy
+from sslcli.probes.quality import Quality
+from sslcli.ranks import Ranks
+from sslcli.train import make_watch
+
+LOOKS = ("probe.every=2", "probe.share=null", "checkpoint.keep_best=knn_top1")
+RUN = (*TINY, "train.steps=9", "log.every=3", "checkpoint.every=4", "encoder=vit_tiny", "encoder.patch_size=8",
+       "encoder.drop_path=0.3")  # fmt: skip
+CLOCK = {"samples_per_second", "data_wait"}
+
+
+def lines(folder):
+    found = [json.loads(text) for text in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in CLOCK} for line in found]
+
+
+def ended(trainer):
+    return {f"{part}.{name}": value.clone() for part in ("encoder", "objective")
+            for name, value in getattr(trainer, part).state_dict().items()}  # fmt: skip
+
+
+def same_bits(one, two):
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("watched")
+    trainer = make_trainer(folder, *RUN, *LOOKS)
+    trainer.fit()
+    return folder, trainer
+
+
+def test_looking_changes_no_bit_of_training(watched, tmp_path):
+    plain = make_trainer(tmp_path, *RUN)
+    plain.fit()
+    folder, trainer = watched
+    assert same_bits(ended(trainer), ended(plain))
+    looked = [line for line in lines(folder) if "probe/knn_top1" in line]
+    assert [line["step"] for line in looked] == [2, 4, 6, 8]
+    assert {"probe/rankme", "probe/lidar", "probe/alignment", "probe/uniformity"} <= looked[0].keys()
+    assert [line for line in lines(folder) if "loss" in line] == lines(tmp_path)
+
+
+@pytest.mark.parametrize("step", [4, 5])
+def test_a_killed_run_sees_the_same_and_keeps_the_same_best(watched, tmp_path, step):
+    """Stopped in the middle and loaded again, with a look at the very step of the checkpoint and without."""
+    folder, whole = watched
+    first = make_trainer(tmp_path, *RUN, *LOOKS, f"checkpoint.every={step}")
+    original, saved = first.save, []
+
+    def save():
+        original()
+        saved.append(first.step)
+        if first.step >= step:
+            raise KeyboardInterrupt
+
+    first.save = save
+    with pytest.raises(KeyboardInterrupt):
+        first.fit()
+    first.lines.write({"step": 9, "probe/knn_top1": 1.0})  # which a kill after the checkpoint left
+    second = make_trainer(tmp_path, *RUN, *LOOKS)
+    _, state = checkpoint.newest(tmp_path, print)
+    second.load_state_dict(state)
+    second.fit()
+    assert same_bits(ended(second), ended(whole)) and lines(tmp_path) == lines(folder)
+    clock = {"seconds": None, "last": None}
+    assert {**second.watch.state_dict(), **clock} == {**whole.watch.state_dict(), **clock}
+    best = [(f / "checkpoints" / "best").read_text() for f in (tmp_path, folder)]
+    assert best[0] == best[1]
+
+
+def test_what_is_seen_is_measured_in_eval_mode_on_the_held_out_samples():
+    config = compose(*TINY, "train.precision=fp32")
+    parts, compute = build_parts(config), choose("cpu", "fp32")
+    parts.encoder.train()
+    before = {name: value.clone() for name, value in parts.encoder.state_dict().items()}
+    seen = make_watch({**config, "probe": {"every": 1}}, parts, compute, Console(silent=True))._look(parts.encoder)
+    assert parts.encoder.training
+    assert all(torch.equal(value, before[name]) for name, value in parts.encoder.state_dict().items())
+    embed = embedder(parts.encoder, parts.views, compute)
+    train, test = parts.dataset, parts.dataset.held_out
+    bank, queries = (embed(part, torch.arange(len(part))) for part in (train, test))
+    assert [seen["knn_top1"]] == knn_accuracy(bank, train.labels, queries, test.labels, ks=[20], temperature=0.07)
+    assert seen["rankme"] == pytest.approx(rankme(queries), rel=1e-4)
+
+
+def test_samples_without_labels_are_seen_without_knn():
+    parts, compute = build_parts(compose(*TINY)), choose("cpu", "fp32")
+    for part in (parts.dataset, parts.dataset.held_out):
+        part.labels = None
+    quality = Quality(parts.dataset, parts.views, compute.device, seed=0, full=True, warn=print)
+    glance = Glance(parts.dataset, lambda *_: pytest.fail("nothing to embed"), quality)
+    assert not glance.has_labels and "knn_top1" not in glance(parts.encoder) and "rankme" in glance(parts.encoder)
+    config = compose(*TINY, "probe.every=1", "checkpoint.keep_best=knn_top1")
+    with pytest.raises(UserError, match="no labels to read it by. Use rankme or lidar"):
+        make_watch(config, parts, compute, Console(silent=True))
+
+
+# --- what is remembered ---------------------------------------------------------------------------
+
+
+def watch(values, **options):
+    """A watch that sees these values of ``rankme`` one after the other."""
+    values = iter(values)
+    defaults = {"every": 1, "share": None, "metric": "rankme", "patience": None}
+    return Watch(lambda encoder: {"rankme": next(values)}, **{**defaults, **options})
+
+
+def look(watch, steps, seconds=0.0):
+    for step in steps:
+        watch.look(None, step, seconds, Ranks())
+
+
+def test_the_best_is_the_first_of_the_highest():
+    seen = watch([3.0, 5.0, 4.0, 5.0])
+    look(seen, [1])
+    assert (seen.best_step, seen.since) == (1, 0)
+    look(seen, [2, 3, 4])
+    assert (seen.best_step, seen.best, seen.since) == (2, 5.0, 2)
+    assert "best so far" in seen.line(2, {"rankme": 5.0}) and "best so far" not in seen.line(4, {"rankme": 5.0})
+
+
+def test_patience_counts_looks_without_a_higher_value():
+    seen = watch([3.0, 2.0, 4.0, 4.0, 1.0], patience=2)
+    for step, exhausted in ((1, False), (2, False), (3, False), (4, False), (5, True)):
+        look(seen, [step])
+        assert seen.exhausted == exhausted
+    assert "stopped early at step 5: 2 looks without a higher rankme" in seen.summary(5)[0]
+
+
+def test_a_resumed_watch_remembers_and_another_metric_does_not_count():
+    seen = watch([3.0, 2.0], patience=2)
+    look(seen, [1, 2])
+    again = watch([2.5], patience=2)
+    again.load_state_dict(seen.state_dict())
+    look(again, [3])
+    assert again.exhausted and again.best_step == 1
+    other = watch([0.1], metric="lidar", patience=2)
+    other.load_state_dict(seen.state_dict())
+    assert other.best is None and other.since == 0
+
+
+def test_looks_are_left_out_once_they_have_had_their_share():
+    taken = []
+
+    def slow(encoder):
+        taken.append(1)
+        time.sleep(0.02)
+        return {"rankme": 1.0}
+
+    seen = Watch(slow, every=1, share=0.1)
+    assert seen.look(None, 1, 0.0, Ranks())  # the first always
+    assert seen.look(None, 2, 0.19, Ranks()) == {} and len(taken) == 1
+    assert "left out: it would take looks beyond probe.share=0.1" in seen.line(2, {}) and seen.line(3, {}) is None
+    assert seen.look(None, 3, 1e6, Ranks()) and len(taken) == 2
+    again = Watch(slow, every=1, share=0.1)
+    again.load_state_dict(seen.state_dict())
+    assert again.look(None, 4, 0.3, Ranks()) == {}
+
+
+def test_the_time_of_looks_is_no_training_time(tmp_path):
+    trainer = make_trainer(tmp_path, *TINY, "probe.every=1", "probe.share=null")
+
+    def slow(encoder):
+        time.sleep(1.0)
+        return {"rankme": 1.0}
+
+    trainer.watch._look = slow
+    start = time.perf_counter()
+    trainer.fit()
+    assert trainer.watch.seconds > 3 and trainer.seconds < time.perf_counter() - start - 3
+
+
+def test_a_run_from_another_runs_checkpoint_has_no_best_yet(watched, tmp_path):
+    """``resume=PATH``: the other run's best checkpoint is not here."""
+    _, state = checkpoint.newest(watched[0], print)
+    assert state["watch"]["best_step"] is not None
+    other = make_trainer(tmp_path, *RUN, *LOOKS)
+    other.load_state_dict(state)
+    assert other.watch.best_step is None
