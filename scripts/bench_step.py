@@ -37,7 +37,7 @@ from sslcli.config import SCHEMAS, to_plain
 from sslcli.engine.console import Console
 from sslcli.engine.device import choose
 from sslcli.engine.trainer import Trainer
-from sslcli.evaluate import build_parts
+from sslcli.parts import build_parts
 from sslcli.train import make_trainer
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -13,7 +13,8 @@ from sklearn.linear_model import LogisticRegression
 
 from sslcli.engine.device import choose
 from sslcli.engine.resume import open_run
-from sslcli.evaluate import restore_parts, subject
+from sslcli.evaluate import subject
+from sslcli.parts import restore_parts
 from sslcli.probes.inputs import raw
 from sslcli.probes.linear import Linear
 from sslcli.probes.softmax import Scale

@@ -19,7 +19,8 @@ from sklearn.preprocessing import StandardScaler
 from sslcli.datasets.base import Dataset
 from sslcli.engine.device import choose
 from sslcli.engine.resume import open_run
-from sslcli.evaluate import embedder, random_init, restore_parts
+from sslcli.evaluate import embedder, random_init
+from sslcli.parts import restore_parts
 
 CHOICES = (0.003, 0.03, 0.3)
 

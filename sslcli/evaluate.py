@@ -1,9 +1,8 @@
-"""From a checkpoint to numbers: rebuild the run's parts, embed its data, probe; and ``sslcli.load``."""
+"""``ssl-eval``: from a checkpoint to numbers, each beside its controls."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,88 +13,25 @@ from torch import Tensor, nn
 
 from sslcli.batchnorm import batch_norms
 from sslcli.build import allow, build
-from sslcli.config import DeviceSection, FeedSection, StartSection, expand, section
-from sslcli.datasets.base import Dataset, Labelled
+from sslcli.config import DeviceSection, FeedSection, section
+from sslcli.datasets.base import Dataset
 from sslcli.datasets.mended import Mended
 from sslcli.encoders.base import Encoder
 from sslcli.engine.console import Console
 from sslcli.engine.device import Compute, choose, set_threads
-from sslcli.engine.feed import in_pieces, kept_in_memory
+from sslcli.engine.feed import in_pieces
 from sslcli.engine.resume import START, open_run
 from sslcli.errors import UserError
 from sslcli.features import Features
-from sslcli.objectives.base import Objective
 from sslcli.objectives.multi_crop import check_readable
+from sslcli.parts import Parts, build_encoder, restore_parts
 from sslcli.probes.base import Embed, Metric, Probe, compared, table
 from sslcli.probes.geometry import rankme
 from sslcli.probes.subject import Subject, labels_of
 from sslcli.probes.subject import embed as features_of
-from sslcli.randomness import Randomness, fold
+from sslcli.randomness import Randomness
 from sslcli.records import add_metrics, settled_size
-from sslcli.types import Spec
 from sslcli.views.base import Views
-from sslcli.weights.packed import read_export
-from sslcli.weights.start import Report, start_from
-
-
-@dataclass
-class Parts:
-    """The four choices of a run, built."""
-
-    dataset: Dataset
-    encoder: Encoder
-    objective: Objective
-    views: Views
-    start: Report | None = None  # what the encoder's first weights were loaded from
-
-
-def build_dataset(config: Mapping[str, Any]) -> Dataset:
-    """The training split of a run's data, with its held-out part."""
-    return build(FeedSection.without(config["dataset"]), Dataset, where="dataset")
-
-
-def build_encoder(config: Mapping[str, Any], spec: Spec) -> Encoder:
-    """A run's encoder at its random initialisation, the same every time."""
-    torch.manual_seed(fold(config["seed"], "encoder") % 2**63)
-    return build(StartSection.without(config["encoder"]), Encoder, spec, where="encoder")
-
-
-def build_objective(config: Mapping[str, Any], encoder: Encoder) -> Objective:
-    """A run's objective at its random initialisation."""
-    torch.manual_seed(fold(config["seed"], "objective") % 2**63)
-    return build(config["objective"], Objective, encoder, where="objective")
-
-
-def build_views(config: Mapping[str, Any], encoder: Encoder, objective: Objective) -> Views:
-    """A run's views, as many as the objective reads."""
-    views = build(config["views"], Views, encoder.view_spec, encoder.spec, objective.num_views, where="views")
-    views.with_target = objective.needs_target
-    objective.expect_local(views.num_local)
-    return views
-
-
-def build_parts(config: Mapping[str, Any], *, afresh: bool = True) -> Parts:
-    """All parts of a run before its first step: at their random initialisation, or the encoder at ``encoder.weights``.
-
-    Args:
-        config: the run's.
-        afresh: whether the run starts now; one that goes on has its weights in a checkpoint and needs no file.
-    """
-    dataset = kept_in_memory(build_dataset(config), FeedSection.of(config["dataset"]).cache)
-    encoder = build_encoder(config, dataset.spec)
-    weights = StartSection.of(config["encoder"]).weights
-    start = start_from(encoder, weights) if weights and afresh else None
-    objective = build_objective(config, encoder)  # after the weights: a teacher is a copy of the encoder
-    views = build_views(config, encoder, objective)
-    return Parts(readable(dataset, objective), encoder, objective, views, start)
-
-
-def readable(dataset: Dataset, objective: Objective) -> Dataset:
-    """The dataset with bad samples replaced, and with its labels as a column where the objective reads them."""
-    try:
-        return Mended(dataset if objective.label is None else Labelled(dataset, objective.label))
-    except ValueError as error:
-        raise UserError(f"objective: {error}") from error
 
 
 def embedder(encoder: Encoder, views: Views, compute: Compute, *, workers: int | None = None) -> Embed:
@@ -120,7 +56,7 @@ def measure(
     probe: Probe,
     *,
     budget: float,
-    start: Path,
+    start: Path | None = None,
     settled: int | None = None,
     seed: int | None = None,
 ) -> dict[str, Metric]:
@@ -132,7 +68,7 @@ def measure(
         compute: where to compute.
         probe: what measures.
         budget: seconds that it may take, where its size is left to it.
-        start: the file with the weights that the run began at, if it began at somebody's; they are a control then.
+        start: where the weights lie that the run began at, if it began at somebody's; they are a control then.
         settled: the size that it settled on before.
         seed: of what it draws; null is the run's.
     """
@@ -167,7 +103,9 @@ def without_labels(config: Mapping[str, Any], parts: Parts, compute: Compute, me
     return metrics
 
 
-def subject(config: Mapping[str, Any], parts: Parts, compute: Compute, *, budget: float, start: Path) -> Subject:
+def subject(
+    config: Mapping[str, Any], parts: Parts, compute: Compute, *, budget: float, start: Path | None = None
+) -> Subject:
     """A run's encoder with its data and controls, as probes meet it."""
     workers = FeedSection.of(config["dataset"]).workers
     encoders = {"trained": parts.encoder, **controls(config, parts, compute, start)}
@@ -191,10 +129,10 @@ def subject(config: Mapping[str, Any], parts: Parts, compute: Compute, *, budget
     )
 
 
-def controls(config: Mapping[str, Any], parts: Parts, compute: Compute, start: Path) -> dict[str, Encoder]:
+def controls(config: Mapping[str, Any], parts: Parts, compute: Compute, start: Path | None) -> dict[str, Encoder]:
     """What the trained encoder is compared with, by name: the same encoder with other weights."""
     found = {"random_init": random_init(config, parts, compute)}
-    if start.is_file():
+    if start is not None and start.is_file():
         encoder = build_encoder(config, parts.encoder.spec)
         encoder.load_state_dict(load_file(start))
         found["start"] = encoder.to(compute.device).eval()
@@ -258,36 +196,6 @@ def dry_loss(parts: Parts, columns: dict[str, Tensor], compute: Compute, *, seed
             module.train(mode)
 
 
-def restore_encoder(state: Mapping[str, Any], device: torch.device) -> tuple[Encoder, Views]:
-    """A checkpoint's trained encoder in eval mode on ``device``, and its views; needs no data."""
-    config = state["config"]
-    encoder = build_encoder(config, Spec.from_plain(state["spec"]))
-    encoder.load_state_dict(state["encoder"])
-    views = build_views(config, encoder, build_objective(config, encoder))
-    return encoder.to(device).eval(), views
-
-
-def restore(state: Mapping[str, Any], device: torch.device) -> tuple[Encoder, Objective, Views]:
-    """The same, and its trained objective in eval mode."""
-    encoder, views = restore_encoder(state, device)
-    objective = build_objective(state["config"], encoder)
-    objective.load_state_dict(state["objective"])
-    return encoder, objective.to(device).eval(), views
-
-
-def restore_parts(state: Mapping[str, Any], device: torch.device, other: Mapping[str, Any] | None = None) -> Parts:
-    """All parts of a checkpoint's run, trained, with its data or with ``other``, a dataset's section.
-
-    Raises:
-        UserError: the encoder cannot read the other data.
-    """
-    encoder, objective, views = restore(state, device)
-    config = state["config"] if other is None else {**state["config"], "dataset": other}
-    dataset = kept_in_memory(build_dataset(config), FeedSection.of(config["dataset"]).cache)
-    dataset.spec.check_readable(views.field, encoder.spec)
-    return Parts(readable(dataset, objective), encoder, objective, views)
-
-
 def run(config: Mapping[str, Any]) -> dict[str, Metric]:
     """``ssl-eval``: probe a run's newest checkpoint and write ``eval.json`` into its directory."""
     allow(config["plugins"])
@@ -324,32 +232,3 @@ def run(config: Mapping[str, Any]) -> dict[str, Metric]:
 def budget(train_seconds: float) -> float:
     """Seconds that a probe at the end of a run may take: a tenth of the training, at least 15."""
     return max(15.0, 0.1 * train_seconds)
-
-
-class Pretrained(nn.Module):
-    """A trained encoder with its preprocessing, in eval mode."""
-
-    def __init__(self, encoder: Encoder, views: Views) -> None:
-        super().__init__()
-        self.encoder, self.views = encoder, views
-        self.dim = encoder.dim
-        self.eval()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features (B, dim) of raw samples: images are uint8 (B, C, H, W) or floats in [0, 1], of any size."""
-        view = self.views.clean({self.views.field: x})
-        pooled: Tensor = self.encoder(view).pooled
-        return pooled
-
-
-def load(run: str | Path, *, device: str = "cpu", plugins: tuple[str, ...] = ()) -> Pretrained:
-    """The encoder of a run directory, a checkpoint or a safetensors export, ready for raw samples.
-
-    Raises:
-        UserError: no such run, a damaged file, or a part from a package that ``plugins`` does not name.
-    """
-    allow(plugins)
-    exported = Path(run).suffix == ".safetensors"
-    state = read_export(expand(str(run))) if exported else open_run(str(run))[1]
-    encoder, views = restore_encoder(state, torch.device(device))
-    return Pretrained(encoder, views.to(device))

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from sslcli.config import FeedSection
 from sslcli.datasets.base import Dataset, balanced
 from sslcli.engine.device import Compute
-from sslcli.evaluate import Parts, embedder, random_init
+from sslcli.evaluate import embedder, random_init
 from sslcli.features import Features
+from sslcli.parts import Parts
 from sslcli.preview import first_views, masked_out, pixels, shows_pictures
 from sslcli.probes.base import Embed
 from sslcli.randomness import Randomness

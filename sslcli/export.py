@@ -13,9 +13,10 @@ from sslcli.engine.device import choose
 from sslcli.engine.files import replacing, write_text
 from sslcli.engine.resume import open_run
 from sslcli.errors import UserError
-from sslcli.evaluate import Pretrained, restore_encoder
 from sslcli.formats.base import Format, Source
 from sslcli.formats.card import NAME, card, check_place
+from sslcli.parts import restore_encoder
+from sslcli.pretrained import Pretrained
 
 
 def run(config: Mapping[str, Any]) -> Path:

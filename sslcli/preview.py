@@ -14,7 +14,7 @@ from sslcli.engine.device import Compute
 from sslcli.engine.files import write_atomically
 from sslcli.engine.loader import Loader
 from sslcli.errors import UserError
-from sslcli.evaluate import Parts
+from sslcli.parts import Parts
 from sslcli.randomness import Randomness
 from sslcli.types import Field
 

@@ -14,8 +14,9 @@ from sslcli.engine.device import choose, set_threads
 from sslcli.engine.files import write_atomically
 from sslcli.engine.resume import open_run
 from sslcli.errors import UserError
-from sslcli.evaluate import budget, restore_parts
+from sslcli.evaluate import budget
 from sslcli.exhibits import exhibits
+from sslcli.parts import restore_parts
 from sslcli.report.records import read_run, runs_in
 from sslcli.report.shown import Exhibits
 

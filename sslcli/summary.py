@@ -12,7 +12,7 @@ import torch
 from sslcli.engine.console import Console
 from sslcli.engine.files import write_text
 from sslcli.engine.trainer import Trainer
-from sslcli.evaluate import Parts
+from sslcli.parts import Parts
 from sslcli.probes.base import Metric, table
 
 

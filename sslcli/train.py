@@ -42,9 +42,10 @@ from sslcli.engine.schedule import Schedule
 from sslcli.engine.trainer import Length, Trainer
 from sslcli.engine.watch import Watch
 from sslcli.errors import UserError, suggest
-from sslcli.evaluate import Parts, budget, build_parts, dry_loss, embedder, measure
+from sslcli.evaluate import budget, dry_loss, embedder, measure
 from sslcli.exhibits import exhibits
 from sslcli.loggers.base import Logger, Loggers
+from sslcli.parts import Parts, build_parts
 from sslcli.preview import first_views, shows_pictures, write_preview
 from sslcli.probes.base import Metric, Probe, flat
 from sslcli.probes.glance import RISING, Glance

@@ -20,7 +20,7 @@ from sslcli.encoders.base import Encoder
 from sslcli.engine.console import Console
 from sslcli.engine.device import choose
 from sslcli.engine.trainer import Trainer
-from sslcli.evaluate import Parts, build_parts
+from sslcli.parts import Parts, build_parts
 from sslcli.probes.subject import Subject
 from sslcli.randomness import Randomness
 from sslcli.ranks import Ranks

@@ -307,7 +307,7 @@ def test_all_probes_in_one_command_and_twice_the_same_bytes(run, tmp_path):
     for name, metric in metrics.items():
         assert {"protocol", "split", "seed", "random_init", "step"} <= metric.keys(), name
         assert "raw_input" in metric or name == "finetune_top1"  # whose raw input is what it learns from
-    assert "linear_top1  (softmax regression" in out and "mi_floor  (nats" in out
+    assert "linear_top1: softmax regression" in out and "mi_floor: nats" in out
     (tmp_path / "r" / "eval.json").unlink()
     assert run("run=r", "probe=all", *QUICK, command="eval")[0] == 0
     assert (tmp_path / "r" / "eval.json").read_bytes() == first

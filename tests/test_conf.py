@@ -13,8 +13,8 @@ from sslcli.config import WatchSection
 from sslcli.engine.optim import parameter_groups
 from sslcli.engine.schedule import Schedule
 from sslcli.errors import UserError
-from sslcli.evaluate import build_dataset, build_parts
 from sslcli.help import describe
+from sslcli.parts import build_dataset, build_parts
 from sslcli.probes.base import Probe
 from sslcli.views.image import ImageViews
 

@@ -7,8 +7,8 @@ from parts import Bag, Towers, token_dataset, user_item_dataset, vector_dataset
 
 from sslcli.encoders.mlp import MLP
 from sslcli.engine.gradient import backward
-from sslcli.evaluate import Parts
 from sslcli.objectives.infonce import InfoNCE
+from sslcli.parts import Parts
 from sslcli.types import Loss
 from sslcli.views.base import PassThrough
 

@@ -9,11 +9,11 @@ from helpers import TINY, compose, make_trainer, randomness
 from torch.nn import functional as F
 
 from sslcli.errors import UserError
-from sslcli.evaluate import build_parts
 from sslcli.objectives import densities as den
 from sslcli.objectives import estimators as est
 from sslcli.objectives.critics import Bilinear, Concat, Cosine, Separable
 from sslcli.objectives.infomax import normal, sampled
+from sslcli.parts import build_parts
 from sslcli.types import Encoded
 
 SCORED = {"infonce": est.InfoNCE, "nwj": est.NWJ, "dv": est.DV, "mine": est.MINE, "jsd": est.JSD, "smile": est.SMILE,

@@ -7,7 +7,7 @@ from helpers import compose, make_trainer
 
 from sslcli.cli import conf_dir
 from sslcli.engine.schedule import Steps
-from sslcli.evaluate import build_parts
+from sslcli.parts import build_parts
 from sslcli.train import check_fit
 
 # arXiv:2006.07733, table 6: what BYOL does to one view and to the other; its followers do the same

@@ -11,7 +11,8 @@ from timm.optim import param_groups_layer_decay
 
 from sslcli.datasets.synthetic import synthetic
 from sslcli.engine.device import choose
-from sslcli.evaluate import build_parts, subject
+from sslcli.evaluate import subject
+from sslcli.parts import build_parts
 from sslcli.probes.classifier import Classifier, layer_numbers
 from sslcli.probes.finetune import Finetune
 

@@ -28,12 +28,12 @@ from sslcli.encoders.mlp import MLP
 from sslcli.engine import checkpoint
 from sslcli.engine.device import choose
 from sslcli.errors import UserError
-from sslcli.evaluate import Pretrained
 from sslcli.formats import onnx as onnx_format
 from sslcli.formats.base import Source
 from sslcli.formats.onnx import Onnx
 from sslcli.formats.timm import Timm
 from sslcli.formats.torch_export import TorchExport
+from sslcli.pretrained import Pretrained
 from sslcli.types import Field, Spec
 from sslcli.views.base import PassThrough
 

@@ -15,7 +15,8 @@ from sslcli.config import WatchSection
 from sslcli.engine import checkpoint
 from sslcli.engine.console import Console
 from sslcli.engine.device import choose
-from sslcli.evaluate import Parts, build_parts, measure
+from sslcli.evaluate import measure
+from sslcli.parts import Parts, build_parts
 from sslcli.probes.base import Probe
 from sslcli.randomness import Randomness
 from sslcli.train import make_trainer

@@ -7,10 +7,10 @@ import torch
 from helpers import TINY, compose, make_trainer, randomness
 
 from sslcli.errors import UserError
-from sslcli.evaluate import build_parts
 from sslcli.features import Features
 from sslcli.objectives.masking import scaled_to
 from sslcli.objectives.weights import Weight
+from sslcli.parts import build_parts
 
 LAYER = ("encoder.norm=layer", "train.precision=fp32")
 

@@ -121,7 +121,7 @@ def test_tensorboard_reads_pictures_and_the_embedding(logged):
     labels = np.loadtxt(folder / "metadata.tsv")
     import sslcli
     from sslcli.datasets.base import balanced
-    from sslcli.evaluate import build_dataset
+    from sslcli.parts import build_dataset
 
     dataset = build_dataset(compose(*FAST)).held_out
     index = balanced(dataset.labels, 2000)

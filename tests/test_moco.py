@@ -10,13 +10,13 @@ from torch.nn import functional as F
 
 from sslcli.encoders.mlp import MLP
 from sslcli.errors import UserError
-from sslcli.evaluate import build_parts
 from sslcli.features import Features
 from sslcli.objectives.byol import BYOL
 from sslcli.objectives.moco import moco
 from sslcli.objectives.moco_queue import queue_contrast
 from sslcli.objectives.shuffle import in_groups, shuffled
 from sslcli.objectives.teacher import rising
+from sslcli.parts import build_parts
 from sslcli.ranks import Ranks
 from sslcli.train import check_fit
 from sslcli.types import Encoded, View

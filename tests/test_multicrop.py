@@ -13,12 +13,12 @@ from sslcli.encoders.convnet_small import ConvNetSmall
 from sslcli.encoders.mlp import MLP
 from sslcli.encoders.timm import Timm
 from sslcli.errors import UserError
-from sslcli.evaluate import build_parts
 from sslcli.features import Features
 from sslcli.objectives.byol import BYOL
 from sslcli.objectives.infonce import InfoNCE
 from sslcli.objectives.moco import moco
 from sslcli.objectives.simsiam import SimSiam
+from sslcli.parts import build_parts
 from sslcli.train import check_fit
 from sslcli.types import Field, Spec, View
 

@@ -8,7 +8,8 @@ from helpers import TINY, compose, make_trainer, randomness
 from torch.nn import functional as F
 
 from sslcli.errors import UserError
-from sslcli.evaluate import build_parts, measure
+from sslcli.evaluate import measure
+from sslcli.parts import build_parts
 from sslcli.probes.geometry import alignment, dimension_std, rankme, uniformity
 from sslcli.probes.knn import KNN
 from sslcli.probes.quality import Quality
@@ -112,7 +113,7 @@ def test_without_labels_there_is_nothing_to_supervise(tmp_path):
     with pytest.raises(UserError, match="this dataset has no labels"):
         from parts import vector_dataset
 
-        from sslcli.evaluate import readable
+        from sslcli.parts import readable
 
         objective = build_parts(compose(*TINY, "objective.form=supervised", "objective.label=label")).objective
         readable(vector_dataset(), objective)

@@ -8,10 +8,10 @@ from helpers import TINY, compose
 from torch.nn import functional as F
 
 from sslcli.encoders.mlp import MLP
-from sslcli.evaluate import build_parts
 from sslcli.objectives.barlow_twins import BarlowTwins, barlow_twins
 from sslcli.objectives.simsiam import SimSiam, negative_cosine
 from sslcli.objectives.vicreg import VICReg, vicreg
+from sslcli.parts import build_parts
 from sslcli.types import Field, Spec
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from test_weights import Code
 
 from sslcli.config import differences, run_name
-from sslcli.evaluate import build_parts
+from sslcli.parts import build_parts
 
 VIT = ("encoder=timm", "encoder.name=vit_mini", "encoder.norm=layer", *TINY, "device=cpu", "train.precision=fp32")
 NET = (*TINY, "device=cpu", "log.every=1")

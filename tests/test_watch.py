@@ -12,7 +12,8 @@ from sslcli.engine.console import Console
 from sslcli.engine.device import choose
 from sslcli.engine.watch import Watch
 from sslcli.errors import UserError
-from sslcli.evaluate import build_parts, embedder
+from sslcli.evaluate import embedder
+from sslcli.parts import build_parts
 from sslcli.probes.geometry import rankme
 from sslcli.probes.glance import Glance
 from sslcli.probes.knn import knn_accuracy

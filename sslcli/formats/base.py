@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sslcli.engine.device import Compute
 from sslcli.errors import UserError
-from sslcli.evaluate import Pretrained
+from sslcli.pretrained import Pretrained
 from sslcli.types import Field
 
 TOLERANCE = 1e-4  # of the largest feature; float32 in another order of sums is at 1e-6

@@ -17,9 +17,9 @@ from sslcli.datasets.marked import READABLE, Marked
 from sslcli.engine.console import Console
 from sslcli.engine.feed import in_pieces
 from sslcli.errors import UserError
-from sslcli.evaluate import build_dataset
 from sslcli.formats.base import TOLERANCE, Checked, Different, Format, Lines, Source
 from sslcli.formats.tables import NumpyTable, ParquetTable, Rows, Table
+from sslcli.parts import build_dataset
 
 _COMPARED = 64  # samples of each part that are embedded a second time
 
