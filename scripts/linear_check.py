@@ -27,7 +27,7 @@ def main() -> None:
     train, held_out, labelled = measured.dataset, measured.queried, measured.labelled()
     assert labelled is not None
     index, queries = torch.arange(len(train)), torch.arange(len(held_out))
-    readings = {"raw_input": raw(train, index, held_out, queries)}
+    readings = {"raw_input": raw(measured, index, held_out, queries)}
     readings |= {
         name: (measured.features(name, train, index), measured.features(name, held_out, queries))
         for name in measured.encoders
@@ -37,7 +37,7 @@ def main() -> None:
     for part in probe._shares(labelled[0], measured.seed).values():
         for name, (rows, asked) in readings.items():
             labels, truth = labelled[0][part], labelled[1]
-            found = probe._classify((rows[part], labels), (asked, truth), measured)
+            found = probe._classify(rows, labelled[0], part, (asked, truth), measured)
             scale = Scale.of(rows[part], standardise=found.setting.standardise)
             x, y = (scale(values, compute.device).double().numpy() for values in (rows[part], asked))
             decay = max(found.setting.weight_decay, 1e-6)

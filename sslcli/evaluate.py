@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from sslcli.batchnorm import batch_norms
 from sslcli.build import allow, build
 from sslcli.config import DeviceSection, FeedSection, section
-from sslcli.datasets.base import Dataset
+from sslcli.datasets.base import Dataset, drawn
 from sslcli.datasets.mended import Mended
 from sslcli.encoders.base import Encoder
 from sslcli.engine.console import Console
@@ -27,7 +27,7 @@ from sslcli.objectives.multi_crop import check_readable
 from sslcli.parts import Parts, build_encoder, restore_parts
 from sslcli.probes.base import Embed, Metric, Probe, compared, table
 from sslcli.probes.geometry import rankme
-from sslcli.probes.subject import Subject, labels_of
+from sslcli.probes.subject import Subject, evaluating, labels_of
 from sslcli.probes.subject import embed as features_of
 from sslcli.randomness import Randomness
 from sslcli.records import add_metrics, settled_size
@@ -94,7 +94,7 @@ def without_labels(config: Mapping[str, Any], parts: Parts, compute: Compute, me
     loss = held_out_loss(config, parts, compute, held_out)
     if loss is not None:
         metrics["held_out_loss"] = loss
-    index = torch.arange(min(2048, len(held_out)))
+    index = drawn(len(held_out), 2048)
     metrics["rankme"] = compared(
         measured,
         {name: rankme(measured.features(name, held_out, index)) for name in measured.encoders},
@@ -110,9 +110,10 @@ def subject(
     workers = FeedSection.of(config["dataset"]).workers
     encoders = {"trained": parts.encoder, **controls(config, parts, compute, start)}
 
+    drops_paths = "drop_path" in config["encoder"]
+
     def copied(name: str, drop_path: float) -> Encoder:
-        node = config["encoder"]
-        own = {**node, "drop_path": drop_path} if "drop_path" in node else node
+        own = {**config["encoder"], "drop_path": drop_path} if drops_paths else config["encoder"]
         encoder = build_encoder({**config, "encoder": own}, parts.encoder.spec)
         encoder.load_state_dict(encoders[name].state_dict())
         return encoder.to(compute.device).to(memory_format=torch.channels_last)
@@ -124,6 +125,7 @@ def subject(
         compute,
         pieces=lambda dataset, index: on_device(dataset, index, compute, workers),
         copied=copied,
+        drops_paths=drops_paths,
         seed=config["seed"],
         budget=budget,
     )
@@ -152,7 +154,7 @@ def random_init(config: Mapping[str, Any], parts: Parts, compute: Compute, *, sa
             norm.reset_running_stats()
             norm.momentum = None  # a plain mean over what follows
         encoder.train()
-        for part in torch.arange(min(samples, len(parts.dataset))).chunk(4):
+        for part in drawn(len(parts.dataset), samples).split(512):
             columns = {name: c.to(compute.device) for name, c in parts.dataset.fetch(part).items()}
             encoder(parts.views.clean(columns))
     return encoder.eval()
@@ -164,7 +166,7 @@ def held_out_loss(config: Mapping[str, Any], parts: Parts, compute: Compute, hel
     size = min(config["train"]["batch_size"], len(held_out), 1024)
     if size < 2 and parts.objective.couples_batch:
         return None
-    columns = {name: c.to(compute.device) for name, c in held_out.fetch(torch.arange(size)).items()}
+    columns = {name: c.to(compute.device) for name, c in held_out.fetch(drawn(len(held_out), size)).items()}
     value = dry_loss(parts, columns, compute, seed=config["seed"])
     chance = parts.objective.chance(size)
     return Metric(
@@ -179,31 +181,21 @@ def held_out_loss(config: Mapping[str, Any], parts: Parts, compute: Compute, hel
 @torch.no_grad()
 def dry_loss(parts: Parts, columns: dict[str, Tensor], compute: Compute, *, seed: int) -> float:
     """The objective's loss on a batch in eval mode, leaving no trace in any part."""
-    modules: list[nn.Module] = [parts.encoder, parts.objective]
-    training = [module.training for module in modules]
     size = len(next(iter(columns.values())))
     randomness = Randomness(seed, 0, np.arange(size), compute.device)
-    try:
-        for module in modules:
-            module.eval()
+    with evaluating(parts.encoder, parts.objective):
         with compute.autocast():
             views = parts.views(columns, randomness)
             check_readable(parts.encoder, views, parts.views.num_local)
             outputs = parts.objective.project(Features(parts.encoder, views, randomness, columns))
         return float(parts.objective.loss(outputs).total)
-    finally:
-        for module, mode in zip(modules, training):
-            module.train(mode)
 
 
 def run(config: Mapping[str, Any]) -> dict[str, Metric]:
     """``ssl-eval``: probe a run's newest checkpoint and write ``eval.json`` into its directory."""
     allow(config["plugins"])
-    device: DeviceSection = section(config, "device", DeviceSection)
     run_dir, state = open_run(config["run"])
-    set_threads(device.threads or state["environment"]["threads"])
-    precision = state["config"]["train"]["precision"]
-    compute = choose(device.name, "auto" if precision == "fp16" else precision)  # which a CPU does not have
+    compute = compute_for(config, state)
     other = config["dataset"] or None  # the run's own
     parts = restore_parts(state, compute.device, other)
     probe = build(config["probe"], Probe, where="probe")
@@ -222,11 +214,19 @@ def run(config: Mapping[str, Any]) -> dict[str, Metric]:
     console = Console()
     console.line(f"{run_dir}, step {state['step']}")
     if labels_of(parts.dataset) is None:
-        console.line("these data have no labels in both splits: what reads labels is left out")
+        console.line("labels are missing in one split of these data, or in both: what reads them is left out")
     for text in table(metrics):
         console.line(text)
     add_metrics(run_dir, metrics, step=state["step"], dataset=other)
     return metrics
+
+
+def compute_for(config: Mapping[str, Any], state: Mapping[str, Any]) -> Compute:
+    """Where a checkpoint's run is looked at: as the command says, else with the run's threads and precision."""
+    device: DeviceSection = section(config, "device", DeviceSection)
+    set_threads(device.threads or state["environment"]["threads"])
+    precision = state["config"]["train"]["precision"]
+    return choose(device.name, "auto" if precision == "fp16" else precision)  # which a CPU does not have
 
 
 def budget(train_seconds: float) -> float:

@@ -12,13 +12,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslcli.config import FeedSection
-from sslcli.datasets.base import Dataset, balanced
+from sslcli.datasets.base import Dataset, balanced, drawn
 from sslcli.engine.device import Compute
 from sslcli.evaluate import embedder, random_init
 from sslcli.features import Features
 from sslcli.parts import Parts
 from sslcli.preview import first_views, masked_out, pixels, shows_pictures
 from sslcli.probes.base import Embed
+from sslcli.probes.subject import evaluating
 from sslcli.randomness import Randomness
 from sslcli.report.shown import Embedding, Exhibits, Masked, Neighbours
 from sslcli.types import Field, Reconstruction
@@ -78,10 +79,8 @@ def _affordable(embed: Embed, dataset: Dataset, seconds: float) -> int:
 
 
 def _spread(dataset: Dataset, count: int) -> Tensor:
-    """Indices of ``count`` samples: of all classes alike where there are labels, else evenly apart."""
-    if dataset.labels is not None:
-        return balanced(dataset.labels, count)
-    return torch.linspace(0, len(dataset) - 1, min(count, len(dataset))).long()
+    """Indices of ``count`` samples: of all classes alike where there are labels, else drawn."""
+    return drawn(len(dataset), count) if dataset.labels is None else balanced(dataset.labels, count)
 
 
 def _pictures(parts: Parts, dataset: Dataset, index: Tensor, compute: Compute, *, largest: int | None = None) -> Tensor:
@@ -100,14 +99,9 @@ def _masked(parts: Parts, shown: Dataset, index: Tensor, compute: Compute, seed:
     """What the objective makes of the first view of the samples at ``index``, with the masks of step 0."""
     columns = {name: c.to(compute.device) for name, c in shown.fetch(index).items()}
     randomness = Randomness(seed, 0, np.arange(len(index)), compute.device)
-    training = parts.encoder.training, parts.objective.training
-    parts.encoder.eval()
-    parts.objective.eval()
-    with compute.autocast():
+    with evaluating(parts.encoder, parts.objective), compute.autocast():
         features = Features(parts.encoder, parts.views(columns, randomness), randomness, columns)
         made = parts.objective.reconstruction(features, 0)
-    parts.encoder.train(training[0])
-    parts.objective.train(training[1])
     if made is None:
         return None
     hidden = made.hidden[:, None].expand_as(made.target)

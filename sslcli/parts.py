@@ -84,19 +84,24 @@ def readable(dataset: Dataset, objective: Objective) -> Dataset:
 
 def restore_encoder(state: Mapping[str, Any], device: torch.device) -> tuple[Encoder, Views]:
     """A checkpoint's trained encoder in eval mode on ``device``, and its views; needs no data."""
-    config = state["config"]
-    encoder = build_encoder(config, Spec.from_plain(state["spec"]))
-    encoder.load_state_dict(state["encoder"])
-    views = build_views(config, encoder, build_objective(config, encoder))
+    encoder, _, views = _rebuilt(state)
     return encoder.to(device).eval(), views
 
 
 def restore(state: Mapping[str, Any], device: torch.device) -> tuple[Encoder, Objective, Views]:
     """The same, and its trained objective in eval mode."""
-    encoder, views = restore_encoder(state, device)
-    objective = build_objective(state["config"], encoder)
+    encoder, objective, views = _rebuilt(state)
     objective.load_state_dict(state["objective"])
-    return encoder, objective.to(device).eval(), views
+    return encoder.to(device).eval(), objective.to(device).eval(), views
+
+
+def _rebuilt(state: Mapping[str, Any]) -> tuple[Encoder, Objective, Views]:
+    """A trained encoder, and beside it an objective that is not."""
+    config = state["config"]
+    encoder = build_encoder(config, Spec.from_plain(state["spec"]))
+    encoder.load_state_dict(state["encoder"])
+    objective = build_objective(config, encoder)
+    return encoder, objective, build_views(config, encoder, objective)
 
 
 def restore_parts(state: Mapping[str, Any], device: torch.device, other: Mapping[str, Any] | None = None) -> Parts:

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from sslcli.build import allow
-from sslcli.config import DeviceSection, expand, section
+from sslcli.config import expand
 from sslcli.engine.console import Console
-from sslcli.engine.device import choose, set_threads
 from sslcli.engine.files import write_atomically
 from sslcli.engine.resume import open_run
 from sslcli.errors import UserError
-from sslcli.evaluate import budget
+from sslcli.evaluate import budget, compute_for
 from sslcli.exhibits import exhibits
 from sslcli.parts import restore_parts
 from sslcli.report.records import read_run, runs_in
@@ -115,9 +114,6 @@ def _one(config: Mapping[str, Any], place: Path) -> str:
 
 
 def _look(config: Mapping[str, Any], state: Mapping[str, Any]) -> Exhibits:
-    device: DeviceSection = section(config, "device", DeviceSection)
-    set_threads(device.threads or state["environment"]["threads"])
-    precision = state["config"]["train"]["precision"]
-    compute = choose(device.name, "auto" if precision == "fp16" else precision)  # which a CPU does not have
+    compute = compute_for(config, state)
     parts = restore_parts(state, compute.device)
     return exhibits(state["config"], parts, compute, budget=budget(state["seconds"]))

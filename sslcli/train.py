@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +92,13 @@ def run(config: Mapping[str, Any], run_dir: Path) -> float | None:
             ranks.by_first(lambda: _open_records(config, parts, trainer, loggers, afresh=state is None))
             held.callback(loggers.finish, {})  # of a run that is stopped; a finished one has done it before
             if not trainer.done:
-                _fit(trainer)
+                with enough_memory():
+                    trainer.fit()
         if not ranks.first:
             return None
-        metrics = measure(config, parts, compute, probe, budget=budget(trainer.seconds), start=run_dir / START)
-        quality = (trainer.quality or make_quality(config, parts, compute, console))(parts.encoder)
+        with enough_memory():
+            metrics = measure(config, parts, compute, probe, budget=budget(trainer.seconds), start=run_dir / START)
+            quality = (trainer.quality or make_quality(config, parts, compute, console))(parts.encoder)
         write_result(config["seed"], trainer, metrics, quality)
         page = _show(config, parts, compute, trainer, loggers, metrics)
         return say_result(console, trainer, metrics, page, time.perf_counter() - started)
@@ -127,6 +129,7 @@ def _open_records(config: Mapping[str, Any], parts: Parts, trainer: Trainer, log
     console.log_to(run_dir / "train.log")
     if afresh:
         announce(console, config, parts, trainer)
+        (run_dir / START).unlink(missing_ok=True)  # of an earlier try that was lost before its first checkpoint
         if parts.start is not None:
             console.line(f"start     {parts.start}")
             write_weights(parts.encoder, run_dir / START)
@@ -160,9 +163,11 @@ def _show(
     return publish(trainer.run_dir, trainer.identity, look, trainer.console)
 
 
-def _fit(trainer: Trainer) -> None:
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Says in a line what to do where the device's memory does not suffice."""
     try:
-        trainer.fit()
+        yield
     except torch.OutOfMemoryError:
         raise UserError(
             "train.batch_size: the device ran out of memory. Raise train.accumulate, which keeps the gradient, "

@@ -108,8 +108,9 @@ def test_the_run_before_its_first_step_is_its_own_control(small):
     assert metric.controls.keys() == {"random_init"}
     assert metric.controls["random_init"] == pytest.approx(metric.value, abs=0.2)
     assert Finetune(epochs=2, batch_size=32, lr=0.05)(small)["finetune_top1"] == metric  # the same bits
-    for words in ("2 epochs on 240 train labels", "layer decay 0.65", "drop path 0.1", "mixup 0.8", "queries 60"):
+    for words in ("2 epochs on 240 train labels", "layer decay 0.65", "clean views", "mixup 0.8", "queries 60"):
         assert words in metric.protocol
+    assert "drop path" not in metric.protocol  # which this encoder does not have
 
 
 def test_permuted_labels_read_chance(small):

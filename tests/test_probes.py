@@ -14,7 +14,9 @@ from sslcli.datasets.synthetic import synthetic
 from sslcli.probes.axes import principal_axes, whitened
 from sslcli.probes.base import Metric, NoProbe, Several
 from sslcli.probes.geometry import rankme
+from sslcli.probes.information import MutualInformation
 from sslcli.probes.knn import KNN, knn_accuracy, nearest, vote
+from sslcli.probes.spread import Geometry
 from sslcli.types import Field, Spec
 
 
@@ -128,7 +130,7 @@ def test_the_probe_reports_value_controls_and_protocol():
     assert 0.05 < metric.controls["random_init"] < 0.4
     flat = metric.to_json()
     assert flat["value"] == metric.value and flat["random_init"] == metric.controls["random_init"]
-    assert flat["split"] == "held out" and flat["seed"] == 0 and flat["samples"] == 400
+    assert flat["split"] == "held out" and flat["seed"] == 0 and "samples" not in flat  # nothing was left to the clock
 
 
 def test_the_first_k_is_the_headline():
@@ -174,13 +176,13 @@ def test_max_samples_bounds_bank_and_queries_and_keeps_classes_balanced(most):
     asked = []
     metric = KNN(max_samples=most)(make_subject(dataset, asked=asked))["knn_top1"]
     assert f"bank {min(most, 400)} train, queries {min(most, 100)} held out" in metric.protocol
-    assert [part for part, _ in asked] == [dataset, dataset.held_out] * 2  # trained and untrained
+    assert [part for part, _ in asked] == [dataset, dataset.held_out] * 3  # raw input, trained and untrained
     for part, index in asked:
         assert len(index) == min(most, len(part)) == len(index.unique())
         if most < 60:
             counts = torch.bincount(part.labels[index], minlength=5)
             assert counts.max() - counts.min() <= 1
-    for (_, a), (_, b) in zip(asked[:2], asked[2:]):
+    for (_, a), (_, b) in zip(asked[:4], asked[2:]):
         assert torch.equal(a, b)
 
 
@@ -189,7 +191,8 @@ def test_auto_takes_everything_when_the_budget_allows_and_little_when_it_does_no
     for budget, settled, bank in ((1e6, None, "1,600"), (0.0, None, "500"), (0.0, 1000, "1,000")):
         subject = make_subject(dataset)
         subject.budget, subject.settled = budget, settled
-        assert f"bank {bank} train" in KNN(max_samples="auto")(subject)["knn_top1"].protocol
+        metric = KNN(max_samples="auto")(subject)["knn_top1"]
+        assert f"bank {bank} train" in metric.protocol and metric.samples is not None
 
 
 def test_features_are_extracted_once_for_all_probes():
@@ -198,7 +201,27 @@ def test_features_are_extracted_once_for_all_probes():
         name: {"_target_": "sslcli.probes.knn.KNN", "k": k, "max_samples": 100} for name, k in (("one", 5), ("two", 1))
     }
     metrics = Several(parts=parts)(make_subject(dataset, asked=asked))
-    assert "1-NN" in metrics["knn_top1"].protocol and len(asked) == 4  # two splits by two encoders
+    assert "1-NN" in metrics["knn_top1"].protocol 
+    assert len(asked) == 8  # two splits by two encoders, and the pixels twice, which are too many to keep
+
+
+def test_more_neighbours_than_samples_are_said_to_be_fewer():
+    metric = KNN(k=50, max_samples=20)(make_subject(synthetic(num_samples=500, size=4)))["knn_top1"]
+    assert metric.protocol.startswith("weighted 20-NN")
+
+
+@pytest.mark.parametrize("probe", [Geometry(samples=32, lidar_samples=16), MutualInformation(samples=40, steps=2)])
+def test_what_reads_no_labels_reads_all_classes_of_data_in_their_order(probe):
+    """Folders are read by path, so the first samples are of one class."""
+    labels = torch.arange(8).repeat_interleave(100)
+    rows = labels[:, None] + torch.randn(800, 4, generator=torch.Generator().manual_seed(0))
+    dataset = Columns(Spec(vector=Field((4,))), {"vector": rows}, labels)
+    dataset.held_out = Columns(dataset.spec, {"vector": rows + 0.1}, labels)
+    asked = []
+    probe(make_subject(dataset, asked=asked))
+    assert asked
+    for part, index in asked:
+        assert len(index.unique()) == len(index) and len(part.labels[index].unique()) >= 6
 
 
 def test_samples_without_a_label_are_neither_in_the_bank_nor_asked():

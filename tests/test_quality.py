@@ -7,6 +7,7 @@ import torch
 from helpers import TINY, compose, make_trainer, randomness
 from torch.nn import functional as F
 
+from sslcli.datasets.base import drawn
 from sslcli.errors import UserError
 from sslcli.evaluate import measure
 from sslcli.parts import build_parts
@@ -29,7 +30,7 @@ def test_it_measures_held_out_samples_in_eval_mode():
     assert parts.encoder.training and all(torch.equal(b, before[n]) for n, b in parts.encoder.named_buffers())
     parts.encoder.eval()
     held_out = parts.dataset.held_out
-    columns = held_out.fetch(torch.arange(len(held_out)))
+    columns = held_out.fetch(drawn(len(held_out), len(held_out)))
     with torch.no_grad():
         clean = parts.encoder(parts.views.clean(columns)).pooled
         views = [parts.views(columns, randomness(len(held_out), step=-1 - i))[i] for i in (0, 1)]

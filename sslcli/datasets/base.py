@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -197,6 +198,11 @@ def with_label(labels: Tensor) -> Tensor:
 def any_known(labels: Tensor) -> Tensor | None:
     """The labels, or None if no sample has one."""
     return labels if (labels >= 0).any() else None
+
+
+def drawn(size: int, count: int) -> Tensor:
+    """``count`` of ``size`` places, or all of them, always the same: a dataset's first samples may be of one class."""
+    return torch.tensor(random.Random(0).sample(range(size), min(count, size)), dtype=torch.int64)
 
 
 def balanced(labels: Tensor, count: int) -> Tensor:

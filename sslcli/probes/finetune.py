@@ -93,20 +93,36 @@ class Finetune(Probe):
             for name in subject.encoders:
                 classifier = self._trained(name, subject, train, num_classes)
                 values[name] = _accuracy(classifier, subject, queries)
-        protocol = (
-            f"fine-tuned end to end for {self.epochs} epochs on {len(train):,} train labels, learning rate "
-            f"{self.lr:.3g}, layer decay {self.layer_decay:g}, drop path {self.drop_path:g}, "
-            f"mixup {self.mixup:g}, cutmix {self.cutmix:g}, label smoothing {self.label_smoothing:g}; "
-            f"queries {len(queries):,} held out"
-        )
+        protocol = f"{self._recipe(subject, len(train))}; queries {len(queries):,} held out"
         return {"finetune_top1": compared(subject, values, protocol)}
+
+    def _recipe(self, subject: Subject, count: int) -> str:
+        """What was done with ``count`` samples, in words; what these data or this encoder do not take is not said."""
+        said = [
+            f"fine-tuned end to end for {self.epochs} epochs on {count:,} train labels",
+            f"{'the first random' if self.augment else 'clean'} views",
+            f"batch {self._size(count)}",
+            f"learning rate {self.lr:.3g}",
+            f"layer decay {self.layer_decay:g}",
+            f"weight decay {self.weight_decay:g}",
+        ]
+        if subject.drops_paths:
+            said.append(f"drop path {self.drop_path:g}")
+        if len(subject.dataset.spec[subject.views.field].shape) == 3:
+            said += [f"mixup {self.mixup:g}", f"cutmix {self.cutmix:g}"]
+        clip = "no clipping" if self.clip is None else f"gradients clipped to {self.clip:g}"
+        return ", ".join([*said, f"label smoothing {self.label_smoothing:g}", clip])
+
+    def _size(self, count: int) -> int:
+        """Samples a step: an even number, for mixup."""
+        return min(self.batch_size, count // 2 * 2)
 
     def _trained(self, name: str, subject: Subject, train: Tensor, num_classes: int) -> Classifier:
         device, compute = subject.compute.device, subject.compute
         torch.manual_seed(fold(subject.seed, "finetune head") % 2**63)  # alike for all that are compared
         classifier = Classifier(subject.copied(name, self.drop_path), num_classes)
         classifier.to(device).train()
-        size = min(self.batch_size, len(train) // 2 * 2)
+        size = self._size(len(train))
         steps = self.epochs * (len(train) // size)
         groups = param_groups_layer_decay(
             classifier, self.weight_decay, no_weight_decay_list=_NO_DECAY, layer_decay=self.layer_decay

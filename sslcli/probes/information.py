@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sslcli.datasets.base import Dataset
+from sslcli.datasets.base import Dataset, drawn
 from sslcli.objectives.critics import Separable
 from sslcli.objectives.densities import ConditionalGaussian, club, gaussian_information
 from sslcli.objectives.estimators import info_nce
@@ -32,6 +32,7 @@ class Interval:
     ceiling: float
     ceiling_std: float
     gaussian: float
+    components: int  # that the features had
 
 
 class MutualInformation(Probe):
@@ -82,8 +83,9 @@ class MutualInformation(Probe):
         trained = found["trained"]
         count, queried = (len(part["trained"][0]) for part in pairs)
         size = min(self.batch_size, queried)
-        between = f"between {self.components} principal components of two views"
+        between = f"between {trained.components} principal components of two views"
         fitted = f"fitted to {count:,} train pairs, mean over batches of {size:,} of {queried:,} held-out pairs"
+        wrong = "; it lies below the floor, so here q is wrong" if trained.ceiling < trained.floor else ""
         return {
             "mi_floor": compared(
                 subject,
@@ -99,13 +101,13 @@ class MutualInformation(Probe):
             "mi_ceiling": compared(
                 subject,
                 {name: interval.ceiling for name, interval in found.items()},
-                f"nats {between}: CLUB, an upper bound as far as its Gaussian q is right; q {fitted}",
+                f"nats {between}: CLUB, an upper bound as far as its Gaussian q is right; q {fitted}{wrong}",
                 std=trained.ceiling_std,
             ),
         }
 
     def _pairs(self, subject: Subject, dataset: Dataset) -> dict[str, tuple[Tensor, Tensor]]:
-        index = torch.arange(min(self.samples, len(dataset)))
+        index = drawn(len(dataset), self.samples)
         one, two = (subject.draw(dataset, index, number) for number in (0, 1))
         return {name: (one[name], two[name]) for name in one}
 
@@ -130,7 +132,7 @@ class MutualInformation(Probe):
         return Interval(
             float(floors.mean()), float(floors.std(correction=0)),
             float(ceilings.mean()), float(ceilings.std(correction=0)),
-            float(gaussian),
+            float(gaussian), x.shape[1],
         )  # fmt: skip
 
     def _fit(

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslcli.datasets.base import balanced
+from sslcli.datasets.base import Dataset, balanced
+from sslcli.datasets.cached import free_memory
 from sslcli.probes.axes import whitened
 from sslcli.probes.base import Metric, Probe, compared
-from sslcli.probes.inputs import Rows, raw, reduced
+from sslcli.probes.inputs import Rows, inputs, reduced
 from sslcli.probes.subject import Subject
 
 _LADDER = (500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
 _BANK_PIECE = 65_536
+_MEMORY = 0.5  # share of the free memory that features may take where their number is left to the probe
 
 
 def nearest(
@@ -138,35 +140,43 @@ class KNN(Probe):
             return {}
         count = self._count(subject)
         bank, queries = (balanced(labels, count) for labels in labelled)
-        pairs = reduced(raw(subject.dataset, bank, held_out, queries))
-        for name in subject.encoders:
-            pairs[name] = subject.features(name, subject.dataset, bank), subject.features(name, held_out, queries)
         labels, truth = labelled[0][bank], labelled[1][queries]
+        plain: dict[str, list[float]] = {}
+        white: dict[str, list[float]] = {}
+        for name, (rows, asked) in self._readings(subject, bank, held_out, queries):
+            plain[name] = self._accuracies(rows, labels, asked, truth, subject)
+            if self.whiten:
+                pair = whitened(rows, asked, components=self.whiten)
+                white[name] = self._accuracies(pair[0], labels, pair[1], truth, subject)
         sizes = f"bank {len(bank):,} train, queries {len(queries):,} held out"
-
-        def metrics(title: str, suffix: str, change: Callable[[Tensor, Tensor], Rows]) -> dict[str, Metric]:
-            values: dict[str, list[float]] = {}
-            for name, pair in pairs.items():
-                rows, asked = change(*pair)
-                values[name] = knn_accuracy(
-                    rows, labels, asked, truth,
-                    ks=self.ks, temperature=self.temperature, device=subject.compute.device,
-                )  # fmt: skip
-            return {
-                title if k == self.ks[0] else f"{title}_k{k}": compared(
+        how = f", all rows PCA-whitened to at most {self.whiten}, fitted on the bank"
+        found = {}
+        for title, values, suffix in (("knn_top1", plain, ""), ("knn_whitened_top1", white, how)):
+            for place, k in enumerate(self.ks if values else ()):
+                found[title if k == self.ks[0] else f"{title}_k{k}"] = compared(
                     subject,
                     {name: accuracies[place] for name, accuracies in values.items()},
-                    f"weighted {k}-NN, cosine, vote temperature {self.temperature}, {sizes}{suffix}",
-                    samples=count,
+                    f"weighted {min(k, len(bank))}-NN, cosine, vote temperature {self.temperature}, {sizes}{suffix}",
+                    samples=count if self.max_samples == "auto" else None,
                 )
-                for place, k in enumerate(self.ks)
-            }
-
-        found = metrics("knn_top1", "", lambda rows, asked: (rows, asked))
-        if self.whiten:
-            suffix = f", all rows PCA-whitened to at most {self.whiten}, fitted on the bank"
-            found |= metrics("knn_whitened_top1", suffix, lambda *pair: whitened(*pair, components=self.whiten))
         return found
+
+    def _readings(
+        self, subject: Subject, bank: Tensor, held_out: Dataset, queries: Tensor
+    ) -> Iterator[tuple[str, Rows]]:
+        """What neighbours are sought in, by name; one is let go before the next is made."""
+        for name, rows in inputs(subject, bank, held_out, queries):
+            if name == "raw_input":
+                yield from reduced(rows)
+            else:
+                yield name, rows
+
+    def _accuracies(
+        self, bank: Tensor, labels: Tensor, queries: Tensor, truth: Tensor, subject: Subject
+    ) -> list[float]:
+        return knn_accuracy(
+            bank, labels, queries, truth, ks=self.ks, temperature=self.temperature, device=subject.compute.device
+        )
 
     def _count(self, subject: Subject) -> int:
         dataset, held_out = subject.dataset, subject.queried
@@ -184,6 +194,10 @@ class KNN(Probe):
         per_sample = (time.perf_counter() - start) / len(trial)
         # Bank and queries, each through every encoder, and as much again for the votes.
         affordable = subject.budget / per_sample / (4 * len(subject.encoders))
+        # In memory: bank and queries of every encoder, which other probes may read again, and copies while whitening.
+        width = max(encoder.dim for encoder in subject.encoders.values())
+        copies = 2 * len(subject.encoders) + 4
+        affordable = min(affordable, _MEMORY * free_memory() / (4 * width * copies))
         if affordable >= whole:
             return whole
         return max([n for n in _LADDER if n <= affordable], default=_LADDER[0])

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from sslcli.datasets.base import balanced
 from sslcli.probes.base import Metric, Probe, compared
-from sslcli.probes.inputs import Rows, raw
+from sslcli.probes.inputs import Rows, inputs
 from sslcli.probes.softmax import Classifiers, Setting, fit, grid
 from sslcli.probes.subject import Subject, chosen
 from sslcli.randomness import fold
@@ -74,22 +74,19 @@ class Linear(Probe):
             return {}
         labels, truth = labelled[0][train], labelled[1][queries]
         shares = self._shares(labels, subject.seed)
-        readings: dict[str, Rows] = {}
-        pixels = raw(subject.dataset, train, held_out, queries)
-        if pixels is not None:
-            readings["raw_input"] = pixels
-        for name in subject.encoders:
-            readings[name] = subject.features(name, subject.dataset, train), subject.features(name, held_out, queries)
-        found: dict[str, Metric] = {}
-        with tqdm(total=len(shares) * len(readings), desc="linear", leave=False, disable=None) as bar:
-            for share, part in shares.items():
-                outcomes = {}
-                for name, (rows, asked) in readings.items():
-                    outcomes[name] = self._classify((rows[part], labels[part]), (asked, truth), subject)
+        outcomes: dict[float, dict[str, Outcome]] = {share: {} for share in shares}
+        readings = inputs(subject, train, held_out, queries)
+        with tqdm(total=len(shares) * (1 + len(subject.encoders)), desc="linear", leave=False, disable=None) as bar:
+            for name, (rows, asked) in readings:
+                for share, part in shares.items():
+                    outcomes[share][name] = self._classify(rows, labels, part, (asked, truth), subject)
                     bar.update()
-                title = "linear_top1" if share == self.shares[0] else f"linear_top1_{100 * share:g}pct"
-                found[title] = self._metric(subject, outcomes, len(part), len(queries))
-        return found
+        return {
+            "linear_top1" if share == self.shares[0] else f"linear_top1_{100 * share:g}pct": self._metric(
+                subject, outcomes[share], len(part), len(queries)
+            )
+            for share, part in shares.items()
+        }
 
     def _shares(self, labels: Tensor, seed: int) -> dict[float, Tensor]:
         """The training samples (by their place in ``labels``) that each share of the labels stands for."""
@@ -102,31 +99,38 @@ class Linear(Probe):
                 found[share] = order[balanced(labels[order], count)].sort().values
         return found
 
-    def _classify(self, train: Rows, test: Rows, subject: Subject) -> Outcome:
-        """The accuracy on ``test`` (rows, labels) of the setting that was best on a part of ``train``."""
-        rows, labels = train
+    def _classify(self, rows: Tensor, labels: Tensor, part: Tensor, test: Rows, subject: Subject) -> Outcome:
+        """The accuracy on ``test`` (rows, labels) of the setting that was best on some of the rows in ``part``."""
         num_classes = int(torch.cat([labels, test[1]]).max()) + 1
-        back = held_back(labels, self.folds, subject.seed)
+        is_back = held_back(labels[part], self.folds, subject.seed)
+        front, back = part[~is_back], part[is_back]
         tried: list[tuple[float, Setting]] = []
         for standardise in (False, True):
             same = [setting for setting in self.settings if setting.standardise == standardise]
-            classifiers = self._fit(rows[~back], labels[~back], same, num_classes, subject)
+            classifiers = self._fit(rows, labels, front, same, num_classes, subject)
             _, loss = classifiers.score(rows[back], labels[back])
             tried += zip(loss.tolist(), same)
         best = min(tried, key=lambda trial: trial[0])[1]
-        accuracy, _ = self._fit(rows, labels, [best], num_classes, subject).score(*test)
+        accuracy, _ = self._fit(rows, labels, part, [best], num_classes, subject).score(*test)
         return Outcome(float(accuracy), best)
 
     def _fit(
-        self, rows: Tensor, labels: Tensor, settings: list[Setting], num_classes: int, subject: Subject
+        self,
+        rows: Tensor,
+        labels: Tensor,
+        part: Tensor,
+        settings: list[Setting],
+        num_classes: int,
+        subject: Subject,
     ) -> Classifiers:
         return fit(
             rows,
             labels,
             settings,
+            part=part,
             num_classes=num_classes,
             steps=self.steps,
-            batch_size=min(self.batch_size, max(1, len(rows) // 8)),
+            batch_size=min(self.batch_size, max(1, len(part) // 8)),
             seed=fold(subject.seed, "linear order"),
             device=subject.compute.device,
         )

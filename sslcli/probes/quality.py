@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sslcli.datasets.base import Dataset
+from sslcli.datasets.base import Dataset, drawn
 from sslcli.encoders.base import Encoder
 from sslcli.probes.geometry import collapse, spread
-from sslcli.probes.subject import evaluating
+from sslcli.probes.subject import Columns, evaluating, random_view
 from sslcli.randomness import Randomness
 from sslcli.types import View
 from sslcli.views.base import Views
@@ -47,12 +48,16 @@ class Quality:
         full: bool,
         warn: Callable[[str], None],
     ) -> None:
-        source = dataset.held_out or dataset
-        self.count = min(SAMPLES, len(source))
+        self._source = dataset.held_out or dataset
+        self.count = min(SAMPLES, len(self._source))
         self._views, self._device, self._seed, self._full = views, device, seed, full
-        self._columns = source.fetch(torch.arange(self.count))
         self._warn = warn
         self._warned: set[str] = set()
+
+    @functools.cached_property
+    def _columns(self) -> Columns:
+        """The samples, read when they are first looked at: of several processes one looks."""
+        return self._source.fetch(drawn(len(self._source), self.count))
 
     @torch.no_grad()
     def __call__(self, encoder: Encoder) -> dict[str, float]:
@@ -78,13 +83,12 @@ class Quality:
         groups = torch.stack([embed(self._augmented(few, draw)) for draw in range(LIDAR_VIEWS)], dim=1)
         return spread(clean, one, two, groups)
 
-    def _augmented(self, columns: Mapping[str, Tensor], draw: int) -> View:
-        """Another random view at every ``draw``; where views are columns, such as user and item, each in turn."""
-        count = len(next(iter(columns.values())))
-        made = self._views(columns, Randomness(self._seed, -1 - draw, np.arange(count), self._device))
-        return made[draw % (len(made) - self._views.num_local)]  # not the small views of multi-crop, which come last
+    def _augmented(self, columns: Columns, number: int) -> View:
+        positions = np.arange(len(next(iter(columns.values()))))
+        return random_view(self._views, columns, Randomness(self._seed, -1 - number, positions, self._device), number)
 
 
 def _pooled(encoder: Encoder, view: View) -> Tensor:
+    """(N, D) float32 on the CPU: spectra are read in float64, which not every device has."""
     starts = range(0, len(view.x), PIECE)
-    return torch.cat([encoder(view.rows(slice(start, start + PIECE))).pooled.float() for start in starts])
+    return torch.cat([encoder(view.rows(slice(start, start + PIECE))).pooled.float().cpu() for start in starts])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _MOMENTUM = 0.9
+_PIECE = 4096  # rows at a time
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,26 @@ class Scale:
     factor: Tensor  # (D,)
 
     @classmethod
-    def of(cls, rows: Tensor, *, standardise: bool) -> Scale:
-        """Fitted on training rows (N, D): what BatchNorm without weights comes to on features that stand still."""
-        mean, factor = torch.zeros(rows.shape[1]), torch.ones(rows.shape[1])
-        if standardise:
-            std = rows.std(0, correction=0)
-            mean, factor = rows.mean(0), 1 / (std + 1e-3 * rows.std() + 1e-12)  # dead columns stay dead
-        length = ((rows - mean) * factor).pow(2).sum(1).mean().sqrt()
-        return cls(mean, factor / (length + 1e-12))
+    def of(cls, rows: Tensor, part: Tensor | None = None, *, standardise: bool) -> Scale:
+        """Fitted on the rows (N, D) in ``part``; null is all.
+
+        Standardising is what BatchNorm without weights comes to on features that stand still. Read piece by piece, since the rows may fill most of the memory.
+        """
+        part = torch.arange(len(rows)) if part is None else part
+
+        def average(change: Callable[[Tensor], Tensor]) -> Tensor:
+            sums = [change(rows[index].double()).sum(0) for index in part.split(_PIECE)]
+            return torch.stack(sums).sum(0) / len(part)
+
+        mean = average(lambda piece: piece)
+        variance = average(lambda piece: (piece - mean).pow(2))
+        if not standardise:
+            length = (variance + mean.pow(2)).sum().sqrt()
+            return cls(torch.zeros(rows.shape[1]), (torch.ones_like(mean) / (length + 1e-12)).float())
+        scale = (variance + (mean - mean.mean()).pow(2)).mean().sqrt()  # the std of all numbers together
+        factor = 1 / (variance.sqrt() + 1e-3 * scale + 1e-12)  # dead columns stay dead
+        length = (variance * factor.pow(2)).sum().sqrt()
+        return cls(mean.float(), (factor / (length + 1e-12)).float())
 
     def __call__(self, rows: Tensor, device: torch.device) -> Tensor:
         """The rows (B, D) scaled, on ``device``."""
@@ -86,6 +99,7 @@ def fit(
     labels: Tensor,
     settings: list[Setting],
     *,
+    part: Tensor | None = None,
     num_classes: int,
     steps: int,
     batch_size: int,
@@ -98,6 +112,7 @@ def fit(
         rows: (N, D) features.
         labels: (N,) classes below ``num_classes``.
         settings: all with the same ``standardise``.
+        part: the rows to train on; null is all.
         num_classes: C.
         steps: number of steps.
         batch_size: rows a step; all of them where there are no more.
@@ -105,7 +120,8 @@ def fit(
         device: where to compute.
     """
     assert len({setting.standardise for setting in settings}) == 1
-    scale = Scale.of(rows, standardise=settings[0].standardise)
+    part = torch.arange(len(rows)) if part is None else part
+    scale = Scale.of(rows, part, standardise=settings[0].standardise)
     weight = torch.zeros(rows.shape[1], len(settings), num_classes, device=device)
     bias = torch.zeros(len(settings), num_classes, device=device)
     lr, decay = (
@@ -114,7 +130,8 @@ def fit(
     )
     found = Classifiers(settings, scale, weight, bias)
     weight_speed, bias_speed = torch.zeros_like(weight), torch.zeros_like(bias)
-    for step, index in enumerate(_batches(len(rows), batch_size, steps, seed)):
+    for step, places in enumerate(_batches(len(part), batch_size, steps, seed)):
+        index = part[places]
         batch = rows[index]
         # The gradient of the cross-entropy by the logits is softmax less one-hot.
         error = found.logits(batch).softmax(2)

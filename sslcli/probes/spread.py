@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sslcli.datasets.base import drawn
 from sslcli.probes.base import Metric, Probe, compared
 from sslcli.probes.geometry import spread
 from sslcli.probes.subject import Subject
@@ -37,7 +38,7 @@ class Geometry(Probe):
 
     def __call__(self, subject: Subject) -> dict[str, Metric]:
         dataset = subject.queried
-        index = torch.arange(min(self.samples, len(dataset)))
+        index = drawn(len(dataset), self.samples)
         if len(index) < _FEWEST:
             return {}
         few = index[: self.lidar_samples]

@@ -49,6 +49,7 @@ class Subject:
         compute: where to compute, and in which precision.
         pieces: the columns of the samples at an index (N,) of a dataset, in order, some at a time, on the device.
         copied: a copy of the encoder of that name, to be trained on, with a rate of stochastic depth where it has such.
+        drops_paths: whether it has.
         seed: of everything that is drawn.
         budget: seconds that a probe may take, where its size is left to it.
         settled: the size that such a probe settled on before, to be taken again.
@@ -60,6 +61,7 @@ class Subject:
     compute: Compute
     pieces: Callable[[Dataset, Tensor], Iterator[Columns]]
     copied: Callable[[str, float], Encoder]
+    drops_paths: bool = False
     seed: int = 0
     budget: float = 15.0
     settled: int | None = None
@@ -116,8 +118,15 @@ class Subject:
     def _view(self, columns: Columns, positions: np.ndarray, number: int | None) -> View:
         if number is None:
             return self.views.clean(columns)
-        made = self.views(columns, Randomness(self.seed, -1 - number, positions, self.compute.device))
-        return made[number % (len(made) - self.views.num_local)]  # not the small views, which come last
+        return random_view(
+            self.views, columns, Randomness(self.seed, -1 - number, positions, self.compute.device), number
+        )
+
+
+def random_view(views: Views, columns: Columns, randomness: Randomness, number: int) -> View:
+    """One of the pipeline's random views: where they differ, or are columns such as user and item, each in turn."""
+    made = views(columns, randomness)
+    return made[number % (len(made) - views.num_local)]  # not the small views of multi-crop, which come last
 
 
 def labels_of(dataset: Dataset) -> tuple[Tensor, Tensor] | None:
@@ -158,11 +167,13 @@ def _read(encoder: Encoder, view: View, compute: Compute) -> Tensor:
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(*modules: nn.Module) -> Iterator[None]:
     """Eval mode: BatchNorm reads its running statistics and leaves them alone, nothing drops out."""
-    was_training = module.training
-    module.eval()
+    were_training = [module.training for module in modules]
+    for module in modules:
+        module.eval()
     try:
         yield
     finally:
-        module.train(was_training)
+        for module, was_training in zip(modules, were_training):
+            module.train(was_training)
