@@ -201,7 +201,7 @@ def test_ids_and_vectors_are_exported_too(tmp_path, kind):
             kind()
             .lines(exported, path)
             .use[0]
-            .startswith("# batch: " + ("whole numbers" if name == "text" else "floats"))
+            .startswith("# batch: " + ("whole numbers" if name == "text" else "float32"))
         )
         checked = kind.check(_with_reading(kind, exported, path), exported, path)
         assert checked.unexpected == [] and checked.matched > 0

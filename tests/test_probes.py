@@ -201,7 +201,7 @@ def test_features_are_extracted_once_for_all_probes():
         name: {"_target_": "sslcli.probes.knn.KNN", "k": k, "max_samples": 100} for name, k in (("one", 5), ("two", 1))
     }
     metrics = Several(parts=parts)(make_subject(dataset, asked=asked))
-    assert "1-NN" in metrics["knn_top1"].protocol 
+    assert "1-NN" in metrics["knn_top1"].protocol
     assert len(asked) == 8  # two splits by two encoders, and the pixels twice, which are too many to keep
 
 

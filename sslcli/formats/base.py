@@ -141,7 +141,7 @@ def normalising(column: Field, array: str = "torch.tensor") -> list[str]:
     """Lines from a raw ``batch`` to the normalised ``x``; ``array`` makes one of a list."""
     if column.vocab:
         return [f"# batch: whole numbers of shape (B, {_sizes(column)})", "x = batch"]
-    what = "floats in [0, 1]" if len(column.shape) == 3 else "floats"
+    what = "float32 in [0, 1]" if len(column.shape) == 3 else "float32"
     lines = [f"# batch: {what} of shape (B, {_sizes(column)})"]
     if not column.mean:
         return [*lines, "x = batch"]

@@ -62,7 +62,7 @@ class StateDict(Format):
         ]
         column = source.field
         features = target.features.format(x=three_channels(column))
-        return Lines(load, [*normalising(column), f"features = {features}"])
+        return Lines(load, [*normalising(column), "with torch.inference_mode():", f"    features = {features}"])
 
     def shaping(self, encoder: Timm, target: Target) -> list[str]:
         """Lines that make ``model``, of the run's shape."""

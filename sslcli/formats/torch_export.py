@@ -29,7 +29,7 @@ class TorchExport(Format):
     def lines(self, source: Source, path: Path) -> Lines:
         return Lines(
             ["import torch", f"model = torch.export.load({str(path)!r}).module()"],
-            [*first_lines(source, self.preprocessing), "features = model(x)"],
+            [*first_lines(source, self.preprocessing), "with torch.inference_mode():", "    features = model(x)"],
         )
 
     def check(self, source: Source, path: Path) -> Checked:
