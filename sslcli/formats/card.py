@@ -14,6 +14,7 @@ import sslcli
 from sslcli.config import StartSection
 from sslcli.errors import UserError
 from sslcli.formats.base import Checked, Lines, Source
+from sslcli.words import part
 
 NAME = "model_card.md"
 _FIRST = "<!-- written by ssl-export -->"
@@ -70,21 +71,15 @@ def _training(source: Source, config: Mapping[str, Any]) -> list[str]:
     state, train = source.state, config["train"]
     weights = StartSection.of(config["encoder"]).weights
     return [
-        f"- encoder: {_part(config, 'encoder')}, features of width {source.model.dim}"
+        f"- encoder: {part(config, 'encoder')}, features of width {source.model.dim}"
         + (f", started from {weights}" if weights else ""),
-        f"- objective: {_part(config, 'objective')}"
+        f"- objective: {part(config, 'objective')}"
         + (", which reads LABELS" if config["objective"].get("label") else ", which reads no labels"),
-        f"- data: {_part(config, 'dataset')}, {state['data']}",
+        f"- data: {part(config, 'dataset')}, {state['data']}",
         f"- length: {state['step']:,} steps of {train['batch_size']} samples, {state['seconds']:,.0f} s",
         f"- seed: {config['seed']}",
         f"- command: `{state['environment']['command']}`",
     ]
-
-
-def _part(config: Mapping[str, Any], group: str) -> str:
-    name = config[group].get("name")
-    kind: str = config[group]["_target_"].rpartition(".")[2]
-    return f"{kind} {name}" if name else kind
 
 
 def _metrics(source: Source) -> list[str]:

@@ -22,7 +22,7 @@ from sslcli.report.maps import maps, singular_values
 from sslcli.report.pictures import address
 from sslcli.report.records import Reading, Record
 from sslcli.report.shown import Embedding, Exhibits
-from sslcli.words import is_share, number
+from sslcli.words import is_share, number, part
 
 _BOOKKEEPING = ("step", "epoch", "loss", "chance", "lr", "samples_per_second", "data_wait")
 _LOG_LINES = 400  # of a log's end; the whole of it lies beside the page
@@ -111,12 +111,6 @@ def render(template: str, **values: Any) -> str:
 def title(record: Record) -> str:
     """``InfoNCE, ConvNetSmall, fashion_mnist_mini``: what was trained on what."""
     return ", ".join(part(record.config, group) for group in ("objective", "encoder", "dataset"))
-
-
-def part(config: Mapping[str, Any], group: str) -> str:
-    """A choice by its name: that of a timm model, else of its class or function."""
-    node = config.get(group) or {}
-    return str(node.get("name") or str(node.get("_target_", "")).rpartition(".")[2])
 
 
 def _headline(record: Record) -> dict[str, Any] | None:

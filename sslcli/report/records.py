@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from sslcli.errors import UserError
+from sslcli.words import is_number
 
 Line = dict[str, Any]  # one of metrics.jsonl
 
@@ -93,16 +94,12 @@ def readings(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, R
         where = f"{prefix}{name}"
         if not isinstance(inner, Mapping):
             continue
-        if not _is_number(inner.get("value")):
+        if not is_number(inner.get("value")):
             yield from readings(inner, f"{where}/")
             continue
         beside = inner.get("controls", {k: v for k, v in inner.items() if k not in _NOT_CONTROLS})
-        controls = {key: value for key, value in beside.items() if _is_number(value)}
+        controls = {key: value for key, value in beside.items() if is_number(value)}
         yield where, Reading(inner["value"], str(inner.get("protocol") or ""), inner.get("std"), controls)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _text(path: Path) -> str:

@@ -19,6 +19,7 @@ from sslcli.config import expand
 from sslcli.engine.resume import open_run
 from sslcli.errors import UserError
 from sslcli.weights.pickles import passing_over_settings
+from sslcli.words import first_line
 
 KEY = "encoder.weights"
 # Where checkpoints keep the state dict, the most wanted first: DINO's teacher is better than its student.
@@ -45,7 +46,7 @@ def read(source: str) -> dict[str, Tensor]:
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{KEY}: {path} is cut short or not a safetensors file ({_first_line(error)}).") from None
+            raise UserError(f"{KEY}: {path} is cut short or not a safetensors file ({first_line(error)}).") from None
     return _state_dict(_load(path), path)
 
 
@@ -65,7 +66,7 @@ def _load(path: Path) -> Any:
     except UnpicklingError as error:
         raise UserError(f"{KEY}: {path} {_refusal(str(error))}") from None
     except Exception as error:  # torch's readers fail in many ways on what is no such file
-        raise UserError(f"{KEY}: {path} is cut short or not a file of torch.save ({_first_line(error)}).") from None
+        raise UserError(f"{KEY}: {path} is cut short or not a file of torch.save ({first_line(error)}).") from None
 
 
 def _refusal(message: str) -> str:
@@ -77,7 +78,7 @@ def _refusal(message: str) -> str:
             "its state dict alone: torch.save(model.state_dict(), 'weights.pth')"
         )
     reason = re.search(r"Unsupported operand \d+", message)  # torch's first line is advice for programmers
-    return f"is cut short or not a file of torch.save ({reason[0] if reason else _first_line(message)})."
+    return f"is cut short or not a file of torch.save ({reason[0] if reason else first_line(message)})."
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
@@ -94,9 +95,3 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     raise UserError(
         f"{KEY}: {path} holds no tensors by name. Looked for a state dict, alone or in {', '.join(_PLACES)}."
     )
-
-
-def _first_line(error: object) -> str:
-    """What an error says, short enough for a line."""
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:120]
