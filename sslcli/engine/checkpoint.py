@@ -8,7 +8,6 @@ checkpoints/best                text: that of the best one, where a run is watch
 from __future__ import annotations
 
 import io
-import os
 import re
 import zipfile
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from typing import Any
 
 import torch
 
-from sslcli.engine.files import write_atomically, write_text
+from sslcli.engine.files import sweep, write_atomically, write_text
 from sslcli.errors import UserError
 
 FORMAT = 1
@@ -126,7 +125,4 @@ def load(path: Path) -> dict[str, Any]:
 def sweep_temporaries(run_dir: Path) -> None:
     """Remove what a killed writer left behind; only the lock's holder may call this."""
     for folder in (run_dir, run_dir / "checkpoints"):
-        if folder.is_dir():
-            for name in os.listdir(folder):  # noqa: PTH208  names, not paths
-                if name.startswith(".") and ".tmp" in name:
-                    (folder / name).unlink(missing_ok=True)
+        sweep(folder)
