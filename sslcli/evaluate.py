@@ -30,7 +30,7 @@ from sslcli.probes.geometry import rankme
 from sslcli.probes.subject import Subject, labels_of
 from sslcli.probes.subject import embed as features_of
 from sslcli.randomness import Randomness
-from sslcli.records import add_metrics, settled_size
+from sslcli.records import add_metrics, is_newest, settled_size
 from sslcli.views.base import Views
 
 
@@ -201,6 +201,7 @@ def run(config: Mapping[str, Any]) -> dict[str, Metric]:
     allow(config["plugins"])
     device: DeviceSection = section(config, "device", DeviceSection)
     run_dir, state = open_run(config["run"])
+    newest = is_newest(run_dir, state["step"])  # now: a run that goes on writes others meanwhile
     set_threads(device.threads or state["environment"]["threads"])
     precision = state["config"]["train"]["precision"]
     compute = choose(device.name, "auto" if precision == "fp16" else precision)  # which a CPU does not have
@@ -225,7 +226,7 @@ def run(config: Mapping[str, Any]) -> dict[str, Metric]:
         console.line("these data have no labels in both splits: what reads labels is left out")
     for text in table(metrics):
         console.line(text)
-    add_metrics(run_dir, metrics, step=state["step"], dataset=other)
+    add_metrics(run_dir, metrics, step=state["step"], dataset=other, newest=newest)
     return metrics
 
 

@@ -14,6 +14,7 @@ import sslcli
 from sslcli.config import StartSection
 from sslcli.errors import UserError
 from sslcli.formats.base import Checked, Lines, Source
+from sslcli.report.records import Reading, readings
 from sslcli.words import part
 
 NAME = "model_card.md"
@@ -85,22 +86,22 @@ def _training(source: Source, config: Mapping[str, Any]) -> list[str]:
 def _metrics(source: Source) -> list[str]:
     """What was measured at the exported step, with protocols and controls."""
     rows = []
-    for file, step in (("result.json", "steps"), ("eval.json", "step")):
+    for file in ("result.json", "eval.json"):
         path = source.run_dir / file
         found = json.loads(path.read_text()) if path.is_file() else {}
-        if found.get(step) == source.state["step"]:
-            rows += [_row(name, metric, file) for name, metric in found["metrics"].items()]
+        for name, reading in readings(found.get("metrics", {})):
+            step = found.get("steps") if reading.step is None else reading.step  # eval.json has each metric's own
+            if step == source.state["step"]:
+                rows.append(_row(name, reading, file))
     if not rows:
         return ["Nothing was measured at this step."]
     return ["| metric | value | controls | protocol | file |", "|---|---|---|---|---|", *rows]
 
 
-def _row(name: str, metric: Mapping[str, Any], file: str) -> str:
-    aside = {"value", "std", "protocol", "samples"}
-    controls = {key: value for key, value in metric.items() if key not in aside and isinstance(value, (int, float))}
-    spread = f" ± {metric['std']:.4f}" if metric.get("std") is not None else ""
-    shown = ", ".join(f"{key} {value:.4f}" for key, value in controls.items())
-    return f"| {name} | {metric['value']:.4f}{spread} | {shown} | {metric['protocol']} | {file} |"
+def _row(name: str, reading: Reading, file: str) -> str:
+    spread = f" ± {reading.std:.4f}" if reading.std is not None else ""
+    shown = ", ".join(f"{key} {value:.4f}" for key, value in reading.controls.items())
+    return f"| {name} | {reading.value:.4f}{spread} | {shown} | {reading.protocol} | {file} |"
 
 
 def _rights(config: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from sslcli.words import is_number
 
 Line = dict[str, Any]  # one of metrics.jsonl
 
-_NOT_CONTROLS = ("value", "std", "samples", "seed", "step")
+_NOT_CONTROLS = ("value", "std", "samples", "seed", "step")  # the numbers beside a value that are facts of it
 _FACTS = ("data", "encoder", "objective", "training")
 
 
@@ -28,6 +28,8 @@ class Reading:
     protocol: str = ""
     std: float | None = None
     controls: Mapping[str, float] = field(default_factory=dict)
+    step: int | None = None  # of the checkpoint, where one file holds several's
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ def readings(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, R
             continue
         beside = inner.get("controls", {k: v for k, v in inner.items() if k not in _NOT_CONTROLS})
         controls = {key: value for key, value in beside.items() if is_number(value)}
-        yield where, Reading(inner["value"], str(inner.get("protocol") or ""), inner.get("std"), controls)
+        facts = {name: inner.get(name) for name in ("std", "step", "seed")}
+        yield where, Reading(inner["value"], str(inner.get("protocol") or ""), controls=controls, **facts)
 
 
 def _text(path: Path) -> str:
