@@ -156,7 +156,6 @@ def test_a_file_of_something_else_is_not_a_checkpoint(tmp_path, content):
 
 def test_the_threads_of_the_first_start_are_recorded_after_resuming(tmp_path):
     """A resumed run computes with the checkpoint's thread count and must record that one."""
-
     options = ("debug=tiny", "probe=none", "run_dir=r", "dataset.size=16", "device=cpu")
     for threads, steps in (("2", "4"), ("1", "8")):
         code = "from sslcli.cli import train; train()"
@@ -168,7 +167,6 @@ def test_the_threads_of_the_first_start_are_recorded_after_resuming(tmp_path):
 
 
 def test_a_full_disk_is_told_and_the_last_checkpoint_stands(tmp_path):
-
     command = f"ulimit -f 100; {sys.executable} -c 'from sslcli.cli import train; train()' debug=tiny probe=none"
     found = subprocess.run(
         ["bash", "-c", f"{command} run_dir=r encoder.width=64 device=cpu"],

@@ -248,8 +248,7 @@ class Trainer:
             "data_wait": round(wait, 4),
         }
         if self.ranks.first:
-            self.lines.write(line)
-            self.record(line)
+            self._write_line(line)
         total = f"/{self.length.steps}" if self.length.steps else ""
         shown = {name: value for name, value in means.items() if "/" not in name}  # the rest is in metrics.jsonl
         parts = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
@@ -268,7 +267,7 @@ class Trainer:
         began = time.perf_counter()
         seen = watch.look(self.encoder, self.step, self.seconds, self.ranks)
         if seen and self.ranks.first:
-            self.lines.write({"step": self.step, **{f"probe/{name}": value for name, value in seen.items()}})
+            self._write_line({"step": self.step, **{f"probe/{name}": value for name, value in seen.items()}})
         text = watch.line(self.step, seen)
         if text is not None:
             self.console.line(text)
@@ -276,6 +275,10 @@ class Trainer:
         self._started += away
         self._last_log = (self._last_log[0] + away, *self._last_log[1:])
         return watch.best_step == self.step
+
+    def _write_line(self, line: Mapping[str, Any]) -> None:
+        self.lines.write(line)
+        self.record(line)
 
     def _stop_if_broken(self) -> None:
         first = self.guard.first()
