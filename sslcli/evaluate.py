@@ -30,7 +30,7 @@ from sslcli.probes.geometry import rankme
 from sslcli.probes.subject import Subject, evaluating, labels_of
 from sslcli.probes.subject import embed as features_of
 from sslcli.randomness import Randomness
-from sslcli.records import add_metrics, settled_size
+from sslcli.records import add_metrics, is_newest, settled_size
 from sslcli.views.base import Views
 
 
@@ -195,6 +195,7 @@ def run(config: Mapping[str, Any]) -> dict[str, Metric]:
     """``ssl-eval``: probe a run's newest checkpoint and write ``eval.json`` into its directory."""
     allow(config["plugins"])
     run_dir, state = open_run(config["run"])
+    newest = is_newest(run_dir, state["step"])  # now: a run that goes on writes others meanwhile
     compute = compute_for(config, state)
     other = config["dataset"] or None  # the run's own
     parts = restore_parts(state, compute.device, other)
@@ -217,7 +218,7 @@ def run(config: Mapping[str, Any]) -> dict[str, Metric]:
         console.line("labels are missing in one split of these data, or in both: what reads them is left out")
     for text in table(metrics):
         console.line(text)
-    add_metrics(run_dir, metrics, step=state["step"], dataset=other)
+    add_metrics(run_dir, metrics, step=state["step"], dataset=other, newest=newest)
     return metrics
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from sslcli.build import allow, build
 from sslcli.config import DeviceSection, expand, section
 from sslcli.engine.console import Console
 from sslcli.engine.device import choose
-from sslcli.engine.files import replacing, write_text
+from sslcli.engine.files import replacing, sweep, write_text
 from sslcli.engine.resume import open_run
 from sslcli.errors import UserError
 from sslcli.formats.base import Format, Source
@@ -26,6 +27,7 @@ def run(config: Mapping[str, Any]) -> Path:
     source = _source(config, kind)
     path = _path(config["output"], source.run_dir, kind)
     console = Console()
+    sweep(path.parent, glob.escape(path.stem))
     with replacing(path, "output") as temporary:
         kind.write(source, temporary)
         checked = kind.check(source, temporary)

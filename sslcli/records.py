@@ -9,43 +9,63 @@ from pathlib import Path
 from typing import Any
 
 from sslcli.config import FeedSection
+from sslcli.engine import checkpoint
 from sslcli.engine.files import write_text
+from sslcli.engine.lock import in_turn
 from sslcli.errors import UserError
 from sslcli.probes.base import Metric
 
 Json = dict[str, Any]
 
 
-def add_metrics(run_dir: Path, metrics: Mapping[str, Metric], *, step: int, dataset: Mapping[str, Any] | None) -> None:
+def add_metrics(
+    run_dir: Path,
+    metrics: Mapping[str, Metric],
+    *,
+    step: int,
+    dataset: Mapping[str, Any] | None,
+    newest: bool = True,
+) -> None:
     """Put the metrics of ``step`` into ``eval.json``; what else stands there stays.
 
     Metrics of the run's own data stand under ``metrics`` by their name, those of other data under
-    ``metrics/<dataset>``, whose config is under ``datasets``.
+    ``metrics/<dataset>``, whose config is under ``datasets``. What was measured at another checkpoint than the newest
+    takes no place of theirs: it stands in the same way under ``metrics/step-00001234``.
 
     Args:
         run_dir: the run's.
         metrics: by name.
         step: of the checkpoint.
         dataset: the other data's section; null for the run's own.
+        newest: whether no checkpoint was newer when this one was opened.
     """
-    found = _read(run_dir / "eval.json")
-    here = found.setdefault("metrics", {})
-    if dataset is not None:
-        name = dataset_name(dataset)
-        found.setdefault("datasets", {})[name] = FeedSection.without(dataset)
-        here = here.setdefault(name, {})
-    for title, metric in metrics.items():
-        here[title] = {**metric.to_json(), "step": step}
-    write_text(run_dir / "eval.json", json.dumps({**found, "step": step}, indent=2) + "\n")
+    with in_turn(run_dir / "eval.lock"):
+        found = _read(run_dir / "eval.json")
+        here = found.setdefault("metrics", {})
+        if not newest:
+            here = here.setdefault(checkpoint.path_of(run_dir, step).stem, {})
+        if dataset is not None:
+            name = dataset_name(dataset)
+            found.setdefault("datasets", {})[name] = FeedSection.without(dataset)
+            here = here.setdefault(name, {})
+        for title, metric in metrics.items():
+            here[title] = {**metric.to_json(), "step": step}
+        write_text(run_dir / "eval.json", json.dumps({**found, "step": step}, indent=2) + "\n")
+
+
+def is_newest(run_dir: Path, step: int) -> bool:
+    """Whether a run has no newer checkpoint than that of ``step``."""
+    return all(checkpoint.step_of(path) <= step for path in checkpoint.steps(run_dir))
 
 
 def settled_size(run_dir: Path, dataset: Mapping[str, Any] | None) -> int | None:
     """The number of samples that a probe left to the clock settled on before, so that its numbers come again."""
     metrics = _read(run_dir / "eval.json").get("metrics", {})
+    places = [metrics, *(inner for name, inner in metrics.items() if name.startswith("step-"))]
     if dataset is None:
-        places = [_read(run_dir / "result.json").get("metrics", {}), metrics]
+        places.insert(0, _read(run_dir / "result.json").get("metrics", {}))
     else:
-        places = [metrics.get(dataset_name(dataset), {})]
+        places = [place.get(dataset_name(dataset), {}) for place in places]
     sizes = [metric["samples"] for place in places for metric in place.values() if "samples" in metric]
     return sizes[0] if sizes else None
 

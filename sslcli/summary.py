@@ -14,6 +14,7 @@ from sslcli.engine.files import write_text
 from sslcli.engine.trainer import Trainer
 from sslcli.parts import Parts
 from sslcli.probes.base import Metric, table
+from sslcli.words import part
 
 
 def announce(console: Console, config: Mapping[str, Any], parts: Parts, trainer: Trainer) -> None:
@@ -27,19 +28,14 @@ def announce(console: Console, config: Mapping[str, Any], parts: Parts, trainer:
         "run_dir": str(trainer.run_dir),
         "data": f"{len(parts.dataset):,} training samples, {len(held_out) if held_out else 0:,} held out, "
         + ("no labels in training" if parts.objective.label is None else "LABELS are used in training"),
-        "encoder": f"{_part(config, 'encoder')}, {weights:,} parameters, features of width {parts.encoder.dim}",
-        "objective": _part(config, "objective") + (f", loss at chance {chance:.4f}" if chance else ""),
+        "encoder": f"{part(config, 'encoder')}, {weights:,} parameters, features of width {parts.encoder.dim}",
+        "objective": part(config, "objective") + (f", loss at chance {chance:.4f}" if chance else ""),
         "training": f"{f'{steps} steps' if steps else f'{minutes} minutes'}, batch {trainer.loader.batch_size}, "
         f"learning rate {rate:.3g}, {trainer.compute.precision} on {trainer.compute.name}, "
         f"{torch.get_num_threads()} threads" + (f", {trainer.ranks.size} processes" if trainer.ranks.size > 1 else ""),
     }
     for name, text in rows.items():
         console.line(f"{name:<9} {text}")
-
-
-def _part(config: Mapping[str, Any], group: str) -> str:
-    name: str = config[group].get("name") or config[group]["_target_"].rpartition(".")[2]
-    return name
 
 
 def write_result(seed: int, trainer: Trainer, metrics: Mapping[str, Metric], quality: Mapping[str, float]) -> None:

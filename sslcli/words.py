@@ -1,6 +1,9 @@
-"""Numbers as people read them, the same in a terminal and in a report."""
+"""Numbers, names and errors as people read them, the same in a terminal, a report and a message."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 _SHARES = ("top1", "top5", "accuracy")
 
@@ -13,3 +16,25 @@ def is_share(name: str) -> bool:
 def number(name: str, value: float) -> str:
     """The metric's value: a share in per cent, anything else with four decimals."""
     return f"{100 * value:.2f} %" if is_share(name) else f"{value:.4f}"
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of a config or of a JSON file is a number; in Python a bool is one, too."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def part(config: Mapping[str, Any], group: str) -> str:
+    """A choice by its name: that of a timm model, else of its class or function; empty if nothing was chosen."""
+    node = config.get(group) or {}
+    return str(node.get("name") or str(node.get("_target_", "")).rpartition(".")[2])
+
+
+def few(names: Sequence[str]) -> str:
+    """The names in brackets behind their number, if they are few."""
+    return f" ({', '.join(names)})" if 0 < len(names) <= 4 else ""
+
+
+def first_line(error: object) -> str:
+    """What an error says, short enough for a line; an error that says nothing goes by its kind."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:120]

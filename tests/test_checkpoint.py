@@ -1,6 +1,9 @@
 """Checkpoints on disk: whole or absent, checked for damage, never unpickled."""
 
+import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -8,7 +11,7 @@ from helpers import TINY, make_trainer
 
 from sslcli.engine import checkpoint
 from sslcli.engine.checkpoint import DamagedCheckpoint
-from sslcli.engine.files import write_atomically, write_text
+from sslcli.engine.files import replacing, write_atomically, write_text
 from sslcli.engine.metrics import JsonLines
 from sslcli.errors import UserError
 
@@ -153,26 +156,48 @@ def test_a_file_of_something_else_is_not_a_checkpoint(tmp_path, content):
 
 def test_the_threads_of_the_first_start_are_recorded_after_resuming(tmp_path):
     """A resumed run computes with the checkpoint's thread count and must record that one."""
-    import subprocess
-    import sys
-
     options = ("debug=tiny", "probe=none", "run_dir=r", "dataset.size=16", "device=cpu")
     for threads, steps in (("2", "4"), ("1", "8")):
         code = "from sslcli.cli import train; train()"
         subprocess.run(
             [sys.executable, "-c", code, *options, f"train.steps={steps}"],
-            cwd=tmp_path, env={**__import__("os").environ, "OMP_NUM_THREADS": threads}, check=True,
+            cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": threads}, check=True,
         )  # fmt: skip
     assert checkpoint.newest(tmp_path / "r", print)[1]["environment"]["threads"] == 2
 
 
 def test_a_full_disk_is_told_and_the_last_checkpoint_stands(tmp_path):
-    import subprocess
-    import sys
-
     command = f"ulimit -f 100; {sys.executable} -c 'from sslcli.cli import train; train()' debug=tiny probe=none"
     found = subprocess.run(
         ["bash", "-c", f"{command} run_dir=r encoder.width=64 device=cpu"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert found.returncode == 2 and "cannot be written" in found.stderr and "Traceback" not in found.stderr
+
+
+def killed_while_writing(path):
+    """Leaves what a process leaves that is killed in the middle."""
+    code = (
+        "import os, pathlib, sys\nfrom sslcli.engine.files import replacing\n"
+        "with replacing(pathlib.Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_bytes(b'half')\n    os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+
+
+def test_two_processes_write_into_files_of_their_own(tmp_path):
+    with replacing(tmp_path / "eval.json") as temporary:
+        assert temporary.suffix == ".json" and str(os.getpid()) in temporary.name
+        temporary.write_text("{}")
+    assert [path.name for path in tmp_path.iterdir()] == ["eval.json"]
+
+
+def test_what_a_killed_writer_left_is_swept_and_what_a_living_one_writes_is_not(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    killed_while_writing(tmp_path / "checkpoints" / "step-00000003.pt")
+    killed_while_writing(tmp_path / "result.json")
+    (tmp_path / f".result.tmp.{os.getpid()}.json").write_text("half")  # in a container the next process has this id
+    (tmp_path / f".eval.tmp.{os.getppid()}.json").write_text("half")  # an evaluation at the same time
+    assert len(list(tmp_path.rglob(".*"))) == 4
+    checkpoint.sweep_temporaries(tmp_path)
+    assert [path.name for path in tmp_path.rglob(".*")] == [f".eval.tmp.{os.getppid()}.json"]

@@ -257,6 +257,26 @@ def test_a_file_that_is_wrong_is_not_put_in_place(run, tmp_path, monkeypatch, mi
     assert (tmp_path / "out" / "w.pth").read_text() == "what was there"
 
 
+def test_what_a_killed_export_left_is_swept_by_the_next_one(run, tmp_path):
+    made(tmp_path / "r")
+    code = (
+        "import os\nfrom sslcli.formats.safetensors import Safetensors\n"
+        "Safetensors.check = lambda self, source, path: os.kill(os.getpid(), 9)\n"
+        "import sys; sys.argv = ['ssl-export', 'run=r']\nfrom sslcli.cli import export\nexport()"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    folder = tmp_path / "r" / "export" / "safetensors"
+    (left,) = folder.iterdir()
+    assert left.name.startswith(".encoder.tmp")
+    (folder / ".other.tmp.safetensors").write_bytes(b"")  # of somebody else's
+    assert run("run=r", command="export")[0] == 0
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == [".other.tmp.safetensors", "encoder.safetensors", "model_card.md"]
+
+
 # What is refused.
 
 

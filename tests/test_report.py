@@ -379,7 +379,7 @@ def test_what_was_evaluated_since_is_on_the_page_written_again(infonce, tmp_path
     rewritten(folder)
     rows = [[words(cell) for cell in row] for row in parsed(folder / "report.html").iter(f"{HTML}tr")]
     assert ["knn_top1", "50.00 % ± 1.00 %", "random_init 25.00 %", "flat"] in rows
-    assert ["linear/cifar10/linear_top1", "75.00 %", "raw_input 12.50 %", "deep"] in rows
+    assert ["linear/cifar10/linear_top1", "75.00 %", "raw_input 12.50 %", "deep; seed 3"] in rows
     assert [name for name, _ in readings(evaluated)] == ["metrics/knn_top1", "metrics/linear/cifar10/linear_top1"]
 
 

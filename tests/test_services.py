@@ -14,6 +14,7 @@ pytestmark = pytest.mark.services
 FAST = (
     "dataset=synthetic", "dataset.num_samples=200", "dataset.size=16", "train.batch_size=16", "device=cpu",
     "device.threads=1", "log.every=1", "checkpoint.every=3", "log.report=false", "objective=simmim",
+    "probe.every=3", "probe.share=null",
 )  # fmt: skip
 
 
@@ -64,14 +65,17 @@ def test_wandb_has_every_line_under_one_id(logged):
     both = list(sessions(logged))
     assert len(both) == 2
     assert len({record.run.run_id for found in both for record in found if record.run.run_id}) == 1
-    truth = {line["step"]: line for line in lines(logged)}
+    truth = {}
+    for line in lines(logged):  # a step's log line and what was seen of it are one row
+        truth.setdefault(line["step"], {}).update(line)
     for found, steps in zip(both, (range(1, 10), range(7, 10))):
         history = {}
         for record in found:
             row = {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
             history.setdefault(record.history.step.num, {}).update(row)
         for step in steps:
-            for key in ("loss", "lr", "epoch"):
+            assert (step % 3 == 0) == ("probe/knn_top1" in truth[step])
+            for key in {"loss", "lr", "epoch", "probe/knn_top1"} & truth[step].keys():
                 assert history[step][key] == pytest.approx(truth[step][key], rel=1e-6)
     assert list(logged.glob("wandb/offline-run-*/files/media/images/reconstruction/*.png"))
 
@@ -82,11 +86,14 @@ def test_mlflow_has_every_step_once(logged):
     client = MlflowClient(f"sqlite:///{logged}/mlflow.db")
     (found,) = client.search_runs([client.get_experiment_by_name("sslcli").experiment_id])
     assert found.info.status == "FINISHED"
-    truth = lines(logged)
+    truth, seen = ([line for line in lines(logged) if key in line] for key in ("loss", "probe/knn_top1"))
     for key in ("loss", "lr", "epoch"):
         history = sorted(client.get_metric_history(found.info.run_id, key), key=lambda metric: metric.step)
         assert [metric.step for metric in history] == list(range(1, 10))
         assert [metric.value for metric in history] == pytest.approx([line[key] for line in truth], rel=1e-12)
+    looks = sorted(client.get_metric_history(found.info.run_id, "probe/knn_top1"), key=lambda metric: metric.step)
+    assert [(look.step, look.value) for look in looks] == [(line["step"], line["probe/knn_top1"]) for line in seen]
+    assert [look.step for look in looks] == [3, 6, 9]  # each beside the log line of its step
     result = json.loads((logged / "result.json").read_text())["metrics"]["knn_top1"]
     assert found.data.metrics["result/knn_top1"] == result["value"]
     assert found.data.metrics["result/knn_top1/random_init"] == result["random_init"]

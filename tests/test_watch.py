@@ -197,3 +197,56 @@ def test_a_run_from_another_runs_checkpoint_has_no_best_yet(watched, tmp_path):
     other = make_trainer(tmp_path, *RUN, *LOOKS)
     other.load_state_dict(state)
     assert other.watch.best_step is None
+
+
+def session(folder, steps, *options, **values):
+    """A session of a run, up to ``steps``, whose looks see these values, one a look."""
+    keep = ("checkpoint.every=1", "checkpoint.keep=1", "probe.share=null")
+    trainer = make_trainer(folder, *TINY, f"train.steps={steps}", *keep, *options)
+    found = checkpoint.newest(folder, print)
+    if found is not None:
+        trainer.load_state_dict(found[1])
+    if trainer.watch is not None:
+        looks = iter([dict(zip(values, row)) for row in zip(*values.values())])
+        trainer.watch._look = lambda encoder: next(looks)
+    trainer.fit()
+    return trainer
+
+
+def files(folder):
+    return {checkpoint.step_of(path) for path in checkpoint.steps(folder)}
+
+
+KNN, RANK = ("probe.every=1", "checkpoint.keep_best=knn_top1"), ("probe.every=1", "checkpoint.keep_best=rankme")
+
+
+@pytest.mark.parametrize("between", [(), ("probe.every=1",)])
+def test_the_best_is_remembered_by_a_session_that_does_not_watch_for_it(tmp_path, between):
+    session(tmp_path, 3, *KNN, knn_top1=[0.25, 0.75, 0.5])
+    session(tmp_path, 5, *between, knn_top1=[0.875, 0.875])
+    assert files(tmp_path) == {2, 5}
+    last = session(tmp_path, 7, *KNN, knn_top1=[0.5, 0.625])
+    assert (last.watch.best, last.watch.best_step, last.watch.since) == (0.75, 2, 3)
+    assert (tmp_path / "checkpoints" / "best").read_text() == "step-00000002.pt\n" and files(tmp_path) == {2, 7}
+
+
+def test_each_metric_keeps_its_best_while_another_is_watched_for(tmp_path):
+    session(tmp_path, 3, *KNN, knn_top1=[0.25, 0.75, 0.5])
+    other = session(tmp_path, 6, *RANK, rankme=[1.0, 3.0, 2.0], knn_top1=[0.875] * 3)
+    assert (other.watch.best, other.watch.best_step) == (3.0, 5) and files(tmp_path) == {2, 5, 6}
+    assert (tmp_path / "checkpoints" / "best").read_text() == "step-00000005.pt\n"
+    session(tmp_path, 7)
+    again = session(tmp_path, 8, *KNN, knn_top1=[0.5])
+    assert (again.watch.best, again.watch.best_step) == (0.75, 2) and files(tmp_path) == {2, 5, 8}
+    assert (tmp_path / "checkpoints" / "best").read_text() == "step-00000002.pt\n"
+    last = session(tmp_path, 9, *RANK, rankme=[4.0])
+    assert last.watch.best_step == 9 and files(tmp_path) == {2, 9}
+    assert (tmp_path / "checkpoints" / "best").read_text() == "step-00000009.pt\n"
+
+
+def test_a_checkpoint_from_before_there_were_other_metrics_is_gone_on_from(tmp_path):
+    trainer = session(tmp_path, 2, *KNN, knn_top1=[0.75, 0.5])
+    state = trainer.state_dict()
+    del state["watch"]["others"]
+    checkpoint.save(tmp_path, 2, state, keep=1, keep_every=None)
+    assert session(tmp_path, 3, *KNN, knn_top1=[0.5]).watch.best_step == 1

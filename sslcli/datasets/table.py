@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sslcli.errors import UserError, suggest
+from sslcli.words import first_line
 
 _ROWS = 64  # at a time
 _BUFFER = 2**20  # bytes; without, pyarrow would read the column's part of a row group as a whole
@@ -136,8 +137,9 @@ class Table:
         try:
             yield
         except (OSError, pa.ArrowException) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(f"dataset.path: {self.path} cannot be read ({reason}). Fetch it again.") from None
+            raise UserError(
+                f"dataset.path: {self.path} cannot be read ({first_line(error)}). Fetch it again."
+            ) from None
 
 
 def _holds_bytes(kind: Any) -> bool:

@@ -8,17 +8,16 @@ checkpoints/best                text: that of the best one, where a run is watch
 from __future__ import annotations
 
 import io
-import os
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
-from sslcli.engine.files import write_atomically, write_text
+from sslcli.engine.files import sweep, write_atomically, write_text
 from sslcli.errors import UserError
 
 FORMAT = 1
@@ -32,10 +31,11 @@ def save(
     keep: int,
     keep_every: int | None,
     best: int | None = None,
+    bests: Collection[int] = (),
 ) -> Path:
     """Write the checkpoint of ``step``, point ``last`` at it and ``best`` at that of ``best``, then remove old ones.
 
-    What ``best`` names stays, also when it is not given any more.
+    What ``best`` names stays, also when it is not given any more, and so do those of ``bests``: by other metrics.
     """
     folder = run_dir / "checkpoints"
     folder.mkdir(exist_ok=True)
@@ -50,7 +50,7 @@ def save(
     kept = pointer.read_text().strip() if pointer.is_file() else None
     mine = [old for old in steps(run_dir) if step_of(old) <= step]  # a later one is damaged and was passed over
     for old in mine[keep:]:
-        if old.name != kept and (not keep_every or step_of(old) % keep_every):
+        if old.name != kept and step_of(old) not in bests and (not keep_every or step_of(old) % keep_every):
             old.unlink()
     return path
 
@@ -126,7 +126,4 @@ def load(path: Path) -> dict[str, Any]:
 def sweep_temporaries(run_dir: Path) -> None:
     """Remove what a killed writer left behind; only the lock's holder may call this."""
     for folder in (run_dir, run_dir / "checkpoints"):
-        if folder.is_dir():
-            for name in os.listdir(folder):  # noqa: PTH208  names, not paths
-                if name.startswith(".") and ".tmp" in name:
-                    (folder / name).unlink(missing_ok=True)
+        sweep(folder)

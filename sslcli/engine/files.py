@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, key: st
 @contextmanager
 def replacing(path: Path, key: str = "run_dir") -> Iterator[Path]:
     """A name in the same folder for a file that takes the place of ``path`` if all goes well, and is gone if not."""
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")  # readers may go by the suffix
+    temporary = path.with_name(f".{path.stem}.tmp.{os.getpid()}{path.suffix}")  # readers may go by the suffix
     with writable(path, key):
         try:
             yield temporary
@@ -36,6 +37,29 @@ def replacing(path: Path, key: str = "run_dir") -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
             raise
         _sync(path.parent)
+
+
+def sweep(folder: Path, stem: str = "*") -> None:
+    """Remove what killed writers of files called ``stem`` left behind in ``folder``.
+
+    What another live process of this machine is writing stays. This process's id may have been that of a killed one,
+    as in a container, so that it must not be writing there itself.
+    """
+    for path in folder.glob(f".{stem}.tmp*"):
+        writer = re.search(r"\.tmp\.(\d+)", path.name)
+        if writer is None or not _is_another(int(writer[1])):
+            path.unlink(missing_ok=True)
+
+
+def _is_another(pid: int) -> bool:
+    """Whether a process of this id lives and is not this one."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return pid != os.getpid()
 
 
 def write_text(path: Path, text: str) -> None:

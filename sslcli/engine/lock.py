@@ -1,4 +1,4 @@
-"""One live run a directory: a POSIX file lock, which the kernel drops when its owner dies."""
+"""Who may write: a run's one live process, or whoever's turn it is. The kernel drops a lock when its owner dies."""
 
 from __future__ import annotations
 
@@ -47,3 +47,16 @@ def locked(run_dir: Path) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
+
+
+@contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Wait for whoever holds the lock file ``path``, then hold it: for changing a file that others change, too."""
+    with writable(path):
+        file = path.open("a")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise UserError(f"run: {path} cannot be locked: {error.strerror}. Use a local disk.") from None
+        yield

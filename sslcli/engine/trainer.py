@@ -24,7 +24,7 @@ from sslcli.engine.guard import FiniteGuard, all_finite
 from sslcli.engine.loader import Batch, Loader
 from sslcli.engine.metrics import JsonLines, Meter
 from sslcli.engine.schedule import Schedule
-from sslcli.engine.watch import Watch
+from sslcli.engine.watch import Watch, best_steps
 from sslcli.errors import UserError
 from sslcli.features import Features
 from sslcli.objectives.base import Objective
@@ -90,6 +90,7 @@ class Trainer:
         self.quality = quality
         self.record = record  # told of every line of metrics.jsonl, on the first process only
         self.watch = watch
+        self._watched: Mapping[str, Any] | None = None  # what earlier sessions saw; one without a watch hands it on
         self.encode = torch.compile(encoder) if train.compile else encoder
         for module in objective.modules():
             if train.compile and isinstance(module, Teacher):
@@ -248,8 +249,7 @@ class Trainer:
             "data_wait": round(wait, 4),
         }
         if self.ranks.first:
-            self.lines.write(line)
-            self.record(line)
+            self._write_line(line)
         total = f"/{self.length.steps}" if self.length.steps else ""
         shown = {name: value for name, value in means.items() if "/" not in name}  # the rest is in metrics.jsonl
         parts = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
@@ -268,7 +268,7 @@ class Trainer:
         began = time.perf_counter()
         seen = watch.look(self.encoder, self.step, self.seconds, self.ranks)
         if seen and self.ranks.first:
-            self.lines.write({"step": self.step, **{f"probe/{name}": value for name, value in seen.items()}})
+            self._write_line({"step": self.step, **{f"probe/{name}": value for name, value in seen.items()}})
         text = watch.line(self.step, seen)
         if text is not None:
             self.console.line(text)
@@ -276,6 +276,10 @@ class Trainer:
         self._started += away
         self._last_log = (self._last_log[0] + away, *self._last_log[1:])
         return watch.best_step == self.step
+
+    def _write_line(self, line: Mapping[str, Any]) -> None:
+        self.lines.write(line)
+        self.record(line)
 
     def _stop_if_broken(self) -> None:
         first = self.guard.first()
@@ -300,9 +304,10 @@ class Trainer:
         self.ranks.by_first(self._write)
 
     def _write(self) -> None:
-        options, best = self.checkpoints, None if self.watch is None else self.watch.best_step
+        state, options = self.state_dict(), self.checkpoints
+        best, bests = None if self.watch is None else self.watch.best_step, best_steps(state["watch"])
         checkpoint.save(
-            self.run_dir, self.step, self.state_dict(), keep=options.keep, keep_every=options.keep_every, best=best
+            self.run_dir, self.step, state, keep=options.keep, keep_every=options.keep_every, best=best, bests=bests
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -317,7 +322,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "meter": self.meter.state_dict(),
-            "watch": None if self.watch is None else self.watch.state_dict(),
+            "watch": self._watched if self.watch is None else self.watch.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -331,9 +336,10 @@ class Trainer:
         self.step = state["step"]
         self._seconds_before = state["seconds"]
         watched = state.get("watch")  # older checkpoints have none
-        if self.watch is not None and watched is not None:
-            best = watched["best_step"]
-            if self.ranks.from_first(best is None or checkpoint.path_of(self.run_dir, best).is_file()):
-                self.watch.load_state_dict(watched)  # else it is another run that this one started from
+        bests = [checkpoint.path_of(self.run_dir, step) for step in best_steps(watched)]
+        if self.ranks.from_first(all(path.is_file() for path in bests)):  # else it is another run's
+            self._watched = watched
+        if self.watch is not None and self._watched is not None:
+            self.watch.load_state_dict(self._watched)
         if self.ranks.first:
             self.lines.cut_back(self.step)

@@ -10,6 +10,15 @@ from sslcli.encoders.base import Encoder
 from sslcli.ranks import Ranks
 
 Look = Callable[[Encoder], dict[str, float]]
+_BEST = ("best", "best_step", "since")  # what is remembered of a metric
+
+
+def best_steps(state: Mapping[str, Any] | None) -> set[int]:
+    """The steps that a watch's state, if there is one, calls the best by any metric."""
+    if state is None:
+        return set()
+    found = {state["best_step"], *(best["best_step"] for best in state.get("others", {}).values())}
+    return found - {None}
 
 
 class Watch:
@@ -34,6 +43,7 @@ class Watch:
         self.best: float | None = None
         self.best_step: int | None = None
         self.since = 0  # looks since the best
+        self._others: dict[str, dict[str, Any]] = {}  # the best by metrics that other sessions watched for
         self._told = False  # that looks are left out
 
     def is_due(self, step: int) -> bool:
@@ -90,11 +100,16 @@ class Watch:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""
-        best = {"metric": self.metric, "best": self.best, "best_step": self.best_step, "since": self.since}
-        return {**best, "seconds": self.seconds, "last": self.last}
+        best = {name: getattr(self, name) for name in ("metric", *_BEST)}
+        return {**best, "others": self._others, "seconds": self.seconds, "last": self.last}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there; values of another metric say nothing of this one."""
+        """Go on from there; values of another metric say nothing of this one, and are kept for a session of its own."""
         self.seconds, self.last = state["seconds"], state["last"]
-        if state["metric"] == self.metric:
-            self.best, self.best_step, self.since = state["best"], state["best_step"], state["since"]
+        bests = dict(state.get("others", {}))  # older checkpoints have none
+        if state["metric"] is not None:
+            bests[state["metric"]] = {name: state[name] for name in _BEST}
+        own = bests.pop(self.metric, None)
+        if own is not None:
+            self.best, self.best_step, self.since = (own[name] for name in _BEST)
+        self._others = bests

@@ -16,6 +16,7 @@ from sslcli.engine.device import Compute
 from sslcli.errors import UserError
 from sslcli.pretrained import Pretrained
 from sslcli.types import Field
+from sslcli.words import few
 
 TOLERANCE = 1e-4  # of the largest feature; float32 in another order of sums is at 1e-6
 
@@ -50,13 +51,9 @@ class Checked:
 
     def __str__(self) -> str:
         return (
-            f"{self.matched:,} {self.of} matched, {len(self.missing):,} missing{_few(self.missing)}, "
-            f"{len(self.unexpected):,} unexpected{_few(self.unexpected)}; {self.equal}"
+            f"{self.matched:,} {self.of} matched, {len(self.missing):,} missing{few(self.missing)}, "
+            f"{len(self.unexpected):,} unexpected{few(self.unexpected)}; {self.equal}"
         )
-
-
-def _few(names: Sequence[str]) -> str:
-    return f" ({', '.join(names)})" if 0 < len(names) <= 6 else ""
 
 
 @dataclass

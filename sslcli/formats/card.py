@@ -14,6 +14,8 @@ import sslcli
 from sslcli.config import StartSection
 from sslcli.errors import UserError
 from sslcli.formats.base import Checked, Lines, Source
+from sslcli.report.records import Reading, readings
+from sslcli.words import part
 
 NAME = "model_card.md"
 _FIRST = "<!-- written by ssl-export -->"
@@ -70,42 +72,36 @@ def _training(source: Source, config: Mapping[str, Any]) -> list[str]:
     state, train = source.state, config["train"]
     weights = StartSection.of(config["encoder"]).weights
     return [
-        f"- encoder: {_part(config, 'encoder')}, features of width {source.model.dim}"
+        f"- encoder: {part(config, 'encoder')}, features of width {source.model.dim}"
         + (f", started from {weights}" if weights else ""),
-        f"- objective: {_part(config, 'objective')}"
+        f"- objective: {part(config, 'objective')}"
         + (", which reads LABELS" if config["objective"].get("label") else ", which reads no labels"),
-        f"- data: {_part(config, 'dataset')}, {state['data']}",
+        f"- data: {part(config, 'dataset')}, {state['data']}",
         f"- length: {state['step']:,} steps of {train['batch_size']} samples, {state['seconds']:,.0f} s",
         f"- seed: {config['seed']}",
         f"- command: `{state['environment']['command']}`",
     ]
 
 
-def _part(config: Mapping[str, Any], group: str) -> str:
-    name = config[group].get("name")
-    kind: str = config[group]["_target_"].rpartition(".")[2]
-    return f"{kind} {name}" if name else kind
-
-
 def _metrics(source: Source) -> list[str]:
     """What was measured at the exported step, with protocols and controls."""
     rows = []
-    for file, step in (("result.json", "steps"), ("eval.json", "step")):
+    for file in ("result.json", "eval.json"):
         path = source.run_dir / file
         found = json.loads(path.read_text()) if path.is_file() else {}
-        if found.get(step) == source.state["step"]:
-            rows += [_row(name, metric, file) for name, metric in found["metrics"].items()]
+        for name, reading in readings(found.get("metrics", {})):
+            step = found.get("steps") if reading.step is None else reading.step  # eval.json has each metric's own
+            if step == source.state["step"]:
+                rows.append(_row(name, reading, file))
     if not rows:
         return ["Nothing was measured at this step."]
     return ["| metric | value | controls | protocol | file |", "|---|---|---|---|---|", *rows]
 
 
-def _row(name: str, metric: Mapping[str, Any], file: str) -> str:
-    aside = {"value", "std", "protocol", "samples"}
-    controls = {key: value for key, value in metric.items() if key not in aside and isinstance(value, (int, float))}
-    spread = f" ± {metric['std']:.4f}" if metric.get("std") is not None else ""
-    shown = ", ".join(f"{key} {value:.4f}" for key, value in controls.items())
-    return f"| {name} | {metric['value']:.4f}{spread} | {shown} | {metric['protocol']} | {file} |"
+def _row(name: str, reading: Reading, file: str) -> str:
+    spread = f" ± {reading.std:.4f}" if reading.std is not None else ""
+    shown = ", ".join(f"{key} {value:.4f}" for key, value in reading.controls.items())
+    return f"| {name} | {reading.value:.4f}{spread} | {shown} | {reading.protocol} | {file} |"
 
 
 def _rights(config: Mapping[str, Any]) -> list[str]:

@@ -10,11 +10,11 @@ from timm.layers import set_fused_attn, use_fused_attn
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from sslcli.batchnorm import COUNTER
 from sslcli.errors import UserError
 from sslcli.formats.base import Source, normalising, samples
 from sslcli.types import View
-
-_COUNTER = "num_batches_tracked"
+from sslcli.words import first_line
 
 
 class Graph(nn.Module):
@@ -59,8 +59,9 @@ def traced(source: Source, *, preprocessing: bool) -> ExportedProgram:
         with torch.no_grad(), plain_attention():
             return torch.export.export(graph, (samples(source.field, 2),), dynamic_shapes={"x": {0: Dim("batch")}})
     except Exception as error:  # torch.export fails in many ways
-        reason = str(error).strip().splitlines()[0][:120]
-        raise UserError(f"format: torch cannot trace this encoder ({reason}); use format=safetensors.") from None
+        raise UserError(
+            f"format: torch cannot trace this encoder ({first_line(error)}); use format=safetensors."
+        ) from None
 
 
 @contextmanager
@@ -83,7 +84,7 @@ def read_tensors(program: ExportedProgram, encoder: nn.Module) -> tuple[list[str
         for node in program.graph.nodes
         if node.op == "placeholder" and node.name in names and node.users
     }
-    ours = [name for name in encoder.state_dict() if not name.endswith(_COUNTER)]
+    ours = [name for name in encoder.state_dict() if not name.endswith(COUNTER)]
     return [n for n in ours if f"encoder.{n}" in read], [n for n in ours if f"encoder.{n}" not in read]
 
 

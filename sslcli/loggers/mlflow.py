@@ -41,7 +41,7 @@ class MLflow(Logger):
         self._uri, self._experiment = tracking_uri, experiment
         self._client: Any = None
         self._run_id = ""
-        self._last = 0  # the last step that MLflow has
+        self._last: dict[str, int] = {}  # of each metric the last step that MLflow has
 
     def start(self, config: Mapping[str, Any], run_dir: Path, step: int) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -59,15 +59,17 @@ class MLflow(Logger):
         self._run_id = before or self._fresh(experiment, config, folder)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        if step > self._last:
-            self._log({name: value for name, value in values.items() if name != "step"}, step)
+        # By metric: a step may have two lines, and a kill may have come between them.
+        new = {name: v for name, v in values.items() if name != "step" and step > self._last.get(name, 0)}
+        if new:
+            self._log(new, step)
 
     def pictures(self, step: int, name: str, images: Tensor) -> None:
         for k, picture in enumerate(images):
             self._client.log_image(self._run_id, drawn(picture), f"{name}/step-{step:08d}-{k}.png")
 
     def finish(self, metrics: Mapping[str, float]) -> None:
-        self._log({f"result/{name}": value for name, value in metrics.items()}, self._last)
+        self._log({f"result/{name}": value for name, value in metrics.items()}, max(self._last.values(), default=0))
         self._client.set_terminated(self._run_id, "FINISHED" if metrics else "KILLED")
 
     def _log(self, values: Mapping[str, float], step: int) -> None:
@@ -75,14 +77,15 @@ class MLflow(Logger):
 
         now = int(1000 * time.time())
         self._client.log_batch(self._run_id, metrics=[Metric(name, value, now, step) for name, value in values.items()])
-        self._last = step
+        self._last |= dict.fromkeys(values, step)
 
     def _continued(self, experiment: str, folder: str) -> str | None:
         """The run that an earlier session made for this directory."""
         for run in self._client.search_runs([experiment]):
             if run.data.tags.get(_KEY) == folder:
-                history = self._client.get_metric_history(run.info.run_id, "loss")
-                self._last = max((metric.step for metric in history), default=0)
+                for name in run.data.metrics:
+                    history = self._client.get_metric_history(run.info.run_id, name)
+                    self._last[name] = max(metric.step for metric in history)
                 self._client.update_run(run.info.run_id, status="RUNNING")
                 return str(run.info.run_id)
         return None

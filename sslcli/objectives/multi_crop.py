@@ -18,6 +18,7 @@ from sslcli.errors import UserError
 from sslcli.features import Features
 from sslcli.objectives.heads import widened
 from sslcli.types import View
+from sslcli.words import first_line
 
 
 def local_rows(features: Features, num_local: int, project: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
@@ -75,7 +76,7 @@ def check_readable(encoder: Encoder, views: Sequence[View], num_local: int) -> N
         made = encoder(views[-1].rows(slice(1))).pooled.shape[1]
         reason = None if made == encoder.dim else f"it makes {made} features of them instead of {encoder.dim}"
     except (RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = first_line(error).rstrip(".")
     if reason is not None:
         raise UserError(
             f"views.num_local={num_local}: this encoder cannot read small views of {height} x {width} pixels "

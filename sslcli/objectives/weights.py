@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from sslcli.words import is_number
+
 _KEYS = ("from", "to", "start", "end")
 
 
@@ -23,7 +25,7 @@ class Weight:
 
     def __init__(self, name: str, given: Any) -> None:
         ramp = given if isinstance(given, Mapping) else {"from": given, "to": given}
-        if not {"from", "to"} <= set(ramp) <= set(_KEYS) or not all(map(_is_number, ramp.values())):
+        if not {"from", "to"} <= set(ramp) <= set(_KEYS) or not all(map(_is_finite, ramp.values())):
             raise ValueError(
                 f"weights.{name}={given!r} is neither a number nor a ramp like {{from: 1, to: 0, start: 0, end: 1}}"
             )
@@ -41,5 +43,5 @@ class Weight:
         return self.before + share * (self.after - self.before)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _is_finite(value: Any) -> bool:
+    return is_number(value) and math.isfinite(value)

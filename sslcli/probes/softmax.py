@@ -44,7 +44,8 @@ class Scale:
     def of(cls, rows: Tensor, part: Tensor | None = None, *, standardise: bool) -> Scale:
         """Fitted on the rows (N, D) in ``part``; null is all.
 
-        Standardising is what BatchNorm without weights comes to on features that stand still. Read piece by piece, since the rows may fill most of the memory.
+        Standardising is what BatchNorm without weights comes to on features that stand still. Read piece by piece,
+        since the rows may fill most of the memory.
         """
         part = torch.arange(len(rows)) if part is None else part
 

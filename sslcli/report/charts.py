@@ -31,9 +31,7 @@ class Curve:
     group: str = ""  # an id's last part, for the page to find all curves of one run
 
 
-def curves(
-    name: str, description: str, lines: Sequence[Curve], *, x_label: str = "step", share: bool = False
-) -> Markup:
+def curves(name: str, description: str, lines: Sequence[Curve], *, share: bool = False) -> Markup:
     """Curves over steps; ``share`` labels the vertical axis in per cent."""
     with drawing(name, description) as made:
         axes = made.axes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +12,9 @@ from typing import Any
 from sslcli.config import flatten
 from sslcli.report import charts
 from sslcli.report.figures import variable
-from sslcli.report.page import Chart, part, render, title
+from sslcli.report.page import Chart, render, title
 from sslcli.report.records import Record
-from sslcli.words import number
+from sslcli.words import is_number, number, part
 
 _NO_SETTINGS = ("run_dir", "resume", "preview", "plugins", "log", "logger", "checkpoint")  # they change no result
 _POINTS = 200  # of each curve
@@ -119,7 +118,7 @@ def _link(record: Record, folder: Path) -> str | None:
 
 
 def _setting(value: Any) -> Cell:
-    return Cell(_text(value), repr(float(value)) if _is_number(value) else _text(value))
+    return Cell(_text(value), repr(float(value)) if is_number(value) else _text(value))
 
 
 def _metrics(record: Record, names: Sequence[str]) -> Iterator[Cell]:
@@ -132,10 +131,6 @@ def _metrics(record: Record, names: Sequence[str]) -> Iterator[Cell]:
         control = next((c for c in ("random_init", "chance") if c in reading.controls), None)
         beside = "" if control is None else f"{control} {number(name, reading.controls[control])}"
         yield Cell(number(name, reading.value), repr(float(reading.value)), beside)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _protocols(records: Sequence[Record]) -> dict[str, list[str]]:

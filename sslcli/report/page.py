@@ -22,7 +22,7 @@ from sslcli.report.maps import maps, singular_values
 from sslcli.report.pictures import address
 from sslcli.report.records import Reading, Record
 from sslcli.report.shown import Embedding, Exhibits
-from sslcli.words import is_share, number
+from sslcli.words import is_share, number, part
 
 _BOOKKEEPING = ("step", "epoch", "loss", "chance", "lr", "samples_per_second", "data_wait")
 _LOG_LINES = 400  # of a log's end; the whole of it lies beside the page
@@ -74,6 +74,7 @@ def run_page(record: Record, identity: Mapping[str, Any], exhibits: Exhibits | N
             "held_out": exhibits.embedding.held_out,
             **_embedding(exhibits.embedding),
         }
+    quality = {name: number(name, value) for name, value in (record.result or {}).get("quality", {}).items()}
     return render(
         "run.html",
         record=record,
@@ -81,9 +82,10 @@ def run_page(record: Record, identity: Mapping[str, Any], exhibits: Exhibits | N
         headline=_headline(record),
         tables=[
             ("At the end of training", _rows(record.metrics)),
-            ("Evaluated since", _rows(record.evaluations)),
+            ("Evaluated since", _rows(record.evaluations, dated=True)),
         ],
-        quality={name: number(name, value) for name, value in (record.result or {}).get("quality", {}).items()},
+        quality=quality,
+        measured=bool(record.metrics or record.evaluations or quality),
         charts=list(_charts(record)),
         note=note,
         environment={"sslcli": identity.get("version"), **identity.get("environment", {})},
@@ -111,12 +113,6 @@ def render(template: str, **values: Any) -> str:
 def title(record: Record) -> str:
     """``InfoNCE, ConvNetSmall, fashion_mnist_mini``: what was trained on what."""
     return ", ".join(part(record.config, group) for group in ("objective", "encoder", "dataset"))
-
-
-def part(config: Mapping[str, Any], group: str) -> str:
-    """A choice by its name: that of a timm model, else of its class or function."""
-    node = config.get(group) or {}
-    return str(node.get("name") or str(node.get("_target_", "")).rpartition(".")[2])
 
 
 def _headline(record: Record) -> dict[str, Any] | None:
@@ -148,16 +144,22 @@ def _points(difference: float) -> str:
     return f"{100 * difference:+.2f} points".replace("-", "−")
 
 
-def _rows(metrics: Mapping[str, Reading]) -> list[Row]:
+def _rows(metrics: Mapping[str, Reading], *, dated: bool = False) -> list[Row]:
+    """A table; ``dated`` says of each metric its step and seed, which are not those of all."""
     return [
         Row(
             name,
             number(name, reading.value) + (f" ± {number(name, reading.std)}" if reading.std else ""),
             [(control, number(name, value)) for control, value in reading.controls.items()],
-            reading.protocol,
+            "; ".join(filter(None, [reading.protocol, _date(reading) if dated else ""])),
         )
         for name, reading in metrics.items()
     ]
+
+
+def _date(reading: Reading) -> str:
+    facts = {"step": reading.step, "seed": reading.seed}
+    return ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
 
 
 def _charts(record: Record) -> Iterator[Chart]:

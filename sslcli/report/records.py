@@ -12,10 +12,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from sslcli.errors import UserError
+from sslcli.words import is_number
 
 Line = dict[str, Any]  # one of metrics.jsonl
 
-_NOT_CONTROLS = ("value", "std", "samples", "seed", "step")
+_NOT_CONTROLS = ("value", "std", "samples", "seed", "step")  # the numbers beside a value that are facts of it
 _FACTS = ("data", "encoder", "objective", "training")
 
 
@@ -27,6 +28,8 @@ class Reading:
     protocol: str = ""
     std: float | None = None
     controls: Mapping[str, float] = field(default_factory=dict)
+    step: int | None = None  # of the checkpoint, where one file holds several's
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -93,16 +96,13 @@ def readings(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, R
         where = f"{prefix}{name}"
         if not isinstance(inner, Mapping):
             continue
-        if not _is_number(inner.get("value")):
+        if not is_number(inner.get("value")):
             yield from readings(inner, f"{where}/")
             continue
         beside = inner.get("controls", {k: v for k, v in inner.items() if k not in _NOT_CONTROLS})
-        controls = {key: value for key, value in beside.items() if _is_number(value)}
-        yield where, Reading(inner["value"], str(inner.get("protocol") or ""), inner.get("std"), controls)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+        controls = {key: value for key, value in beside.items() if is_number(value)}
+        facts = {name: inner.get(name) for name in ("std", "step", "seed")}
+        yield where, Reading(inner["value"], str(inner.get("protocol") or ""), controls=controls, **facts)
 
 
 def _text(path: Path) -> str:

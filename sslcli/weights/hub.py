@@ -10,6 +10,7 @@ from huggingface_hub import constants
 from torch import Tensor
 
 from sslcli.errors import UserError, suggest
+from sslcli.words import first_line
 
 _PATIENCE = 5.0  # seconds
 
@@ -32,10 +33,9 @@ def from_timm(name: str) -> dict[str, Tensor]:
     try:
         found: dict[str, Tensor] = timm.create_model(name, pretrained=True).state_dict()
     except Exception as error:  # the hub's, the network's and the file system's, all of different kinds
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise UserError(
             f"encoder.weights: timm's weights {name} cannot be fetched "
-            f"({reason if reachable else 'its hub cannot be reached'}). "
+            f"({first_line(error) if reachable else 'its hub cannot be reached'}). "
             "Fetch the file where there is a network, and give its path."
         ) from None
     return found

@@ -19,6 +19,7 @@ from sslcli.config import expand
 from sslcli.engine.resume import open_run
 from sslcli.errors import UserError
 from sslcli.weights.pickles import passing_over_settings
+from sslcli.words import first_line
 
 KEY = "encoder.weights"
 # Where checkpoints keep the state dict, the most wanted first: DINO's teacher is better than its student.
@@ -37,7 +38,7 @@ def read(source: str) -> dict[str, Tensor]:
 
         return from_timm(source.removeprefix("timm:"))
     path = expand(source)
-    if path.is_dir():
+    if path.is_dir() or path.name in ("last", "best"):  # which name a checkpoint beside them
         return _state_dict(open_run(source, KEY)[1], path)
     if not path.is_file():
         raise UserError(f"{KEY}: there is no file or run {path}.")
@@ -45,7 +46,7 @@ def read(source: str) -> dict[str, Tensor]:
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{KEY}: {path} is cut short or not a safetensors file ({_first_line(error)}).") from None
+            raise UserError(f"{KEY}: {path} is cut short or not a safetensors file ({first_line(error)}).") from None
     return _state_dict(_load(path), path)
 
 
@@ -62,22 +63,21 @@ def _load(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise
-    except UnpicklingError as error:
-        raise UserError(f"{KEY}: {path} {_refusal(str(error))}") from None
     except Exception as error:  # torch's readers fail in many ways on what is no such file
-        raise UserError(f"{KEY}: {path} is cut short or not a file of torch.save ({_first_line(error)}).") from None
+        raise UserError(f"{KEY}: {path} {_refusal(error, path)}") from None
 
 
-def _refusal(message: str) -> str:
-    """Why a pickle is not opened, from torch's message."""
-    found = re.search(r"GLOBAL (\S+)", message)
+def _refusal(error: Exception, path: Path) -> str:
+    """Why a file is not opened; torch's words are of its own insides, but for what a pickle asks for."""
+    found = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, UnpicklingError) else None
     if found:
         return (
             f"holds more than tensors: it asks for {found[1]}, and code in a file is never run. If you trust it, save "
             "its state dict alone: torch.save(model.state_dict(), 'weights.pth')"
         )
-    reason = re.search(r"Unsupported operand \d+", message)  # torch's first line is advice for programmers
-    return f"is cut short or not a file of torch.save ({reason[0] if reason else _first_line(message)})."
+    other = path.suffix in (".onnx", ".pt2", ".parquet", ".npy")  # exports, which are for other programs
+    hint = " Of exports, format=safetensors can be read again." if other else ""
+    return f"is cut short or not a file of torch.save.{hint}"
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
@@ -94,9 +94,3 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     raise UserError(
         f"{KEY}: {path} holds no tensors by name. Looked for a state dict, alone or in {', '.join(_PLACES)}."
     )
-
-
-def _first_line(error: object) -> str:
-    """What an error says, short enough for a line."""
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:120]

@@ -12,14 +12,15 @@ import torch
 from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
 from torch import Tensor, nn
 
+from sslcli.batchnorm import COUNTER
 from sslcli.encoders.base import Encoder
 from sslcli.errors import UserError
 from sslcli.weights.layouts import Layout, Weights, recognised
 from sslcli.weights.read import KEY, read
+from sslcli.words import few
 
 LEAST = 0.95  # of the encoder's tensors, and of the file's, must find their counterpart
 _TABLE = ".relative_position_bias_table"
-_COUNTER = "num_batches_tracked"  # of BatchNorm; no weight, and files of old torch versions lack it
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Report:
         known = f" ({', '.join(self.layouts)})" if self.layouts else ""
         return (
             f"{self.source}{known}: {len(self.matched)} matched, "
-            f"{len(self.missing)} missing{_few(self.missing)}, {len(self.unexpected)} unexpected{_few(self.unexpected)}"
+            f"{len(self.missing)} missing{few(self.missing)}, {len(self.unexpected)} unexpected{few(self.unexpected)}"
         )
 
 
@@ -60,7 +61,7 @@ def start_from(encoder: Encoder, source: str) -> Report:
     report = Report(
         source,
         [step.name for step in steps],
-        matched=[name for name in matched if not name.endswith(_COUNTER)],
+        matched=[name for name in matched if not name.endswith(COUNTER)],
         missing=_without_counters(ours.keys() - set(matched)),
         unexpected=_without_counters(found.keys() - set(matched)),
     )
@@ -110,12 +111,7 @@ def _check_heads(encoder: Encoder, steps: Iterable[Layout], source: str) -> None
 
 
 def _without_counters(names: Iterable[str]) -> list[str]:
-    return sorted(name for name in names if not name.endswith(_COUNTER))
-
-
-def _few(names: list[str]) -> str:
-    """The names in brackets, if they are few."""
-    return f" ({', '.join(names)})" if 0 < len(names) <= 4 else ""
+    return sorted(name for name in names if not name.endswith(COUNTER))
 
 
 def _refusal(report: Report, ours: Mapping[str, Tensor], found: Weights) -> str:
