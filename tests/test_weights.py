@@ -329,6 +329,52 @@ def test_weights_that_would_compute_something_else_are_refused(tmp_path):
     assert "only there" in refusal(ours, saved(tmp_path, foreign.simmim_vit(beit)))
 
 
+TV = torchvision.models
+OTHER_SHAPES = {  # what is in the file, the encoder on small images, and the way out
+    "resnet18": (lambda: TV.resnet18(), "resnet18", {}, "conv1.weight", {"stem": "standard"}),
+    "resnet50": (lambda: TV.resnet50(), "resnet50", {}, "conv1.weight", {"stem": "standard"}),
+    "small_stem": (lambda: foreign_small_stem(), "resnet18", {"stem": "standard"}, "conv1.weight", {"stem": "small"}),
+    "vit": (lambda: timm.create_model("vit_tiny_patch16_224"), "vit_tiny_patch16_224", {},
+            "patch_embed.proj.weight", {"patch_size": 16}),
+    "swin": (lambda: timm.create_model("swin_tiny_patch4_window7_224"), "swin_tiny_patch4_window7_224", {},
+             "patch_embed.proj.weight", {"patch_size": 4}),
+    "convnext": (lambda: TV.convnext_tiny(), "convnext_tiny", {}, "stem.0.weight", {"stem": "standard"}),
+}  # fmt: skip
+
+
+def foreign_small_stem():
+    """ResNet-18 with the 3x3 stem that is usual for CIFAR."""
+    model = torchvision.models.resnet18()
+    model.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+    return model
+
+
+@pytest.mark.parametrize("case", OTHER_SHAPES)
+def test_a_stem_of_another_shape_is_refused_with_the_key_that_mends_it(tmp_path, case):
+    """All else matches, 99 % of the tensors; a stem that stayed random would make nothing of it."""
+    model, name, options, tensor, mended = OTHER_SHAPES[case]
+    source = saved(tmp_path, model().state_dict())
+    text = refusal(encoder(name, 64, **options), source)
+    assert f"of another shape: {tensor} is " in text
+    ((key, value),) = mended.items()
+    assert text.endswith(f"encoder.{key}={value}")
+    report = start_from(encoder(name, 64, **mended), source)
+    assert set(report.missing) <= {"filler", "mask_token"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("deit_tiny_distilled_patch16_224", {}),  # 198 positions: of two tokens more
+        ("vit_tiny_patch16_224", {"class_token": False, "global_pool": "avg", "fc_norm": False}),  # 196
+    ],
+)
+def test_positions_that_do_not_fit_are_refused(tmp_path, name, options):
+    model = timm.create_model(name, **options)
+    text = refusal(encoder("vit_tiny_patch16_224", 224), saved(tmp_path, model.state_dict()))
+    assert "of another shape: pos_embed is 1x" in text and text.endswith("encoder=timm encoder.name=...")
+
+
 def test_moco_v3s_small_vit_needs_its_twelve_heads(tmp_path):
     """timm's ViT-S has six heads, MoCo v3's twelve; all shapes are the same."""
     model = timm.create_model("vit_mini", img_size=32, embed_dim=384, num_heads=12, num_classes=0)

@@ -20,6 +20,7 @@ from sslcli.weights.read import KEY, read
 from sslcli.words import few
 
 LEAST = 0.95  # of the encoder's tensors, and of the file's, must find their counterpart
+_KEYS = "encoder=... encoder.stem=standard"
 _TABLE = ".relative_position_bias_table"
 
 
@@ -49,7 +50,8 @@ def start_from(encoder: Encoder, source: str) -> Report:
         source: a file, a run, or ``timm:NAME``.
 
     Raises:
-        UserError: it cannot be read, or less than 95 % of the tensors match, on either side.
+        UserError: it cannot be read, less than 95 % of the tensors match, on either side, or one is of another shape:
+            a stem or positions that stayed random would decide about everything behind them.
     """
     ours = {name.removeprefix("model."): tensor for name, tensor in encoder.state_dict().items()}
     found, steps = recognised(read(source), ours)
@@ -66,7 +68,8 @@ def start_from(encoder: Encoder, source: str) -> Report:
         unexpected=_without_counters(found.keys() - set(matched)),
     )
     count = len(report.matched)
-    if count < LEAST * (count + max(len(report.missing), len(report.unexpected))):
+    enough = count >= LEAST * (count + max(len(report.missing), len(report.unexpected)))
+    if not enough or set(report.missing) & found.keys():
         raise UserError(_refusal(report, ours, found))
     with torch.no_grad():
         for name in matched:
@@ -117,13 +120,11 @@ def _without_counters(names: Iterable[str]) -> list[str]:
 def _refusal(report: Report, ours: Mapping[str, Tensor], found: Weights) -> str:
     total = len(report.matched) + len(report.missing)
     known = f" ({', '.join(report.layouts)})" if report.layouts else ""
-    shapes = [
-        f"{name} is {_shape(found[name])} there and {_shape(ours[name])} here"
-        for name in report.missing
-        if name in found
-    ]
+    reshaped = [name for name in report.missing if name in found]
     sides = {
-        "of another shape": shapes[:2],
+        "of another shape": [
+            f"{name} is {_shape(found[name])} there and {_shape(ours[name])} here" for name in reshaped[:2]
+        ],
         "only here": [name for name in report.missing if name not in found][:3],
         "only there": [name for name in report.unexpected if name not in ours][:3],
     }
@@ -131,8 +132,21 @@ def _refusal(report: Report, ours: Mapping[str, Tensor], found: Weights) -> str:
     return (
         f"{KEY}: {report.source}{known} is not of this encoder: {len(report.matched)} of its {total} tensors match, "
         f"{len(report.unexpected)} more are in the file ({named}).\n"
-        "Choose the encoder that the weights are of, with its stem and norm: encoder=... encoder.stem=standard"
+        "Choose the encoder that the weights are of, with its stem and norm: "
+        + next((hint for name in reshaped if (hint := _hint(name, found[name], ours[name]))), _KEYS)
     )
+
+
+def _hint(name: str, theirs: Tensor, ours: Tensor) -> str | None:
+    """The keys that mend a shape, where it tells: other positions are another model's, another kernel has its key."""
+    if name == "pos_embed":
+        return "encoder=timm encoder.name=..."
+    if theirs.dim() != 4 or theirs.shape[:2] != ours.shape[:2]:
+        return None
+    size = theirs.shape[-1]
+    if "patch_embed" in name:
+        return f"encoder=... encoder.patch_size={size}"
+    return f"encoder=... encoder.stem={'standard' if size > ours.shape[-1] else 'small'}"
 
 
 def _shape(tensor: Tensor) -> str:
