@@ -374,7 +374,8 @@ def test_a_watched_run_keeps_its_best_checkpoint_which_can_be_evaluated(run, tmp
     assert kept == {f"step-{best:08d}.pt", "step-00000012.pt"}
     assert f"knn_top1 was highest at step {best}" in out
     assert run("run=r/checkpoints/best", "probe=geometry", command="eval")[0] == 0
-    evaluations(tmp_path / "r", step=best)
+    apart = json.loads((tmp_path / "r" / "eval.json").read_text())["metrics"][f"step-{best:08d}"]
+    assert {metric["step"] for metric in apart.values()} == {best} and "rankme" in apart
     assert run(*options, "train.steps=14", "checkpoint.keep_best=null", "probe.every=null")[0] == 0
     assert (tmp_path / "r" / "checkpoints" / f"step-{best:08d}.pt").is_file()  # what `best` names stays
 
