@@ -262,11 +262,11 @@ class Trainer:
     def _look(self) -> bool:
         """Look at the encoder if it is time to; whether this step is the best so far. Meanwhile the clock stands."""
         watch = self.watch
-        if watch is None or self._started is None or not watch.is_due(self.step):
+        if watch is None or self._started is None or not (watch.is_due(self.step) or self.progress >= 1):
             return False
         self._stop_if_broken()
         began = time.perf_counter()
-        seen = watch.look(self.encoder, self.step, self.seconds, self.ranks)
+        seen = watch.look(self.encoder, self.step, self.seconds, self.ranks, always=self.progress >= 1)
         if seen and self.ranks.first:
             self._write_line({"step": self.step, **{f"probe/{name}": value for name, value in seen.items()}})
         text = watch.line(self.step, seen)

@@ -28,7 +28,8 @@ class Watch:
         look: measures an encoder and changes nothing.
         every: steps between looks.
         share: most of the training time that looks may take; one that would take them beyond it, as long as the
-            last one was, is left out. The first is always taken. Null for no limit, so that no clock decides.
+            last one was, is left out. The first and the run's last are always taken. Null for no limit, so that no
+            clock decides.
         metric: of those that ``look`` returns, the one whose highest value is the best step's; null for none.
         patience: looks without a better value after which the run ends; null goes on.
     """
@@ -43,6 +44,7 @@ class Watch:
         self.best: float | None = None
         self.best_step: int | None = None
         self.since = 0  # looks since the best
+        self.looks = 0
         self._others: dict[str, dict[str, Any]] = {}  # the best by metrics that other sessions watched for
         self._told = False  # that looks are left out
 
@@ -50,20 +52,23 @@ class Watch:
         """Whether it is to look after ``step`` steps."""
         return step % self._every == 0
 
-    def look(self, encoder: Encoder, step: int, seconds: float, ranks: Ranks) -> dict[str, float]:
-        """What is seen after ``step`` steps and ``seconds`` of training; nothing where looks have had their share.
+    def look(
+        self, encoder: Encoder, step: int, seconds: float, ranks: Ranks, *, always: bool = False
+    ) -> dict[str, float]:
+        """What is seen after ``step`` steps and ``seconds`` of training.
 
-        The first process looks while the others wait; all remember the same.
+        Nothing where looks have had their share, unless it is to look ``always``, as at the last step. The first
+        process looks while the others wait; all remember the same.
         """
-        seen, taken = ranks.by_first(lambda: self._timed(encoder, seconds))
+        seen, taken = ranks.by_first(lambda: self._timed(encoder, seconds, always))
         if seen:
-            self.seconds, self.last = self.seconds + taken, taken
+            self.seconds, self.last, self.looks = self.seconds + taken, taken, self.looks + 1
         if self.metric is not None and self.metric in seen:
             self._remember(step, seen[self.metric])
         return seen
 
-    def _timed(self, encoder: Encoder, seconds: float) -> tuple[dict[str, float], float]:
-        if self._share is not None and self.seconds + self.last > self._share * seconds:
+    def _timed(self, encoder: Encoder, seconds: float, always: bool) -> tuple[dict[str, float], float]:
+        if not always and self._share is not None and self.seconds + self.last > self._share * seconds:
             return {}, 0.0
         started = time.perf_counter()
         return self._look(encoder), time.perf_counter() - started
@@ -92,7 +97,8 @@ class Watch:
         """What a run that ends after ``step`` steps says of its best, a line each."""
         if self.best_step is None:
             return []
-        lines = [f"{self.metric} was highest at step {self.best_step}, {self.best:.4f}: checkpoints/best names it"]
+        best = f"{self.metric} was highest at step {self.best_step}, {self.best:.4f}, of {self.looks} looks"
+        lines = [f"{best}: checkpoints/best names it"]
         if self.exhausted:
             reason = f"{self.since} looks without a higher {self.metric} (probe.patience={self.patience})"
             lines.insert(0, f"stopped early at step {step}: {reason}")
@@ -101,11 +107,11 @@ class Watch:
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""
         best = {name: getattr(self, name) for name in ("metric", *_BEST)}
-        return {**best, "others": self._others, "seconds": self.seconds, "last": self.last}
+        return {**best, "others": self._others, "seconds": self.seconds, "last": self.last, "looks": self.looks}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there; values of another metric say nothing of this one, and are kept for a session of its own."""
-        self.seconds, self.last = state["seconds"], state["last"]
+        self.seconds, self.last, self.looks = state["seconds"], state["last"], state.get("looks", 0)
         bests = dict(state.get("others", {}))  # older checkpoints have none
         if state["metric"] is not None:
             bests[state["metric"]] = {name: state[name] for name in _BEST}
