@@ -154,7 +154,8 @@ def random_init(config: Mapping[str, Any], parts: Parts, compute: Compute, *, sa
             norm.reset_running_stats()
             norm.momentum = None  # a plain mean over what follows
         encoder.train()
-        for part in drawn(len(parts.dataset), samples).split(512):
+        chosen = drawn(len(parts.dataset), samples)
+        for part in chosen.chunk(1 + len(chosen) // 512):  # alike in size: of one sample there are no statistics
             columns = {name: c.to(compute.device) for name, c in parts.dataset.fetch(part).items()}
             encoder(parts.views.clean(columns))
     return encoder.eval()
