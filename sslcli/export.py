@@ -32,13 +32,19 @@ def run(config: Mapping[str, Any]) -> Path:
         kind.write(source, temporary)
         checked = kind.check(source, temporary)
     lines = kind.lines(source, path)
-    write_text(path.with_name(NAME), card(source, path, lines, checked))
+    about = _card_path(path, config["output"])
+    write_text(about, card(source, path, lines, checked))
     console.line(f"wrote {path}: {checked}")
     console.line("load it:")
     for line in lines:
         console.line(f"  {line}")
-    console.line(f"its model card: {path.with_name(NAME)}")
+    console.line(f"its model card: {about}")
     return path
+
+
+def _card_path(path: Path, output: str | None) -> Path:
+    """Where the model card of the file ``path`` goes; several files may lie in a folder of the user's."""
+    return path.with_name(f"{path.stem}.{NAME}" if output else NAME)
 
 
 def _source(config: Mapping[str, Any], kind: Format) -> Source:
@@ -65,5 +71,5 @@ def _path(output: str | None, run_dir: Path, kind: Format) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"output: {path.parent} cannot be made: {error.strerror}.") from None
-    check_place(path.with_name(NAME))
+    check_place(_card_path(path, output))
     return path

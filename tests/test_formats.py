@@ -51,7 +51,8 @@ def made(run_dir, *overrides):
 
 def code_of(folder):
     """The Python that the model card beside an export shows."""
-    (block,) = re.findall(r"```python\n(.*?)```", (folder / "model_card.md").read_text(), re.DOTALL)
+    (about,) = folder.glob("*model_card.md")
+    (block,) = re.findall(r"```python\n(.*?)```", about.read_text(), re.DOTALL)
     return block
 
 
@@ -312,12 +313,15 @@ def test_a_model_that_is_like_torchvisions_in_names_only_is_refused(run, tmp_pat
 def test_a_card_that_is_somebody_elses_is_not_written_over(run, tmp_path):
     made(tmp_path / "r")
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "model_card.md").write_text("# mine\n")
+    (tmp_path / "mine" / "w.model_card.md").write_text("# mine\n")
     code, _, err = run("run=r", "output=mine/w.safetensors", command="export")
     assert code == 2 and "model_card.md is not this tool's" in err
-    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["model_card.md"]
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["w.model_card.md"]
     assert run("run=r", "output=w.safetensors", command="export")[0] == 0
     assert run("run=r", "output=w.safetensors", command="export")[0] == 0  # its own it writes again
+    assert run("run=r", "output=v.safetensors", command="export")[0] == 0  # beside another, with a card of its own
+    for name in ("v", "w"):
+        assert f"{name}.safetensors" in (tmp_path / f"{name}.model_card.md").read_text()
 
 
 def test_a_safetensors_file_of_somebody_elses_is_not_loaded(tmp_path):
