@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import re
+import subprocess
+import sys
+import time
 
 import pytest
-
-from sslcli.probes.base import Metric
-from sslcli.records import add_metrics
 
 RUN = (
     "debug=tiny", "dataset.size=16", "dataset.num_samples=300", "device=cpu", "run_dir=r", "log.report=false",
@@ -36,22 +35,30 @@ def rows_of_page(folder):
     return [[" ".join(re.sub("<[^>]+>", " ", cell).split()) for cell in row.split("</td>")[:-1]] for row in rows]
 
 
-def writes(folder, name, start):
-    start.wait()
-    for k in range(20):
-        add_metrics(folder, {f"{name}_{k}": Metric(0.5, "p" * 20_000)}, step=1, dataset=None)
+WRITER = """
+import sys, time
+from pathlib import Path
+from sslcli.probes.base import Metric
+from sslcli.records import add_metrics
+folder, name = Path(sys.argv[1]), sys.argv[2]
+(folder / f"{name}.ready").touch()
+while not (folder / "go").exists():
+    time.sleep(0.001)
+for k in range(20):
+    add_metrics(folder, {f"{name}_{k}": Metric(0.5, "p" * 20_000)}, step=1, dataset=None)
+"""
 
 
 def test_several_evaluations_at_once_lose_nothing(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    start = context.Barrier(3)
-    writers = [context.Process(target=writes, args=(tmp_path, name, start)) for name in "abc"]
-    for writer in writers:
-        writer.start()
-    while any(writer.is_alive() for writer in writers):  # whoever reads finds it whole
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, tmp_path, name]) for name in "abc"]
+    while len([*tmp_path.glob("*.ready")]) < len(writers):
+        assert all(writer.poll() is None for writer in writers)
+        time.sleep(0.01)
+    (tmp_path / "go").touch()
+    while any(writer.poll() is None for writer in writers):  # whoever reads finds it whole
         if (tmp_path / "eval.json").is_file():
             json.loads((tmp_path / "eval.json").read_text())
-    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
     found = json.loads((tmp_path / "eval.json").read_text())["metrics"]
     assert found.keys() == {f"{name}_{k}" for name in "abc" for k in range(20)}
 
