@@ -44,6 +44,7 @@ from tqdm import tqdm
 from sslcli.datasets.decode import FORMATS, BadPicture, decode
 from sslcli.datasets.index import Index, index
 from sslcli.datasets.packed import FORMAT
+from sslcli.engine.files import sync_path
 from sslcli.engine.workers import available_cpus, by_workers
 from sslcli.errors import UserError
 
@@ -193,14 +194,6 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     write(path, "".join(f"{line}\n" for line in lines).encode())
 
 
-def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def made_in_order(pictures: Index, make: Callable[[str], Made], workers: int) -> Generator[Made | str]:
     pieces = Pieces(pictures, make)
     ready = by_workers(pieces, None, workers) if workers else (pieces[number] for number in range(len(pieces)))
@@ -237,7 +230,7 @@ def fill(folder: Path, pictures: Index, ready: Iterable[Made | str], writer: Wri
         write(folder / "labels.npy", labels.getvalue())
     about |= {"samples": len(good), "bad": len(bad), "classes": pictures.classes(), "digest": digest.hexdigest()}
     write_lines(folder / "pack.json", [json.dumps(about, indent=1)])
-    sync_folder(folder)
+    sync_path(folder)
     return len(bad)
 
 
@@ -267,7 +260,7 @@ def pack(source: str, dest: Path, to: str, size: int | None, workers: int, shard
             about: dict[str, object] = {"format": FORMAT if to == "array" else "WebDataset tars", "size": size}
             bad = fill(part, pictures, ready, writer, about)
         part.replace(dest)
-        sync_folder(dest.absolute().parent)
+        sync_path(dest.absolute().parent)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise

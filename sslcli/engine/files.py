@@ -31,12 +31,12 @@ def replacing(path: Path, key: str = "run_dir") -> Iterator[Path]:
     with writable(path, key):
         try:
             yield temporary
-            _sync(temporary)
+            sync_path(temporary)
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _sync(path.parent)
+        sync_path(path.parent)
 
 
 def sweep(folder: Path, stem: str = "*") -> None:
@@ -78,7 +78,8 @@ def writable(path: Path, key: str = "run_dir") -> Iterator[None]:
         ) from error
 
 
-def _sync(path: Path) -> None:
+def sync_path(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

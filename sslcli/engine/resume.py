@@ -31,7 +31,7 @@ def open_run(path: str | None, key: str = "run") -> tuple[Path, State]:
     if not path:
         raise UserError(f"{key} is needed: name a run directory, such as {key}=runs/infonce-...")
     place = expand(path)
-    if place.name in ("last", "best") and place.is_file():  # the text files beside checkpoints, which name one
+    if is_pointer(place):
         place = place.with_name(place.read_text().strip())
     if place.is_file():
         folder = place.resolve().parent
@@ -40,6 +40,11 @@ def open_run(path: str | None, key: str = "run") -> tuple[Path, State]:
     if found is None:
         raise UserError(f"{key}: there is no run with a checkpoint in {place}.")
     return place, found[1]
+
+
+def is_pointer(path: Path) -> bool:
+    """Whether it is one of the text files beside checkpoints, which name one of them."""
+    return path.name in ("last", "best") and path.is_file()
 
 
 def starts_afresh(config: Mapping[str, Any], run_dir: Path) -> bool:

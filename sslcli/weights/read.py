@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sslcli.config import expand
-from sslcli.engine.resume import open_run
+from sslcli.engine.resume import is_pointer, open_run
 from sslcli.errors import UserError
 from sslcli.weights.pickles import passing_over_settings
 from sslcli.words import first_line
@@ -38,7 +38,7 @@ def read(source: str) -> dict[str, Tensor]:
 
         return from_timm(source.removeprefix("timm:"))
     path = expand(source)
-    if path.is_dir() or path.name in ("last", "best"):  # which name a checkpoint beside them
+    if path.is_dir() or is_pointer(path):
         return _state_dict(open_run(source, KEY)[1], path)
     if not path.is_file():
         raise UserError(f"{KEY}: there is no file or run {path}.")
