@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from sslcli.config import SCHEMAS, check_values, expand, run_name, settle_length, to_plain
-from sslcli.engine import signals
+from sslcli import signals
+from sslcli.config.sections import SCHEMAS, check_values, expand, run_name, settle_length, to_plain
 from sslcli.errors import UserError, suggest
 
 
@@ -49,7 +49,7 @@ def _train(config: Any) -> float | None:
         run_dir = expand(plain["run_dir"])
     else:
         run_dir = Path("runs") / run_name(plain, hydra.runtime.choices)
-    from sslcli.train import run
+    from sslcli.commands.train import run
 
     return run(plain, run_dir)
 
@@ -57,7 +57,7 @@ def _train(config: Any) -> float | None:
 def _plain(config: Any, name: str) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
 
-    from sslcli.messages import explain
+    from sslcli.config.hydra_errors import explain
 
     try:
         return to_plain(config, SCHEMAS[name])
@@ -66,19 +66,19 @@ def _plain(config: Any, name: str) -> dict[str, Any]:
 
 
 def _evaluate(config: Any) -> None:
-    from sslcli.evaluate import run
+    from sslcli.evaluation.measure import run
 
     run(_plain(config, "eval"))
 
 
 def _export(config: Any) -> None:
-    from sslcli.export import run
+    from sslcli.commands.export import run
 
     run(_plain(config, "export"))
 
 
 def _report(config: Any) -> None:
-    from sslcli.publish import run
+    from sslcli.commands.report import run
 
     run(_plain(config, "report"))
 
@@ -123,7 +123,7 @@ def _leave(code: int) -> NoReturn:
 def _run(name: str, program: str, task: Callable[[Any], Any]) -> int:
     arguments = [home_expanded(argument) for argument in flags_first(sys.argv[1:])]
     if {"-h", "--help"} & set(arguments):
-        from sslcli.help import text
+        from sslcli.config.help import text
 
         print(text(name, conf_dir(), _config_dir(arguments)))
         return 0
@@ -138,7 +138,7 @@ def _run(name: str, program: str, task: Callable[[Any], Any]) -> int:
     import hydra
     from hydra.core.config_store import ConfigStore
 
-    from sslcli.messages import explain
+    from sslcli.config.hydra_errors import explain
 
     sweep = sweep_dir(arguments) if {"-m", "--multirun"} & set(arguments) else None
     if sweep is not None:

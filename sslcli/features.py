@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from sslcli.distributed import Ranks
 from sslcli.randomness import Randomness
-from sslcli.ranks import Ranks
 from sslcli.types import Encoded, View
 
 Encode = Callable[..., Encoded]  # (view, mask=None, visible_only=False)

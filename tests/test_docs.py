@@ -36,7 +36,12 @@ def test_contributings_objective_trains(tmp_path):
 @pytest.mark.slow
 def test_every_command_of_the_export_page_runs(tmp_path):
     paths = {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    command = [sys.executable, str(ROOT / "scripts" / "run_readme.py"), str(tmp_path / "here"), "docs/export.md"]
+    command = [
+        sys.executable,
+        str(ROOT / "scripts" / "tools" / "run_readme.py"),
+        str(tmp_path / "here"),
+        "docs/export.md",
+    ]
     found = subprocess.run(command, env={**os.environ, **paths}, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout[-2000:] + found.stderr[-2000:]
     shown = [

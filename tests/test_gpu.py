@@ -7,19 +7,19 @@ import sys
 
 import pytest
 import torch
-from helpers import TINY, compose
-from layouts import CASES
+from support.helpers import TINY, compose
+from support.layouts import CASES
 
-from sslcli.build import build
-from sslcli.config import WatchSection
-from sslcli.engine import checkpoint
-from sslcli.engine.console import Console
-from sslcli.engine.device import choose
-from sslcli.evaluate import measure
-from sslcli.parts import Parts, build_parts
-from sslcli.probes.base import Probe
+from sslcli.commands.train import make_trainer
+from sslcli.components import Parts, build_parts
+from sslcli.config.instantiate import build
+from sslcli.config.sections import WatchSection
+from sslcli.evaluation.base import Probe
+from sslcli.evaluation.measure import measure
 from sslcli.randomness import Randomness
-from sslcli.train import make_trainer
+from sslcli.run_dir import checkpoint
+from sslcli.run_dir.console import Console
+from sslcli.training.device import choose
 
 pytestmark = pytest.mark.gpu
 GPU = "cuda"

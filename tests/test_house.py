@@ -23,7 +23,7 @@ LAYERS = [
     {"cli"},
 ]
 # engine.signals and engine.files know nothing of the layers below; the command line and exports need them.
-FREE = {"sslcli.engine.signals"}
+FREE = {"sslcli.signals"}
 
 
 def imports():

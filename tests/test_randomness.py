@@ -6,8 +6,8 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from helpers import randomness
 from scipy import stats
+from support.helpers import randomness
 
 from sslcli.randomness import Randomness, fold, mix
 

@@ -14,8 +14,8 @@ from timm.layers import Format, GroupNorm1, PatchEmbed, use_fused_attn
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sslcli.batchnorm import batch_norms
 from sslcli.encoders.base import Encoder, hide_pixels, pool_cells, resized
+from sslcli.encoders.batchnorm import batch_norms
 from sslcli.randomness import to_device
 from sslcli.types import Encoded, Spec, View
 

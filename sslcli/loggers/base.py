@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from sslcli.errors import UserError
-from sslcli.report.shown import Exhibits
+from sslcli.report.visuals import Exhibits
 
 Warn = Callable[[str], None]
 

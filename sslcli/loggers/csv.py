@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sslcli.engine.files import write_atomically
 from sslcli.loggers.base import Logger
+from sslcli.run_dir.files import write_atomically
 
 
 class CSV(Logger):

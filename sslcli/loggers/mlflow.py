@@ -14,9 +14,9 @@ from typing import Any
 
 from torch import Tensor
 
-from sslcli.config import flatten
+from sslcli.config.sections import flatten
+from sslcli.data.pictures.encode import drawn
 from sslcli.loggers.base import Logger, require
-from sslcli.report.pictures import drawn
 
 _KEY = "sslcli.run_dir"
 _BATCH = 100  # parameters that one call may log

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from sslcli.engine.files import write_text
+from sslcli.data.pictures.encode import drawn
 from sslcli.loggers.base import Logger, require
-from sslcli.report.pictures import drawn
+from sslcli.run_dir.files import write_text
 
 
 class WandB(Logger):

@@ -19,10 +19,10 @@ from torch.nn import functional as F
 from sslcli.encoders.base import Encoder
 from sslcli.features import Features
 from sslcli.objectives.base import Objective
-from sslcli.objectives.critics import Bilinear, Concat, Cosine, Critic, Separable
-from sslcli.objectives.densities import BarberAgakov, DensityEstimator, Gaussian
-from sslcli.objectives.estimators import DV, JSD, MINE, NWJ, SMILE, Estimate, Estimator, InfoNCE, Interpolated
 from sslcli.objectives.heads import Norm, mlp_head, widened
+from sslcli.objectives.losses.critics import Bilinear, Concat, Cosine, Critic, Separable
+from sslcli.objectives.losses.densities import BarberAgakov, DensityEstimator, Gaussian
+from sslcli.objectives.losses.estimators import DV, JSD, MINE, NWJ, SMILE, Estimate, Estimator, InfoNCE, Interpolated
 from sslcli.randomness import Randomness
 from sslcli.types import Encoded, Loss
 

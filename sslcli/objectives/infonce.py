@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from sslcli.encoders.base import Encoder
 from sslcli.features import Features
-from sslcli.objectives import contrast
 from sslcli.objectives.base import Objective
 from sslcli.objectives.heads import Norm, mlp_head, widened
+from sslcli.objectives.losses import contrastive as contrast
 from sslcli.objectives.multi_crop import local_rows, with_local
 from sslcli.objectives.temperature import Temperature
 from sslcli.types import Loss

@@ -8,13 +8,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sslcli.build import build
+from sslcli.config.instantiate import build
 from sslcli.encoders.base import Encoder
 from sslcli.errors import suggest
 from sslcli.features import Features
 from sslcli.objectives.base import Objective
+from sslcli.objectives.ramped_weight import Weight
 from sslcli.objectives.simmim import SimMIM
-from sslcli.objectives.weights import Weight
 from sslcli.randomness import Randomness
 from sslcli.types import Encoded, Loss, Reconstruction, View, scalar
 

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from sslcli.encoders.base import Encoder
 from sslcli.objectives.base import Objective
-from sslcli.objectives.contrast import info_nce
 from sslcli.objectives.heads import Norm, mlp_head
+from sslcli.objectives.losses.contrastive import info_nce
 from sslcli.objectives.moco_queue import MoCo
 from sslcli.objectives.momentum_predictor import MomentumPredictor
 from sslcli.objectives.multi_crop import with_local

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sslcli.batchnorm import batch_norms
 from sslcli.encoders.base import Encoder
+from sslcli.encoders.batchnorm import batch_norms
 from sslcli.features import Features
 from sslcli.objectives.base import Objective
 from sslcli.objectives.heads import widened
+from sslcli.objectives.losses.tiled_logsumexp import rows_logsumexp
 from sslcli.objectives.multi_crop import local_rows, with_local
-from sslcli.objectives.shuffle import in_groups, shuffled, through
+from sslcli.objectives.shuffling_bn import in_groups, shuffled, through
 from sslcli.objectives.teacher import Teacher, checked_momentum
-from sslcli.objectives.tiles import rows_logsumexp
 from sslcli.randomness import fold
 from sslcli.types import Loss
 

@@ -17,8 +17,8 @@ from sslcli.encoders.base import Encoder
 from sslcli.errors import UserError
 from sslcli.features import Features
 from sslcli.objectives.heads import widened
+from sslcli.run_dir.formatting import first_line
 from sslcli.types import View
-from sslcli.words import first_line
 
 
 def local_rows(features: Features, num_local: int, project: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:

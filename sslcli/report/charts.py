@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from torch import Tensor
 
 from sslcli.report.figures import ACCENT, CATEGORIES, CONTROL, INK, MUTED, drawing
-from sslcli.words import is_share, number
+from sslcli.run_dir.formatting import is_share, number
 
 _POINTS = 600  # of a curve; more would not be seen
 

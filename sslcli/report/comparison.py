@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sslcli.config import flatten
+from sslcli.config.sections import flatten
 from sslcli.report import charts
 from sslcli.report.figures import variable
 from sslcli.report.page import Chart, render, title
-from sslcli.report.records import Record
-from sslcli.words import is_number, number, part
+from sslcli.run_dir.formatting import is_number, number, part
+from sslcli.run_dir.records import Record
 
 _NO_SETTINGS = ("run_dir", "resume", "preview", "plugins", "log", "logger", "checkpoint")  # they change no result
 _POINTS = 200  # of each curve

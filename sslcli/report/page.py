@@ -16,13 +16,13 @@ from markupsafe import Markup
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from sslcli.data.pictures.encode import address
 from sslcli.report import charts
 from sslcli.report.figures import CONTROL, variable
 from sslcli.report.maps import maps, singular_values
-from sslcli.report.pictures import address
-from sslcli.report.records import Reading, Record
-from sslcli.report.shown import Embedding, Exhibits
-from sslcli.words import is_share, number, part
+from sslcli.report.visuals import Embedding, Exhibits
+from sslcli.run_dir.formatting import is_share, number, part
+from sslcli.run_dir.records import Reading, Record
 
 _BOOKKEEPING = ("step", "epoch", "loss", "chance", "lr", "samples_per_second", "data_wait")
 _LOG_LINES = 400  # of a log's end; the whole of it lies beside the page

@@ -1,0 +1,1 @@
+"""The commands: each builds the parts, checks that they fit, and goes."""

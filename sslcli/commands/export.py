@@ -1,0 +1,75 @@
+"""``ssl-export``: a run's encoder, or what it makes of a data set, as a file that another library loads."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sslcli.commands.load import Pretrained
+from sslcli.components import restore_encoder
+from sslcli.config.instantiate import allow, build
+from sslcli.config.sections import DeviceSection, expand, section
+from sslcli.errors import UserError
+from sslcli.export.base import Format, Source
+from sslcli.export.model_card import NAME, card, check_place
+from sslcli.run_dir.console import Console
+from sslcli.run_dir.files import replacing, sweep, write_text
+from sslcli.training.device import choose
+from sslcli.training.resume import open_run
+
+
+def run(config: Mapping[str, Any]) -> Path:
+    """Write the file, load it as its user will, compare, and only then put it in its place and say so."""
+    allow(config["plugins"])
+    kind = build(config["format"], Format, where="format")
+    source = _source(config, kind)
+    path = _path(config["output"], source.run_dir, kind)
+    console = Console()
+    sweep(path.parent, glob.escape(path.stem))
+    with replacing(path, "output") as temporary:
+        kind.write(source, temporary)
+        checked = kind.check(source, temporary)
+    lines = kind.lines(source, path)
+    about = _card_path(path, config["output"])
+    write_text(about, card(source, path, lines, checked))
+    console.line(f"wrote {path}: {checked}")
+    console.line("load it:")
+    for line in lines:
+        console.line(f"  {line}")
+    console.line(f"its model card: {about}")
+    return path
+
+
+def _card_path(path: Path, output: str | None) -> Path:
+    """Where the model card of the file ``path`` goes; several files may lie in a folder of the user's."""
+    return path.with_name(f"{path.stem}.{NAME}" if output else NAME)
+
+
+def _source(config: Mapping[str, Any], kind: Format) -> Source:
+    """The run, its encoder restored where it is to compute."""
+    if config["dataset"] and not kind.reads_data:
+        raise UserError("dataset: only format=embeddings reads data; leave it out.")
+    device: DeviceSection = section(config, "device", DeviceSection)
+    compute = choose(device.name if kind.reads_data else "cpu", "fp32")
+    run_dir, state = open_run(config["run"])
+    encoder, views = restore_encoder(state, compute.device)
+    model = Pretrained(encoder, views.to(compute.device))
+    return Source(run_dir, state, model, compute, config["dataset"], tuple(config["plugins"]))
+
+
+def _path(output: str | None, run_dir: Path, kind: Format) -> Path:
+    """Where the file goes: a folder of its own in the run's, or where the user wants it."""
+    if output:
+        path = expand(output)
+        if path.suffix != kind.suffix:
+            raise UserError(f"output: {path} must end in {kind.suffix}, by which its readers know it.")
+    else:
+        path = run_dir / "export" / type(kind).__module__.rpartition(".")[2] / f"{kind.name}{kind.suffix}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"output: {path.parent} cannot be made: {error.strerror}.") from None
+    check_place(_card_path(path, output))
+    return path

@@ -1,0 +1,1 @@
+"""The composed, checked config, and objects built from it; no torch in here."""

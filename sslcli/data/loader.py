@@ -1,0 +1,174 @@
+"""From a step's number to its batch: an order without state, so that resuming needs only the number."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import Sampler
+
+from sslcli.data.base import Bad, Dataset
+from sslcli.data.corrupt import Mended
+from sslcli.data.prefetch import Batch, on_device
+from sslcli.data.sampler import permuted
+from sslcli.data.workers import by_workers
+from sslcli.distributed import Ranks
+from sslcli.errors import UserError
+from sslcli.randomness import Randomness
+from sslcli.types import Crops
+
+MakeCrops = Callable[[Randomness], Crops | None]
+_ORDER_BLOCK = 16384  # samples whose order is computed at a time
+
+
+class Loader:
+    """The batches of a run, in micro-batches.
+
+    An epoch is a permutation from (seed, epoch); its tail, smaller than a batch, is left out.
+
+    Args:
+        dataset: what to draw from.
+        batch_size: samples a step.
+        accumulate: micro-batches a step; divides ``batch_size``.
+        seed: of the order, and of crops.
+        workers: processes that fetch ahead; 0 fetches in this one.
+        device: where the batches are wanted; for a GPU they are copied ahead from pinned memory.
+        crops: the views' crops, for a dataset that cuts them out of its full images.
+        on_bad: told of the samples of each batch that could not be read and were replaced.
+        advice: what the user may do where the model waits for data.
+        ranks: the processes of the run; each reads its own equal part of every batch.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        batch_size: int,
+        accumulate: int,
+        seed: int,
+        workers: int,
+        device: torch.device | None = None,
+        crops: MakeCrops | None = None,
+        on_bad: Callable[[Iterable[Bad]], None] = lambda found: None,
+        advice: str = "",
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.batch_size = batch_size
+        self.accumulate = accumulate
+        self.ranks = ranks or Ranks()
+        self.steps_per_epoch = len(dataset) // batch_size
+        self.workers = workers
+        self.advice = advice
+        self.wait = 0.0  # seconds that the loop has waited for data
+        self._fetch = _Fetch(dataset if isinstance(dataset, Mended) else Mended(dataset), crops, seed)
+        self._num_samples = len(dataset)
+        self._seed = seed
+        self._device = device or torch.device("cpu")
+        self._pin = self._device.type == "cuda"
+        self._on_bad = on_bad
+        self._block = (-1, -1)  # epoch and number of the steps whose order is at hand
+        self._order = torch.empty(0)
+
+    def positions(self, micro: int) -> np.ndarray:
+        """The positions of this process's micro-batch ``micro`` in the global batch."""
+        size = self.batch_size // (self.ranks.size * self.accumulate)
+        start = (self.ranks.rank * self.accumulate + micro) * size
+        return np.arange(start, start + size)
+
+    def index(self, step: int) -> Tensor:
+        """The samples (batch_size,) of a step."""
+        epoch, k = divmod(step, self.steps_per_epoch)
+        steps = max(1, _ORDER_BLOCK // self.batch_size)
+        if self._block != (epoch, k // steps):
+            self._block = (epoch, k // steps)
+            start = k // steps * steps * self.batch_size
+            stop = min(start + steps * self.batch_size, self.steps_per_epoch * self.batch_size)
+            order = permuted(np.arange(start, stop), self._num_samples, self._seed, "order", epoch)
+            self._order = torch.from_numpy(order)
+        first = k % steps * self.batch_size
+        return self._order[first : first + self.batch_size]
+
+    def batches(self, step: int) -> Iterator[list[Batch]]:
+        """The micro-batches of ``step``, then of the steps after it, on the device and without end.
+
+        Raises:
+            UserError: the dataset cannot be read, or too many of its samples.
+        """
+        return on_device(self._batches(step), self._device)
+
+    def _batches(self, step: int) -> Iterator[list[Batch]]:
+        fetched = iter(self._fetched(step))
+        try:
+            while True:
+                start = time.perf_counter()
+                batch = [self._checked(next(fetched)) for _ in range(self.accumulate)]
+                self.wait += time.perf_counter() - start
+                yield batch
+        finally:
+            del fetched  # ends the workers now: an error's traceback would keep them, and they ignore SIGTERM
+
+    def _checked(self, fetched: tuple[Batch, list[Bad]] | UserError) -> Batch:
+        try:
+            if isinstance(fetched, UserError):
+                raise fetched
+            self._on_bad(fetched[1])
+            return fetched[0]
+        except UserError as error:
+            raise error if self.ranks.first else UserError(f"rank {self.ranks.rank}: {error}") from None
+
+    def _fetched(self, step: int) -> Iterator[tuple[Batch, list[Bad]] | UserError]:
+        order = _MicroBatches(self, step)
+        if not self.workers:
+            return (_pinned(self._fetch[where]) if self._pin else self._fetch[where] for where in order)
+        return by_workers(self._fetch, order, self.workers, pin=self._pin)
+
+
+Where = tuple[int, np.ndarray, Tensor]  # the step, the positions in its global batch, the samples
+
+
+class _MicroBatches(Sampler[Where]):
+    """What makes each micro-batch from a step on, without end."""
+
+    def __init__(self, loader: Loader, step: int) -> None:
+        self.loader, self.step = loader, step
+
+    def __iter__(self) -> Iterator[Where]:
+        step = self.step
+        while True:
+            index = self.loader.index(step)
+            for micro in range(self.loader.accumulate):
+                positions = self.loader.positions(micro)
+                yield step, positions, index[positions]
+            step += 1
+
+
+class _Fetch(TorchDataset):
+    """Reads micro-batches, here or in a worker. What goes wrong is a value: a worker would add its traceback."""
+
+    def __init__(self, dataset: Mended, crops: MakeCrops | None, seed: int) -> None:
+        self.dataset, self.crops, self.seed = dataset, crops, seed
+
+    def __getitem__(self, where: Where) -> tuple[Batch, list[Bad]] | UserError:
+        step, positions, index = where
+        try:
+            if self.crops is None:
+                return self.dataset.fetch(index), self.dataset.met
+            crops = self.crops(Randomness(self.seed, step, positions, torch.device("cpu")))
+            if crops is None:
+                raise UserError(
+                    "dataset.crop: these views make no crops to be cut by workers. Use dataset.crop=device."
+                )
+            return self.dataset.fetch_crops(index, crops), self.dataset.met
+        except UserError as error:
+            return error
+
+
+def _pinned(fetched: tuple[Batch, list[Bad]] | UserError) -> tuple[Batch, list[Bad]] | UserError:
+    if isinstance(fetched, UserError):
+        return fetched
+    batch, bad = fetched
+    return {name: column if column.is_cuda else column.pin_memory() for name, column in batch.items()}, bad

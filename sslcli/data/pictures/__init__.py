@@ -1,0 +1,1 @@
+"""Pictures in folders, tars and tables, decoded on demand."""

@@ -1,0 +1,71 @@
+"""Remote files, copied whole into a folder of this machine when they are first needed."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from sslcli.data.disk_cache import cache_dir, replacing
+from sslcli.data.download import alone
+from sslcli.errors import UserError
+
+
+def is_remote(path: str) -> bool:
+    """Whether ``path`` is a URL."""
+    return "://" in path
+
+
+def local_copies(path: str, urls: list[str], folder: str | None) -> list[Path]:
+    """The files at ``urls``, which may be patterns or one folder, as files of this machine in the order of the URLs.
+
+    Copies are kept in ``folder``. One is made again when the size or whatever else identifies the remote file's
+    content has changed.
+
+    Raises:
+        UserError: fsspec or its part for this kind of URL is not installed, or the files cannot be had.
+    """
+    try:
+        import fsspec
+    except ImportError:
+        raise UserError("dataset.path: URLs need fsspec: pip install 'sslcli[shards]'") from None
+    place = Path(folder).expanduser() if folder else cache_dir() / "shards"
+    try:
+        files, _ = fsspec.core.url_to_fs(urls[0])
+        names = sorted({name for url in urls for name in _names(files, files._strip_protocol(url))})
+        if not names:
+            raise UserError(f"dataset.path: there is no .tar at {path}.")
+        with alone(place):  # the ranks of a run wait for the first instead of fetching everything again
+            progress = tqdm(names, desc="fetching shards", unit=" shards", disable=None)
+            return [_copy(files, name, place) for name in progress]
+    except ImportError as error:  # fsspec names the package
+        raise UserError(f"dataset.path: {error}") from None
+    except UserError:
+        raise
+    except Exception as error:  # each kind of store has exceptions of its own
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"dataset.path: {path} cannot be fetched to {place} ({reason[0]}).") from None
+
+
+def _names(files: Any, name: str) -> list[str]:
+    if set("*?[") & set(name):
+        return list(files.glob(name))
+    if name.endswith(".tar"):
+        return [name]
+    return [found for found in files.find(name) if found.endswith(".tar")]
+
+
+def _copy(files: Any, name: str, place: Path) -> Path:
+    info = files.info(name)
+    size = info["size"]
+    known = (files.protocol, name, files.ukey(name), size, info.get("ETag"))  # the last is what http servers tell
+    state = hashlib.sha256(repr(known).encode()).hexdigest()[:16]
+    target = place / f"{state}-{Path(name).name}"
+    if not target.is_file():
+        with replacing(target) as file:
+            files.get_file(name, file.name)
+            if size is not None and Path(file.name).stat().st_size != size:
+                raise OSError(f"{name} came incomplete")
+    return target

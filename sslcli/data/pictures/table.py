@@ -1,0 +1,150 @@
+"""A parquet or arrow file with a column of pictures, as pyarrow reads it: from the front, a few rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sslcli.errors import UserError, suggest
+from sslcli.run_dir.formatting import first_line
+
+_ROWS = 64  # at a time
+_BUFFER = 2**20  # bytes; without, pyarrow would read the column's part of a row group as a whole
+
+
+class Table:
+    """One file.
+
+    A picture is a value of bytes, or the field ``bytes`` of a struct, which is what Hugging Face's ``datasets`` writes.
+
+    Args:
+        path: parquet if it is called so, else one of arrow's two formats.
+        column: holds the pictures; null takes the only column that can, or the one called ``image``.
+        label: holds numbers or names of classes; null takes ``label`` if there is such a column.
+
+    Raises:
+        UserError: pyarrow is not installed, the file cannot be read, or has no such column.
+    """
+
+    def __init__(self, path: Path, column: str | None, label: str | None) -> None:
+        self.path = path
+        with self._readable():
+            schema = self._schema()
+        self.column = self._picture_column(schema, column)
+        if label is not None and label not in schema.names:
+            raise UserError(f"dataset.label: {path} has no column '{label}'. {suggest(label, schema.names)}")
+        self.label = "label" if label is None and "label" in schema.names else label
+
+    def pictures(self) -> Iterator[bytes]:
+        """The pictures in the order of the rows; nothing in the place of one that is missing."""
+        import pyarrow.compute as pc
+        import pyarrow.types as kinds
+
+        with self._readable():
+            for values in self._values(self.column):
+                pictures = pc.struct_field(values, "bytes") if kinds.is_struct(values.type) else values
+                for picture in pictures.to_pylist():
+                    yield picture or b""
+
+    def classes(self) -> np.ndarray | None:
+        """What stands in the rows' label, as bytes; nothing in the place of one that is missing. None without labels.
+
+        Raises:
+            UserError: it is neither numbers nor names.
+        """
+        import pyarrow as pa
+
+        if self.label is None:
+            return None
+        texts: list[bytes] = []
+        with self._readable():
+            for values in self._values(self.label):
+                try:
+                    texts += [(text or "").encode() for text in values.cast(pa.string()).to_pylist()]
+                except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+                    raise UserError(
+                        f"dataset.label: column '{self.label}' of {self.path} is {values.type}, "
+                        "and a class is a number or a name."
+                    ) from None
+        return np.array(texts, "S")
+
+    def _picture_column(self, schema: Any, asked: str | None) -> str:
+        fit = [field.name for field in schema if _holds_bytes(field.type)]
+        if asked is not None:
+            if asked not in schema.names:
+                raise UserError(f"dataset.column: {self.path} has no column '{asked}'. {suggest(asked, schema.names)}")
+            if asked not in fit:
+                kind = schema.field(asked).type
+                raise UserError(f"dataset.column: '{asked}' of {self.path} is {kind}, and pictures are bytes.")
+            return asked
+        if len(fit) == 1 or "image" in fit:
+            return fit[0] if len(fit) == 1 else "image"
+        if fit:
+            raise UserError(
+                f"dataset.column: {self.path} has several that may hold pictures: {', '.join(fit)}. Name one."
+            )
+        raise UserError(f"dataset.column: {self.path} has no column of bytes. There are: {', '.join(schema.names)}.")
+
+    def _schema(self) -> Any:
+        import pyarrow.parquet as pq
+
+        if self._is_parquet:
+            return pq.read_schema(self.path)
+        with self._arrow() as (schema, _):
+            return schema
+
+    def _values(self, column: str) -> Iterator[Any]:
+        """The column as pyarrow's arrays."""
+        import pyarrow.parquet as pq
+
+        if self._is_parquet:
+            with pq.ParquetFile(self.path, buffer_size=_BUFFER, pre_buffer=False) as file:
+                for batch in file.iter_batches(_ROWS, columns=[column], use_threads=False):
+                    yield batch.column(0)
+            return
+        with self._arrow() as (_, batches):
+            for batch in batches:
+                yield batch.column(column)
+
+    @contextmanager
+    def _arrow(self) -> Iterator[tuple[Any, Iterator[Any]]]:
+        """The schema and the batches of a file in the format for streams, or in that for files."""
+        import pyarrow as pa
+
+        with pa.memory_map(str(self.path)) as file:
+            if file.read(6) == b"ARROW1":
+                reader = pa.ipc.open_file(file)
+                yield reader.schema, map(reader.get_batch, range(reader.num_record_batches))
+            else:
+                file.seek(0)
+                reader = pa.ipc.open_stream(file)
+                yield reader.schema, iter(reader)
+
+    @property
+    def _is_parquet(self) -> bool:
+        return self.path.suffix == ".parquet"
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            import pyarrow as pa
+        except ImportError:
+            raise UserError("dataset=parquet needs pyarrow: pip install 'sslcli[parquet]'") from None
+        try:
+            yield
+        except (OSError, pa.ArrowException) as error:
+            raise UserError(
+                f"dataset.path: {self.path} cannot be read ({first_line(error)}). Fetch it again."
+            ) from None
+
+
+def _holds_bytes(kind: Any) -> bool:
+    import pyarrow.types as kinds
+
+    if kinds.is_struct(kind):
+        return any(field.name == "bytes" and _holds_bytes(field.type) for field in kind)
+    return bool(kinds.is_binary(kind) or kinds.is_large_binary(kind))

@@ -1,0 +1,42 @@
+"""Fashion-MNIST (Xiao, Rasul and Vollgraf 2017): the embedded 20,000 images, and all 70,000 from its idx files."""
+
+from __future__ import annotations
+
+import lzma
+from pathlib import Path
+
+import torch
+
+from sslcli.data.base import Columns, Dataset, with_held_out
+from sslcli.data.published.idx import read_splits
+from sslcli.types import Field, Spec
+
+EMBEDDED = Path(__file__).with_name("fashion_mnist_mini.xz")
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
+_SPEC = Spec(image=Field(shape=(1, 28, 28), mean=(0.2860,), std=(0.3530,)))
+
+
+def fashion_mnist_mini(*, holdout: float | None = None) -> Dataset:
+    """1,000 training images a class and all 10,000 test images, inside the package: no network, no files."""
+    raw = torch.frombuffer(bytearray(lzma.decompress(EMBEDDED.read_bytes())), dtype=torch.uint8)
+    labels, images = raw[:20_000].long(), raw[20_000:].view(20_000, 1, 28, 28)
+    train = Columns(_SPEC, {"image": images[:10_000]}, labels[:10_000])
+    return with_held_out(train, Columns(_SPEC, {"image": images[10_000:]}, labels[10_000:]), holdout)
+
+
+def fashion_mnist(*, path: str | None = None, holdout: float | None = None) -> Dataset:
+    """All 60,000 training and 10,000 test images.
+
+    Args:
+        path: a folder with the four idx files, gzipped or not, or with torchvision's FashionMNIST/raw in it;
+            null looks where Debian's package dataset-fashion-mnist puts them.
+        holdout: fraction of train that probes query instead of test.
+    """
+    root = Path(path).expanduser() if path else DEBIAN
+    folder = root / "FashionMNIST" / "raw" if (root / "FashionMNIST").is_dir() else root
+    way_out = (
+        "Install Debian's package dataset-fashion-mnist, or set dataset.path to a folder with the four idx files; "
+        "dataset=fashion_mnist_mini needs neither."
+    )
+    train, test = read_splits(folder, _SPEC, way_out)
+    return with_held_out(train, test, holdout)

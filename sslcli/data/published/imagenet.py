@@ -1,0 +1,46 @@
+"""ImageNet's ILSVRC 2012 (Russakovsky et al. 2015) in the folders that torchvision.datasets.ImageNet unpacks it to."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sslcli.data.base import Dataset, with_held_out
+from sslcli.data.pictures.base import Crop, Pictures
+from sslcli.data.pictures.file_index import Index, index
+from sslcli.errors import UserError
+
+_WNID = re.compile(r"n\d{8}")  # the number of a noun in WordNet
+_WAY_OUT = (
+    "It must hold train/<wnid>/*.JPEG and val/<wnid>/*.JPEG, as torchvision.datasets.ImageNet unpacks the archives of "
+    "image-net.org, which need an account; dataset=images takes any other layout."
+)
+
+
+def imagenet(*, path: str, size: int = 224, crop: Crop = "device", holdout: float | None = None) -> Dataset:
+    """1,281,167 training pictures and as ``held_out`` the 50,000 of val, in 1,000 classes; or fewer of these classes.
+
+    A label is a class's place among the sorted WordNet ids, as everywhere.
+
+    Args:
+        path: the folder that holds train and val.
+        size: pixels a side, as of ``images``.
+        crop: where training crops are cut, as of ``images``.
+        holdout: the fraction of train that probes query instead of val.
+    """
+    train, val = (_split(Path(path).expanduser(), name) for name in ("train", "val"))
+    if train.classes() != val.classes():
+        first = min(set(train.classes()) ^ set(val.classes()))
+        raise UserError(f"dataset.path: train and val in {path} do not have the same classes, for example {first}.")
+    return with_held_out(Pictures(train, size, crop), Pictures(val, size, crop), holdout)
+
+
+def _split(root: Path, name: str) -> Index:
+    folder = root / name
+    if not folder.is_dir():
+        raise UserError(f"dataset.path: there is no {name} folder in {root}. {_WAY_OUT}")
+    found = index(str(folder))
+    other = [wnid for wnid in found.classes() or ["pictures of one folder only"] if not _WNID.fullmatch(wnid)]
+    if other:
+        raise UserError(f"dataset.path: {folder} holds {other[0]} where WordNet ids are expected. {_WAY_OUT}")
+    return found

@@ -1,0 +1,76 @@
+"""Decoded samples kept in memory, so that from the second epoch on nothing is decoded again."""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sslcli.data.base import BadSamples, Dataset, Wrapper
+from sslcli.types import Spec
+
+
+class Cached(Wrapper):
+    """A dataset whose uint8 columns are kept when they are first fetched, by whichever worker.
+
+    The memory is shared with workers that are forked from this process, and claimed page by page as
+    samples arrive. Where workers are started afresh instead (no fork), each goes without.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__(dataset)
+        self.keeps = True
+        self.held_out = None if dataset.held_out is None else Cached(dataset.held_out)
+        self._kept: dict[str, np.ndarray] | None = {
+            name: _shared(len(dataset), field.shape) for name, field in dataset.spec.items()
+        }
+        self._filled = _shared(len(dataset), ())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": None, "_filled": None}
+
+    def fetch(self, index: Tensor) -> dict[str, Tensor]:
+        if self._kept is None:
+            return self.dataset.fetch(index)
+        rows = index.numpy()
+        missing = np.flatnonzero(self._filled[rows] == 0)
+        if len(missing):
+            try:
+                fresh = self.dataset.fetch(index[torch.from_numpy(missing)])
+            except BadSamples as error:
+                raise BadSamples({int(missing[row]): bad for row, bad in error.rows.items()}) from None
+            for name, column in fresh.items():
+                self._kept[name][rows[missing]] = column.numpy()
+            self._filled[rows[missing]] = 1  # after the pixels: a worker that sees it may read them
+        return {name: torch.from_numpy(kept[rows]) for name, kept in self._kept.items()}
+
+
+def _shared(count: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Zeroed bytes (count, *shape) that forked processes share; not in /dev/shm, which containers keep small."""
+    size = count * math.prod(shape)
+    return np.frombuffer(mmap.mmap(-1, max(1, size)), np.uint8, size).reshape(count, *shape)
+
+
+def num_bytes(spec: Spec, count: int) -> int:
+    """What ``count`` samples take as uint8."""
+    return count * sum(math.prod(field.shape) for field in spec.values())
+
+
+def free_memory() -> int:
+    """Bytes that this process may still claim, by the kernel and by its control group; 8 GB where neither says."""
+    kernel = _number("/proc/meminfo", lambda text: 1024 * int(text.split("MemAvailable:")[1].split()[0]))
+    group = _number("/sys/fs/cgroup/memory.max", int)
+    return min(kernel or group or 8 * 2**30, group or kernel or 8 * 2**30)
+
+
+def _number(path: str, read: Callable[[str], int]) -> int | None:
+    try:
+        return read(Path(path).read_text())
+    except (OSError, ValueError, IndexError):  # another system, or no limit
+        return None

@@ -1,0 +1,48 @@
+"""What is read of the samples of a probe: the input itself, without any encoder, and the features of each encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from sslcli.data.base import Dataset
+from sslcli.evaluation.context import Subject, numbers
+from sslcli.evaluation.pca import principal_axes
+
+Rows = tuple[Tensor, Tensor]  # (bank, queries), (N, D) and (Q, D)
+
+
+def inputs(subject: Subject, bank: Tensor, held_out: Dataset, queries: Tensor) -> Iterator[tuple[str, Rows]]:
+    """Raw input and every encoder's features by name, one after the other: each may fill much of the memory."""
+    pixels = raw(subject, bank, held_out, queries)
+    if pixels is not None:
+        yield "raw_input", pixels
+    del pixels
+    for name in subject.encoders:
+        yield name, (subject.features(name, subject.dataset, bank), subject.features(name, held_out, queries))
+
+
+def raw(subject: Subject, bank: Tensor, held_out: Dataset, queries: Tensor) -> Rows | None:
+    """The first column of the data as rows of numbers; None for ids, which have no geometry."""
+    name, column = next(iter(subject.dataset.spec.items()))
+    if column.vocab:
+        return None
+    return _rows(subject, subject.dataset, bank, name), _rows(subject, held_out, queries, name)
+
+
+def reduced(rows: Rows) -> Iterator[tuple[str, Rows]]:
+    """Raw rows as they are, then centred in their place, then on 64 principal components; fitted on the bank."""
+    yield "raw_input", rows
+    bank, queries = rows
+    mean = bank.mean(0)
+    bank -= mean
+    queries -= mean
+    yield "centred", rows
+    _, axes = principal_axes(bank, 64)
+    yield f"pca{axes.shape[1]}", (bank @ axes, queries @ axes)
+
+
+def _rows(subject: Subject, dataset: Dataset, index: Tensor, name: str) -> Tensor:
+    return torch.cat([numbers(columns[name]).cpu() for columns in subject.pieces(dataset, index)])

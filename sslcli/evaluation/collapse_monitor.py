@@ -1,0 +1,94 @@
+"""How an encoder stands, without labels: what a run logs when it is asked to, and a warning of collapse."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sslcli.data.base import Dataset, drawn
+from sslcli.encoders.base import Encoder
+from sslcli.evaluation.context import Columns, evaluating, random_view
+from sslcli.evaluation.label_free import collapse, spread
+from sslcli.randomness import Randomness
+from sslcli.types import View
+from sslcli.views.base import Views
+
+SAMPLES = 512  # clean images; a tenth of a second on a processor with the default encoder
+FEWEST = 16
+PIECE = 128  # samples at a time, which fit where a micro-batch fits
+LIDAR_SAMPLES, LIDAR_VIEWS = 128, 8  # the paper's 1000 and 50 would take minutes
+
+
+class Quality:
+    """RankMe, alignment, uniformity and per-dimension std of the encoder's pooled features; LiDAR and alpha-ReQ too.
+
+    Always the same samples, never trained on where there is a held-out part, in eval mode, with augmented
+    views from random numbers of their own: measuring changes nothing in a run.
+
+    Args:
+        dataset: the training split.
+        views: the run's pipeline.
+        device: where it computes.
+        seed: of the augmented views.
+        full: LiDAR and alpha-ReQ as well.
+        warn: told of a collapse, once for each metric that shows it.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        views: Views,
+        device: torch.device,
+        *,
+        seed: int,
+        full: bool,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._source = dataset.held_out or dataset
+        self.count = min(SAMPLES, len(self._source))
+        self._views, self._device, self._seed, self._full = views, device, seed, full
+        self._warn = warn
+        self._warned: set[str] = set()
+
+    @functools.cached_property
+    def _columns(self) -> Columns:
+        """The samples, read when they are first looked at: of several processes one looks."""
+        return self._source.fetch(drawn(len(self._source), self.count))
+
+    @torch.no_grad()
+    def __call__(self, encoder: Encoder) -> dict[str, float]:
+        """The metrics by name; none of fewer samples than a spread can be read from."""
+        if self.count < FEWEST:
+            return {}
+        with evaluating(encoder):
+            found = self._measure(lambda view: _pooled(encoder, view))
+        for text in collapse(found, samples=self.count, dim=encoder.dim):
+            metric = text.partition(" ")[0]
+            if metric not in self._warned:
+                self._warned.add(metric)
+                self._warn(text)
+        return found
+
+    def _measure(self, embed: Callable[[View], Tensor]) -> dict[str, float]:
+        everything = {name: column.to(self._device) for name, column in self._columns.items()}
+        clean = embed(self._views.clean(everything))
+        one, two = (embed(self._augmented(everything, draw)) for draw in (0, 1))
+        if not self._full:
+            return spread(clean, one, two)
+        few = {name: column[:LIDAR_SAMPLES] for name, column in everything.items()}
+        groups = torch.stack([embed(self._augmented(few, draw)) for draw in range(LIDAR_VIEWS)], dim=1)
+        return spread(clean, one, two, groups)
+
+    def _augmented(self, columns: Columns, number: int) -> View:
+        positions = np.arange(len(next(iter(columns.values()))))
+        return random_view(self._views, columns, Randomness(self._seed, -1 - number, positions, self._device), number)
+
+
+def _pooled(encoder: Encoder, view: View) -> Tensor:
+    """(N, D) float32 on the CPU: spectra are read in float64, which not every device has."""
+    starts = range(0, len(view.x), PIECE)
+    return torch.cat([encoder(view.rows(slice(start, start + PIECE))).pooled.float().cpu() for start in starts])

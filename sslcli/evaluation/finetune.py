@@ -1,0 +1,212 @@
+"""End-to-end training on labels from the run's weights, beside the same from its random initialisation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from timm.data import Mixup
+from timm.loss import SoftTargetCrossEntropy
+from timm.optim import param_groups_layer_decay
+from timm.scheduler import CosineLRScheduler
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from sslcli.evaluation.base import Metric, Probe, compared
+from sslcli.evaluation.classifier import Classifier, predict
+from sslcli.evaluation.context import Subject, chosen, evaluating
+from sslcli.randomness import Randomness, fold
+from sslcli.types import View
+
+_LEAST_LR = 2.5e-7
+_NO_DECAY = ("*token*", "*pos_embed*", "*position_bias*")  # beside biases and norms
+
+
+class Finetune(Probe):
+    """Fine-tuning as in SimMIM and MAE, scaled down: AdamW with layer decay, stochastic depth, mixup, smoothed labels.
+
+    Published (SimMIM, arXiv:2111.09886, and MAE, arXiv:2111.06377, table 9, both for ViT-B): 100 epochs of all labels,
+    ``lr=1.25e-3`` (MAE 5e-4 for 256 samples), layer decay 0.65 (SimMIM 0.9 for a Swin), a fifth of the steps (MAE a
+    twentieth) to warm up; and RandAugment with random crops and erasing, which are left out: views are clean, or the
+    run's own. The weights of the last step are scored, so that the held-out split chooses nothing.
+
+    Args:
+        epochs: passes over the labelled samples.
+        max_samples: most training samples and most queries, balanced over classes; null takes all.
+        batch_size: samples a step, even for mixup.
+        lr: for 512 samples a step; grows with the batch.
+        layer_decay: what the learning rate is multiplied by for each layer further from the head; 1 is none.
+        weight_decay: of AdamW, not on biases, norms, tokens and positions.
+        warmup: share of the steps in which the learning rate rises.
+        drop_path: rate of stochastic depth, for encoders that have it.
+        mixup: its alpha, for images; 0 is none.
+        cutmix: its alpha, for images; 0 is none. Either is chosen for half of the batches.
+        label_smoothing: share of a label that is spread over all classes.
+        clip: largest gradient norm; null does not clip.
+        augment: train on the run's first random view instead of on clean views.
+    """
+
+    def __init__(
+        self,
+        *,
+        epochs: int = 10,
+        max_samples: int | None = 5000,
+        batch_size: int = 128,
+        lr: float = 1e-2,
+        layer_decay: float = 0.65,
+        weight_decay: float = 0.05,
+        warmup: float = 0.2,
+        drop_path: float = 0.1,
+        mixup: float = 0.8,
+        cutmix: float = 1.0,
+        label_smoothing: float = 0.1,
+        clip: float | None = 5.0,
+        augment: bool = False,
+    ) -> None:
+        if epochs < 1 or (max_samples is not None and max_samples < 2) or batch_size < 2 or batch_size % 2:
+            raise ValueError("epochs must be at least 1, max_samples at least 2, batch_size an even number")
+        if lr <= 0 or not 0 < layer_decay <= 1 or weight_decay < 0 or (clip is not None and clip <= 0):
+            raise ValueError("lr and clip must be positive, layer_decay above 0 and at most 1, weight_decay 0 or more")
+        for name, value in {"warmup": warmup, "drop_path": drop_path, "label_smoothing": label_smoothing}.items():
+            if not 0 <= value < 1:
+                raise ValueError(f"{name}={value} must be a share, 0 or more and below 1")
+        if mixup < 0 or cutmix < 0:
+            raise ValueError("mixup and cutmix must not be negative")
+        self.epochs, self.max_samples, self.batch_size = epochs, max_samples, batch_size
+        self.lr, self.layer_decay, self.weight_decay = lr * batch_size / 512, layer_decay, weight_decay
+        self.warmup, self.drop_path, self.clip, self.augment = warmup, drop_path, clip, augment
+        self.mixup, self.cutmix, self.label_smoothing = mixup, cutmix, label_smoothing
+
+    def __call__(self, subject: Subject) -> dict[str, Metric]:
+        labelled = subject.labelled()
+        if labelled is None:
+            return {}
+        train, queries = (chosen(labels, self.max_samples) for labels in labelled)
+        if len(train) < 2:
+            return {}
+        num_classes = int(torch.cat([labelled[0][train], labelled[1][queries]]).max()) + 1
+        values = {}
+        with _own_randomness():
+            for name in subject.encoders:
+                classifier = self._trained(name, subject, train, num_classes)
+                values[name] = _accuracy(classifier, subject, queries)
+        protocol = f"{self._recipe(subject, len(train))}; queries {len(queries):,} held out"
+        return {"finetune_top1": compared(subject, values, protocol)}
+
+    def _recipe(self, subject: Subject, count: int) -> str:
+        """What was done with ``count`` samples, in words; what these data or this encoder do not take is not said."""
+        said = [
+            f"fine-tuned end to end for {self.epochs} epochs on {count:,} train labels",
+            f"{'the first random' if self.augment else 'clean'} views",
+            f"batch {self._size(count)}",
+            f"learning rate {self.lr:.3g}",
+            f"layer decay {self.layer_decay:g}",
+            f"weight decay {self.weight_decay:g}",
+        ]
+        if subject.drops_paths:
+            said.append(f"drop path {self.drop_path:g}")
+        if len(subject.dataset.spec[subject.views.field].shape) == 3:
+            said += [f"mixup {self.mixup:g}", f"cutmix {self.cutmix:g}"]
+        clip = "no clipping" if self.clip is None else f"gradients clipped to {self.clip:g}"
+        return ", ".join([*said, f"label smoothing {self.label_smoothing:g}", clip])
+
+    def _size(self, count: int) -> int:
+        """Samples a step: an even number, for mixup."""
+        return min(self.batch_size, count // 2 * 2)
+
+    def _trained(self, name: str, subject: Subject, train: Tensor, num_classes: int) -> Classifier:
+        device, compute = subject.compute.device, subject.compute
+        torch.manual_seed(fold(subject.seed, "finetune head") % 2**63)  # alike for all that are compared
+        classifier = Classifier(subject.copied(name, self.drop_path), num_classes)
+        classifier.to(device).train()
+        size = self._size(len(train))
+        steps = self.epochs * (len(train) // size)
+        groups = param_groups_layer_decay(
+            classifier, self.weight_decay, no_weight_decay_list=_NO_DECAY, layer_decay=self.layer_decay
+        )
+        optimizer = torch.optim.AdamW(groups, self.lr)
+        schedule = CosineLRScheduler(
+            optimizer, steps, lr_min=_LEAST_LR, warmup_t=round(self.warmup * steps), warmup_lr_init=_LEAST_LR,
+            t_in_epochs=False,
+        )  # fmt: skip
+        scaler = torch.amp.GradScaler(device.type, enabled=compute.dtype == torch.float16)
+        mix = self._mixing(num_classes)
+        batches = _batches(train, size, self.epochs, subject.seed)
+        for step, index in enumerate(tqdm(batches, f"finetune {name}", steps, leave=False, disable=None)):
+            schedule.step_update(step)
+            seed = fold(subject.seed, "finetune step", step)
+            torch.manual_seed(seed % 2**63)  # dropout and stochastic depth
+            np.random.seed(seed % 2**32)  # noqa: NPY002  mixup draws from NumPy's own generator
+            view, labels = self._batch(subject, index, seed)
+            x, target = mix(view.x, labels)
+            with compute.autocast():
+                scores = classifier(View(x, view.field, view.valid))
+            loss = SoftTargetCrossEntropy()(scores.float(), target)
+            optimizer.zero_grad(set_to_none=True)
+            scaler.scale(loss).backward()
+            if self.clip is not None:
+                scaler.unscale_(optimizer)
+                torch.nn.utils.clip_grad_norm_(classifier.parameters(), self.clip)
+            scaler.step(optimizer)
+            scaler.update()
+        return classifier
+
+    def _batch(self, subject: Subject, index: Tensor, seed: int) -> tuple[View, Tensor]:
+        """A view of the samples at ``index`` and their labels, on the device."""
+        pieces = list(subject.pieces(subject.dataset, index))
+        columns = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+        labels = subject.dataset.labels
+        assert labels is not None
+        with torch.no_grad(), subject.compute.autocast():
+            if self.augment:
+                made = subject.views(columns, Randomness(seed, 0, np.arange(len(index)), subject.compute.device))
+                view = made[0]
+            else:
+                view = subject.views.clean(columns)
+        return view, labels[index].to(subject.compute.device)
+
+    def _mixing(self, num_classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """(inputs, labels) to (inputs, targets (B, C)): mixed where they are images, with smoothed labels always."""
+        mixup = Mixup(self.mixup, self.cutmix, label_smoothing=self.label_smoothing, num_classes=num_classes)
+
+        def mix(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+            if x.dim() == 4 and (self.mixup or self.cutmix):
+                mixed: tuple[Tensor, Tensor] = mixup(x, labels)
+                return mixed
+            sharp = F.one_hot(labels, num_classes).float()
+            return x, sharp * (1 - self.label_smoothing) + self.label_smoothing / num_classes
+
+        return mix
+
+
+def _accuracy(classifier: Classifier, subject: Subject, queries: Tensor) -> float:
+    held_out, labels = subject.queried, subject.queried.labels
+    assert labels is not None
+    with evaluating(classifier):
+        guesses = []
+        for columns in subject.pieces(held_out, queries):
+            with subject.compute.autocast():
+                guesses.append(predict(classifier, subject.views.clean(columns)))
+    return (torch.cat(guesses) == labels[queries]).double().mean().item()
+
+
+def _batches(train: Tensor, size: int, epochs: int, seed: int) -> Iterator[Tensor]:
+    """Whole batches of each epoch in its own order."""
+    for epoch in range(epochs):
+        generator = torch.Generator().manual_seed(fold(seed, "finetune order", epoch) % 2**63)
+        order = train[torch.randperm(len(train), generator=generator)]
+        yield from order[: len(order) // size * size].split(size)
+
+
+@contextmanager
+def _own_randomness() -> Iterator[None]:
+    """The generators of torch and NumPy, which timm's mixup and stochastic depth read, given back as they were."""
+    state = np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            np.random.set_state(state)  # noqa: NPY002

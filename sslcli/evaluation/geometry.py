@@ -1,0 +1,66 @@
+"""Quality without labels, of held-out samples, beside raw input and the random initialisation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sslcli.data.base import drawn
+from sslcli.evaluation.base import Metric, Probe, compared
+from sslcli.evaluation.context import Subject
+from sslcli.evaluation.label_free import spread
+
+_FEWEST = 16  # samples from which a spread can be read
+_WORDS = {
+    "rankme": "effective rank of {clean}",
+    "alignment": "mean squared distance of {pairs}, on the sphere",
+    "uniformity": "log mean exp(-2 squared distance) of {clean}, on the sphere",
+    "dimension_std": "std of a dimension of {clean}, on the sphere",
+    "lidar": "effective rank of what tells {groups} apart",
+    "alpha_req": "decay of the spectrum of {clean}",
+    "alpha_req_r2": "how well a power law fits the spectrum of {clean}",
+}
+
+
+class Geometry(Probe):
+    """RankMe, LiDAR, alpha-ReQ, alignment, uniformity and the std of a dimension; see ``geometry`` for each.
+
+    Args:
+        samples: held-out samples, clean and in two random views.
+        lidar_samples: samples of which many views are taken; LiDAR's paper has 1000.
+        lidar_views: random views of each; its paper has 50.
+    """
+
+    def __init__(self, *, samples: int = 2048, lidar_samples: int = 256, lidar_views: int = 16) -> None:
+        if samples < _FEWEST or lidar_samples < 2 or lidar_views < 2:
+            raise ValueError(f"samples must be at least {_FEWEST}, lidar_samples and lidar_views at least 2")
+        self.samples, self.lidar_samples, self.lidar_views = samples, lidar_samples, lidar_views
+
+    def __call__(self, subject: Subject) -> dict[str, Metric]:
+        dataset = subject.queried
+        index = drawn(len(dataset), self.samples)
+        if len(index) < _FEWEST:
+            return {}
+        few = index[: self.lidar_samples]
+        clean, one, two = (subject.draw(dataset, index, number) for number in (None, 0, 1))
+        views = [subject.draw(dataset, few, number) for number in range(self.lidar_views)]
+        groups = {name: torch.stack([view[name] for view in views], dim=1) for name in clean}
+        found = {name: spread(clean[name], one[name], two[name], groups[name]) for name in clean}
+        sizes = _sizes(subject.split, clean["trained"], groups["trained"])
+        return {
+            title: compared(
+                subject,
+                {name: values[title] for name, values in found.items() if title in values},
+                _WORDS[title].format_map(sizes),
+            )
+            for title in found["trained"]
+        }
+
+
+def _sizes(split: str, clean: Tensor, groups: Tensor) -> dict[str, str]:
+    count, width = clean.shape
+    return {
+        "clean": f"{count:,} {split} features of width {width}",
+        "pairs": f"two random views of {count:,} {split} samples",
+        "groups": f"{len(groups):,} {split} samples by {groups.shape[1]} random views of each",
+    }

@@ -1,0 +1,157 @@
+"""Linear classification of frozen features, by 100 %, 10 % and 1 % of the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from sslcli.data.base import balanced
+from sslcli.evaluation.base import Metric, Probe, compared
+from sslcli.evaluation.baselines import Rows, inputs
+from sslcli.evaluation.context import Subject, chosen
+from sslcli.evaluation.softmax_regression import Classifiers, Setting, fit, grid
+from sslcli.randomness import fold
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out for one encoder and one number of labels."""
+
+    accuracy: float
+    setting: Setting
+
+
+class Linear(Probe):
+    """Softmax regression on features of clean views, extracted once and never augmented.
+
+    A grid of learning rates and weight decays, with and without BatchNorm, is trained side by side (as in DINOv2,
+    arXiv:2304.07193, appendix B). The setting with the least cross-entropy on training samples that were kept back
+    (of a few, it says more than the accuracy) is trained again on all of them, and scored once on the held-out
+    split, which chooses nothing. Raw input and every control choose their own.
+
+    Args:
+        lrs: learning rates, of rows of mean square length 1.
+        weight_decays: of the weights.
+        labels: shares of the labels, balanced over classes; the first is the headline, the others are named
+            ``linear_top1_10pct``. Those after it that leave fewer than ``folds`` labels a class are left out.
+        folds: one training sample in so many is held back to choose the setting.
+        steps: of SGD.
+        batch_size: rows a step, at most an eighth of the training rows.
+        max_samples: most training samples and most queries, balanced over classes; null takes all.
+    """
+
+    def __init__(
+        self,
+        *,
+        lrs: Sequence[float] = (3.0, 10.0, 30.0, 100.0),
+        weight_decays: Sequence[float] = (0.0, 1e-5, 1e-4, 1e-3),
+        labels: Sequence[float] = (1.0, 0.1, 0.01),
+        folds: int = 5,
+        steps: int = 1000,
+        batch_size: int = 512,
+        max_samples: int | None = None,
+    ) -> None:
+        if not lrs or min(lrs) <= 0 or not weight_decays or min(weight_decays) < 0:
+            raise ValueError(f"lrs={lrs} must be positive numbers and weight_decays={weight_decays} none below 0")
+        if not labels or not all(0 < share <= 1 for share in labels):
+            raise ValueError(f"labels={labels} must be shares above 0 and up to 1")
+        if folds < 2 or min(steps, batch_size) < 1 or (max_samples is not None and max_samples < 1):
+            raise ValueError("folds must be at least 2, and steps, batch_size and max_samples at least 1")
+        self.settings = grid(lrs, weight_decays, [False, True])
+        self.shares, self.folds, self.steps, self.batch_size = labels, folds, steps, batch_size
+        self.max_samples = max_samples
+
+    def __call__(self, subject: Subject) -> dict[str, Metric]:
+        labelled, held_out = subject.labelled(), subject.dataset.held_out
+        if labelled is None or held_out is None:
+            return {}
+        train, queries = (chosen(labels, self.max_samples) for labels in labelled)
+        if len(train) < 2 * self.folds:
+            return {}
+        labels, truth = labelled[0][train], labelled[1][queries]
+        shares = self._shares(labels, subject.seed)
+        outcomes: dict[float, dict[str, Outcome]] = {share: {} for share in shares}
+        readings = inputs(subject, train, held_out, queries)
+        with tqdm(total=len(shares) * (1 + len(subject.encoders)), desc="linear", leave=False, disable=None) as bar:
+            for name, (rows, asked) in readings:
+                for share, part in shares.items():
+                    outcomes[share][name] = self._classify(rows, labels, part, (asked, truth), subject)
+                    bar.update()
+        return {
+            "linear_top1" if share == self.shares[0] else f"linear_top1_{100 * share:g}pct": self._metric(
+                subject, outcomes[share], len(part), len(queries)
+            )
+            for share, part in shares.items()
+        }
+
+    def _shares(self, labels: Tensor, seed: int) -> dict[float, Tensor]:
+        """The training samples (by their place in ``labels``) that each share of the labels stands for."""
+        order = _shuffled(len(labels), seed)
+        least = self.folds * len(labels.unique())
+        found = {}
+        for share in self.shares:
+            count = round(share * len(labels))
+            if count >= least or share == self.shares[0]:
+                found[share] = order[balanced(labels[order], count)].sort().values
+        return found
+
+    def _classify(self, rows: Tensor, labels: Tensor, part: Tensor, test: Rows, subject: Subject) -> Outcome:
+        """The accuracy on ``test`` (rows, labels) of the setting that was best on some of the rows in ``part``."""
+        num_classes = int(torch.cat([labels, test[1]]).max()) + 1
+        is_back = held_back(labels[part], self.folds, subject.seed)
+        front, back = part[~is_back], part[is_back]
+        tried: list[tuple[float, Setting]] = []
+        for standardise in (False, True):
+            same = [setting for setting in self.settings if setting.standardise == standardise]
+            classifiers = self._fit(rows, labels, front, same, num_classes, subject)
+            _, loss = classifiers.score(rows[back], labels[back])
+            tried += zip(loss.tolist(), same)
+        best = min(tried, key=lambda trial: trial[0])[1]
+        accuracy, _ = self._fit(rows, labels, part, [best], num_classes, subject).score(*test)
+        return Outcome(float(accuracy), best)
+
+    def _fit(
+        self,
+        rows: Tensor,
+        labels: Tensor,
+        part: Tensor,
+        settings: list[Setting],
+        num_classes: int,
+        subject: Subject,
+    ) -> Classifiers:
+        return fit(
+            rows,
+            labels,
+            settings,
+            part=part,
+            num_classes=num_classes,
+            steps=self.steps,
+            batch_size=min(self.batch_size, max(1, len(part) // 8)),
+            seed=fold(subject.seed, "linear order"),
+            device=subject.compute.device,
+        )
+
+    def _metric(self, subject: Subject, outcomes: Mapping[str, Outcome], count: int, queries: int) -> Metric:
+        protocol = (
+            f"softmax regression on frozen features of clean views, {count:,} train labels, "
+            f"queries {queries:,} held out; of {len(self.settings)} settings the best on one in {self.folds} of the "
+            f"train samples, then trained on all of them ({outcomes['trained'].setting}); {self.steps} steps of SGD"
+        )
+        return compared(subject, {name: outcome.accuracy for name, outcome in outcomes.items()}, protocol)
+
+
+def held_back(labels: Tensor, folds: int, seed: int) -> Tensor:
+    """(N,) True for one sample in ``folds``, seeded, of every class alike."""
+    order = _shuffled(len(labels), seed)
+    by_class = order[torch.argsort(labels[order], stable=True)]
+    back = torch.zeros(len(labels), dtype=torch.bool)
+    back[by_class[folds // 2 :: folds]] = True
+    return back
+
+
+def _shuffled(count: int, seed: int) -> Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(fold(seed, "labels") % 2**63))

@@ -1,0 +1,236 @@
+"""``ssl-eval``: from a checkpoint to numbers, each beside its controls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from sslcli.components import Parts, build_encoder, restore_parts
+from sslcli.config.instantiate import allow, build
+from sslcli.config.sections import DeviceSection, FeedSection, section
+from sslcli.data.base import Dataset, drawn
+from sslcli.data.corrupt import Mended
+from sslcli.data.dataloading import in_pieces
+from sslcli.encoders.base import Encoder
+from sslcli.encoders.batchnorm import batch_norms
+from sslcli.errors import UserError
+from sslcli.evaluation.base import Embed, Metric, Probe, compared, table
+from sslcli.evaluation.context import Subject, evaluating, labels_of
+from sslcli.evaluation.context import embed as features_of
+from sslcli.evaluation.label_free import rankme
+from sslcli.features import Features
+from sslcli.objectives.multi_crop import check_readable
+from sslcli.randomness import Randomness
+from sslcli.run_dir.console import Console
+from sslcli.run_dir.eval_json import add_metrics, is_newest, settled_size
+from sslcli.training.device import Compute, choose, set_threads
+from sslcli.training.resume import START, open_run
+from sslcli.views.base import Views
+
+
+def embedder(encoder: Encoder, views: Views, compute: Compute, *, workers: int | None = None) -> Embed:
+    """A function from samples of a dataset to the encoder's pooled features, in eval mode; ``workers`` read ahead."""
+
+    def embed(dataset: Dataset, index: Tensor) -> Tensor:
+        return features_of(encoder, views, compute, on_device(dataset, index, compute, workers))
+
+    return embed
+
+
+def on_device(dataset: Dataset, index: Tensor, compute: Compute, workers: int | None) -> Iterator[dict[str, Tensor]]:
+    """The samples at ``index`` (N,) in order, some at a time, on the device; ``workers`` read ahead."""
+    for piece, _ in in_pieces(dataset, index, workers):
+        yield {name: column.to(compute.device) for name, column in piece.items()}
+
+
+def measure(
+    config: Mapping[str, Any],
+    parts: Parts,
+    compute: Compute,
+    probe: Probe,
+    *,
+    budget: float,
+    start: Path | None = None,
+    settled: int | None = None,
+    seed: int | None = None,
+) -> dict[str, Metric]:
+    """Every number that a run reports: the probe's, or without labels the held-out loss and RankMe.
+
+    Args:
+        config: the run's.
+        parts: its parts.
+        compute: where to compute.
+        probe: what measures.
+        budget: seconds that it may take, where its size is left to it.
+        start: where the weights lie that the run began at, if it began at somebody's; they are a control then.
+        settled: the size that it settled on before.
+        seed: of what it draws; null is the run's.
+    """
+    measured = subject(config, parts, compute, budget=budget, start=start)
+    measured.settled = settled
+    measured.seed = measured.seed if seed is None else seed
+    metrics = probe(measured) or without_labels(config, parts, compute, measured)
+    if parts.objective.label is not None:
+        for metric in metrics.values():
+            metric.protocol += "; training used labels"
+    replaced = sum(len(part.places) for part in (parts.dataset, parts.dataset.held_out) if isinstance(part, Mended))
+    for metric in metrics.values():
+        metric.protocol += f"; {replaced} unreadable samples replaced by others" if replaced else ""
+    return metrics
+
+
+def without_labels(config: Mapping[str, Any], parts: Parts, compute: Compute, measured: Subject) -> dict[str, Metric]:
+    """The held-out loss and RankMe, where a probe finds nothing to measure."""
+    held_out = parts.dataset.held_out
+    if held_out is None:
+        return {}
+    metrics: dict[str, Metric] = {}
+    loss = held_out_loss(config, parts, compute, held_out)
+    if loss is not None:
+        metrics["held_out_loss"] = loss
+    index = drawn(len(held_out), 2048)
+    metrics["rankme"] = compared(
+        measured,
+        {name: rankme(measured.features(name, held_out, index)) for name in measured.encoders},
+        f"effective rank of {len(index):,} held-out features of width {parts.encoder.dim} (RankMe)",
+    )
+    return metrics
+
+
+def subject(
+    config: Mapping[str, Any], parts: Parts, compute: Compute, *, budget: float, start: Path | None = None
+) -> Subject:
+    """A run's encoder with its data and controls, as probes meet it."""
+    workers = FeedSection.of(config["dataset"]).workers
+    encoders = {"trained": parts.encoder, **controls(config, parts, compute, start)}
+
+    drops_paths = "drop_path" in config["encoder"]
+
+    def copied(name: str, drop_path: float) -> Encoder:
+        own = {**config["encoder"], "drop_path": drop_path} if drops_paths else config["encoder"]
+        encoder = build_encoder({**config, "encoder": own}, parts.encoder.spec)
+        encoder.load_state_dict(encoders[name].state_dict())
+        return encoder.to(compute.device).to(memory_format=torch.channels_last)
+
+    return Subject(
+        parts.dataset,
+        encoders,
+        parts.views,
+        compute,
+        pieces=lambda dataset, index: on_device(dataset, index, compute, workers),
+        copied=copied,
+        drops_paths=drops_paths,
+        seed=config["seed"],
+        budget=budget,
+    )
+
+
+def controls(config: Mapping[str, Any], parts: Parts, compute: Compute, start: Path | None) -> dict[str, Encoder]:
+    """What the trained encoder is compared with, by name: the same encoder with other weights."""
+    found = {"random_init": random_init(config, parts, compute)}
+    if start is not None and start.is_file():
+        encoder = build_encoder(config, parts.encoder.spec)
+        encoder.load_state_dict(load_file(start))
+        found["start"] = encoder.to(compute.device).eval()
+    return found
+
+
+@torch.no_grad()
+def random_init(config: Mapping[str, Any], parts: Parts, compute: Compute, *, samples: int = 2048) -> Encoder:
+    """This run's encoder before its first step, its BatchNorm statistics measured on training ``samples``.
+
+    Without them the control would read one to two points worse than random weights are.
+    """
+    encoder = build_encoder(config, parts.encoder.spec).to(compute.device)
+    norms = batch_norms(encoder)
+    if norms:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean over what follows
+        encoder.train()
+        chosen = drawn(len(parts.dataset), samples)
+        for part in chosen.chunk(1 + len(chosen) // 512):  # alike in size: of one sample there are no statistics
+            columns = {name: c.to(compute.device) for name, c in parts.dataset.fetch(part).items()}
+            encoder(parts.views.clean(columns))
+    return encoder.eval()
+
+
+@torch.no_grad()
+def held_out_loss(config: Mapping[str, Any], parts: Parts, compute: Compute, held_out: Dataset) -> Metric | None:
+    """The objective's loss on one batch that training never saw, beside its chance level."""
+    size = min(config["train"]["batch_size"], len(held_out), 1024)
+    if size < 2 and parts.objective.couples_batch:
+        return None
+    columns = {name: c.to(compute.device) for name, c in held_out.fetch(drawn(len(held_out), size)).items()}
+    value = dry_loss(parts, columns, compute, seed=config["seed"])
+    chance = parts.objective.chance(size)
+    return Metric(
+        value,
+        f"the objective's loss on {size:,} held-out samples, eval mode",
+        controls={} if chance is None else {"chance": chance},
+        split="held out",
+        seed=config["seed"],
+    )
+
+
+@torch.no_grad()
+def dry_loss(parts: Parts, columns: dict[str, Tensor], compute: Compute, *, seed: int) -> float:
+    """The objective's loss on a batch in eval mode, leaving no trace in any part."""
+    size = len(next(iter(columns.values())))
+    randomness = Randomness(seed, 0, np.arange(size), compute.device)
+    with evaluating(parts.encoder, parts.objective):
+        with compute.autocast():
+            views = parts.views(columns, randomness)
+            check_readable(parts.encoder, views, parts.views.num_local)
+            outputs = parts.objective.project(Features(parts.encoder, views, randomness, columns))
+        return float(parts.objective.loss(outputs).total)
+
+
+def run(config: Mapping[str, Any]) -> dict[str, Metric]:
+    """``ssl-eval``: probe a run's newest checkpoint and write ``eval.json`` into its directory."""
+    allow(config["plugins"])
+    run_dir, state = open_run(config["run"])
+    newest = is_newest(run_dir, state["step"])  # now: a run that goes on writes others meanwhile
+    compute = compute_for(config, state)
+    other = config["dataset"] or None  # the run's own
+    parts = restore_parts(state, compute.device, other)
+    probe = build(config["probe"], Probe, where="probe")
+    metrics = measure(
+        {**state["config"], "dataset": other or state["config"]["dataset"]},
+        parts,
+        compute,
+        probe,
+        budget=budget(state["seconds"]),
+        start=run_dir / START,
+        settled=settled_size(run_dir, other),
+        seed=config["seed"],
+    )
+    if not metrics:
+        raise UserError("probe: these data have no held-out part, so there is nothing to measure.")
+    console = Console()
+    console.line(f"{run_dir}, step {state['step']}")
+    if labels_of(parts.dataset) is None:
+        console.line("labels are missing in one split of these data, or in both: what reads them is left out")
+    for text in table(metrics):
+        console.line(text)
+    add_metrics(run_dir, metrics, step=state["step"], dataset=other, newest=newest)
+    return metrics
+
+
+def compute_for(config: Mapping[str, Any], state: Mapping[str, Any]) -> Compute:
+    """Where a checkpoint's run is looked at: as the command says, else with the run's threads and precision."""
+    device: DeviceSection = section(config, "device", DeviceSection)
+    set_threads(device.threads or state["environment"]["threads"])
+    precision = state["config"]["train"]["precision"]
+    return choose(device.name, "auto" if precision == "fp16" else precision)  # which a CPU does not have
+
+
+def budget(train_seconds: float) -> float:
+    """Seconds that a probe at the end of a run may take: a tenth of the training, at least 15."""
+    return max(15.0, 0.1 * train_seconds)

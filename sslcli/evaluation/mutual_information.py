@@ -1,0 +1,168 @@
+"""How much two views of a sample tell of each other through the encoder: between a floor and a ceiling, in nats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sslcli.data.base import Dataset, drawn
+from sslcli.evaluation.base import Metric, Probe, compared
+from sslcli.evaluation.context import Subject
+from sslcli.evaluation.pca import principal_axes
+from sslcli.objectives.losses.critics import Separable
+from sslcli.objectives.losses.densities import ConditionalGaussian, club, gaussian_information
+from sslcli.objectives.losses.estimators import info_nce
+from sslcli.randomness import fold
+
+_BATCH = 512  # pairs a step of fitting
+_LOOK = 50  # steps between two looks at the pairs that are kept back
+_PATIENCE = 4  # looks without improvement
+_SHRINKAGE = 1e-3  # of the Gaussian estimate's covariances: an inverse for features that repeat each other
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Estimates for one encoder, in nats."""
+
+    floor: float
+    floor_std: float  # over the batches of held-out pairs
+    ceiling: float
+    ceiling_std: float
+    gaussian: float
+    components: int  # that the features had
+
+
+class MutualInformation(Probe):
+    """The information between ``components`` whitened principal components of the features of two random views.
+
+    - ``mi_floor`` is InfoNCE: a lower bound in expectation of that information, hence of the information between
+      the whole features, hence of that between a sample and the features of one random view. Never above log N.
+    - ``mi_ceiling`` is CLUB with a learned Gaussian q. It is an upper bound of the information between the
+      components, and of nothing else, as far as q is the true conditional density; a poor q bounds neither way.
+    - ``mi_gaussian`` is the information that Gaussians of these covariances would have: exact for Gaussians, a
+      lower bound where both sides are Gaussian each for itself, and otherwise neither.
+
+    Components, critic and q are fitted to views of training samples, and a tenth of those tell when to stop; all
+    estimates are of views of held-out samples.
+
+    Args:
+        components: of the features.
+        samples: most training samples, and most held-out ones.
+        batch_size: N, pairs that one estimate is made of.
+        hidden_dim: of critic and q.
+        steps: most steps of fitting each.
+        lr: of AdamW.
+    """
+
+    def __init__(
+        self,
+        *,
+        components: int = 32,
+        samples: int = 10_000,
+        batch_size: int = 1000,
+        hidden_dim: int = 256,
+        steps: int = 2000,
+        lr: float = 1e-3,
+    ) -> None:
+        if min(components, hidden_dim, steps) < 1 or lr <= 0:
+            raise ValueError("components, hidden_dim and steps must be at least 1 and lr positive")
+        if batch_size < 2 or samples < 20:
+            raise ValueError("batch_size must be at least 2 and samples at least 20")
+        self.components, self.samples, self.batch_size = components, samples, batch_size
+        self.hidden_dim, self.steps, self.lr = hidden_dim, steps, lr
+
+    def __call__(self, subject: Subject) -> dict[str, Metric]:
+        held_out = subject.dataset.held_out
+        if held_out is None or min(len(subject.dataset), len(held_out)) < 20:
+            return {}
+        pairs = [self._pairs(subject, dataset) for dataset in (subject.dataset, held_out)]
+        found = {name: self._interval(pairs[0][name], pairs[1][name], subject) for name in pairs[0]}
+        trained = found["trained"]
+        count, queried = (len(part["trained"][0]) for part in pairs)
+        size = min(self.batch_size, queried)
+        between = f"between {trained.components} principal components of two views"
+        fitted = f"fitted to {count:,} train pairs, mean over batches of {size:,} of {queried:,} held-out pairs"
+        wrong = "; it lies below the floor, so here q is wrong" if trained.ceiling < trained.floor else ""
+        return {
+            "mi_floor": compared(
+                subject,
+                {name: interval.floor for name, interval in found.items()},
+                f"nats {between}: InfoNCE, a lower bound in expectation, at most log {size:,}; critic {fitted}",
+                std=trained.floor_std,
+            ),
+            "mi_gaussian": compared(
+                subject,
+                {name: interval.gaussian for name, interval in found.items()},
+                f"nats {between}: of Gaussians with these covariances, no bound; {queried:,} held-out pairs",
+            ),
+            "mi_ceiling": compared(
+                subject,
+                {name: interval.ceiling for name, interval in found.items()},
+                f"nats {between}: CLUB, an upper bound as far as its Gaussian q is right; q {fitted}{wrong}",
+                std=trained.ceiling_std,
+            ),
+        }
+
+    def _pairs(self, subject: Subject, dataset: Dataset) -> dict[str, tuple[Tensor, Tensor]]:
+        index = drawn(len(dataset), self.samples)
+        one, two = (subject.draw(dataset, index, number) for number in (0, 1))
+        return {name: (one[name], two[name]) for name in one}
+
+    def _interval(self, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], subject: Subject) -> Interval:
+        device = subject.compute.device
+        reduce = _components(torch.cat(train), self.components)
+        x, y = (reduce(rows).to(device) for rows in train)
+        seed = fold(subject.seed, "mutual information")
+        with torch.random.fork_rng():
+            torch.manual_seed(seed % 2**63)
+            critic = Separable(x.shape[1], hidden_dim=self.hidden_dim).to(device)
+            density = ConditionalGaussian(x.shape[1], hidden_dim=self.hidden_dim).to(device)
+        self._fit(critic, lambda a, b: -info_nce(critic(a, b)), x, y, seed)
+        self._fit(density, lambda a, b: -density(a, b).mean(), x, y, seed)
+        x, y = (reduce(rows).to(device) for rows in test)
+        size = min(self.batch_size, len(x))
+        batches = [slice(start, start + size) for start in range(0, len(x) - size + 1, size)]
+        with torch.no_grad():
+            floors = torch.stack([info_nce(critic(x[part], y[part])) for part in batches])
+            ceilings = torch.stack([club(density.pairs(x[part], y[part])) for part in batches])
+            gaussian = gaussian_information(x, y, _SHRINKAGE)
+        return Interval(
+            float(floors.mean()), float(floors.std(correction=0)),
+            float(ceilings.mean()), float(ceilings.std(correction=0)),
+            float(gaussian), x.shape[1],
+        )  # fmt: skip
+
+    def _fit(
+        self, module: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, seed: int
+    ) -> None:
+        """Descend ``loss`` on pairs (x, y), and leave the weights that were best on the tenth kept back."""
+        count = len(x) - len(x) // 10
+        optimizer = torch.optim.AdamW(module.parameters(), self.lr)
+        generator = torch.Generator().manual_seed(seed % 2**63)
+        least, best, looks = float("inf"), module.state_dict(), 0
+        for step in range(self.steps):
+            if step % _LOOK == 0:
+                with torch.no_grad():
+                    kept_back = float(loss(x[count:], y[count:]))
+                looks = 0 if kept_back < least else looks + 1
+                if looks == _PATIENCE:
+                    break
+                if not looks:
+                    least, best = kept_back, {name: value.clone() for name, value in module.state_dict().items()}
+            index = torch.randperm(count, generator=generator)[:_BATCH].to(x.device)
+            optimizer.zero_grad(set_to_none=True)
+            loss(x[index], y[index]).backward()
+            optimizer.step()
+        module.load_state_dict(best)
+
+
+def _components(rows: Tensor, count: int) -> Callable[[Tensor], Tensor]:
+    """The map to the largest principal components of ``rows`` (N, D), each of unit variance; fewer where D is less."""
+    mean = rows.mean(0)
+    variance, axes = principal_axes(rows - mean, count)
+    known = variance > 1e-8 * variance.max()  # a dead direction would be rounding noise, blown up
+    axes = axes[:, known] / variance[known].sqrt()
+    return lambda part: (part - mean) @ axes

@@ -1,0 +1,171 @@
+"""What a format is: it writes a file, says in lines of Python how to load it, and is checked by these very lines."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sslcli.commands.load import Pretrained
+from sslcli.errors import UserError
+from sslcli.run_dir.formatting import few
+from sslcli.training.device import Compute
+from sslcli.types import Field
+
+TOLERANCE = 1e-4  # of the largest feature; float32 in another order of sums is at 1e-6
+
+
+@dataclass
+class Source:
+    """What is exported."""
+
+    run_dir: Path
+    state: Mapping[str, Any]  # the checkpoint
+    model: Pretrained  # its encoder with its preprocessing, on ``compute``'s device
+    compute: Compute
+    dataset: Mapping[str, Any]  # the data to embed: a dataset's section, or nothing for the run's own
+    plugins: Sequence[str] = ()
+
+    @property
+    def field(self) -> Field:
+        """The column that the encoder reads, at the size that it reads."""
+        return self.model.encoder.spec[self.model.views.field]
+
+
+@dataclass
+class Checked:
+    """What loading the file again has shown."""
+
+    matched: int
+    missing: list[str]
+    unexpected: list[str]
+    equal: str  # what was compared, and how equal it was
+    of: str = "tensors"
+    notes: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.matched:,} {self.of} matched, {len(self.missing):,} missing{few(self.missing)}, "
+            f"{len(self.unexpected):,} unexpected{few(self.unexpected)}; {self.equal}"
+        )
+
+
+@dataclass
+class Lines:
+    """Python that loads a file and uses it: given ``batch``, it ends with ``features``."""
+
+    load: list[str]
+    use: list[str]
+
+    def __iter__(self) -> Any:
+        return iter([*self.load, *self.use])
+
+
+class Format:
+    """One kind of file."""
+
+    suffix: str  # of the file's name
+    name: str = "encoder"  # of the file, where the user gives none
+    reads_data: bool = False  # whether it is made of a data set too
+
+    def write(self, source: Source, path: Path) -> None:
+        """Fill the file.
+
+        Raises:
+            UserError: this run's encoder has no such form, or a library is missing.
+        """
+        raise NotImplementedError
+
+    def lines(self, source: Source, path: Path) -> Lines:
+        """How a user loads ``path``; the check runs the same lines."""
+        raise NotImplementedError
+
+    def check(self, source: Source, path: Path) -> Checked:
+        """Load what was written, by ``lines``, and compare.
+
+        Raises:
+            RuntimeError: it is not what was to be written.
+        """
+        raise NotImplementedError
+
+
+def same_features(source: Source, lines: Lines, *, numpy: bool = False) -> str:
+    """Run ``lines`` on batches of one and of three samples: how equal the features are to the encoder's own.
+
+    Raises:
+        Different: they are not.
+    """
+    scope: dict[str, Any] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec("\n".join(lines.load), scope)
+    worst = 0.0
+    for size in (1, 3):  # a graph is traced with two
+        batch = samples(source.field, size)
+        scope["batch"] = batch.numpy() if numpy else batch
+        with torch.no_grad():
+            exec("\n".join(lines.use), scope)
+            ours = source.model(batch)
+        theirs = torch.as_tensor(scope["features"])
+        if theirs.shape != ours.shape:
+            raise Different(f"features of shape {tuple(theirs.shape)} for {tuple(ours.shape)}")
+        worst = max(worst, float((theirs - ours).abs().max() / ours.abs().max().clamp(min=1e-12)))
+    if not worst <= TOLERANCE:
+        raise Different(f"features differ by {worst:.1e} of the largest")
+    return f"features of 1 and of 3 samples are equal to {worst:.0e} of the largest"
+
+
+class Different(RuntimeError):
+    """A file computes something else than the encoder that it was written from."""
+
+
+def samples(column: Field, size: int) -> Tensor:
+    """Seeded raw samples (size, *shape): pixels in [0, 1], numbers, or ids."""
+    generator = torch.Generator().manual_seed(size)
+    shape = (size, *column.shape)
+    if column.vocab:
+        return torch.randint(column.vocab, shape, generator=generator)
+    return torch.rand(shape, generator=generator) if len(column.shape) == 3 else torch.randn(shape, generator=generator)
+
+
+def normalising(column: Field, array: str = "torch.tensor") -> list[str]:
+    """Lines from a raw ``batch`` to the normalised ``x``; ``array`` makes one of a list."""
+    if column.vocab:
+        return [f"# batch: whole numbers of shape (B, {_sizes(column)})", "x = batch"]
+    what = "float32 in [0, 1]" if len(column.shape) == 3 else "float32"
+    lines = [f"# batch: {what} of shape (B, {_sizes(column)})"]
+    if not column.mean:
+        return [*lines, "x = batch"]
+    shape = (-1, *(1,) * (len(column.shape) - 1))
+    mean, std = (f"{array}({list(values)}).reshape{shape}" for values in (column.mean, column.std))
+    return [*lines, f"x = (batch - {mean}) / {std}"]
+
+
+def _sizes(column: Field) -> str:
+    return ", ".join(map(str, column.shape))
+
+
+def three_channels(column: Field) -> str:
+    """``x`` as a model of three channels takes it: a grey image three times."""
+    return "x.expand(-1, 3, -1, -1)" if column.shape[0] == 1 else "x"
+
+
+def needed(*modules: str, extra: str, by: str) -> None:
+    """Import libraries that only some people need.
+
+    Raises:
+        UserError: one is not there; with the command that installs it.
+    """
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            missing = isinstance(error, ModuleNotFoundError) and error.name == module
+            reason = f"needs {module}" if missing else f"cannot use {module} ({error})"
+            raise UserError(f"{by} {reason}: pip install 'sslcli[{extra}]'") from None

@@ -1,0 +1,161 @@
+"""The features of every sample of a data set, with its path and label: for search, clustering, or any other tool."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sslcli.components import build_dataset
+from sslcli.config.sections import FeedSection
+from sslcli.data.base import Dataset
+from sslcli.data.dataloading import in_pieces
+from sslcli.data.marked import READABLE, Marked
+from sslcli.errors import UserError
+from sslcli.export.base import TOLERANCE, Checked, Different, Format, Lines, Source
+from sslcli.export.tables import NumpyTable, ParquetTable, Rows, Table
+from sslcli.run_dir.console import Console
+
+_COMPARED = 64  # samples of each part that are embedded a second time
+
+
+class Embeddings(Format):
+    """A row for each sample: path, label (-1 for none), split and vector, in float32.
+
+    The rows are in the order of the data, the training part before the held-out one. A sample that cannot be read
+    has its row too, with a vector of NaN.
+
+    Args:
+        split: the part of the data.
+        table: ``parquet`` needs the extra of that name; ``numpy`` is one array of records that can be mapped into
+            memory.
+    """
+
+    name = "embeddings"
+    reads_data = True
+
+    def __init__(
+        self, *, split: Literal["both", "train", "held_out"] = "both", table: Literal["parquet", "numpy"] = "parquet"
+    ) -> None:
+        self.split = split
+        self.table: Table = {"parquet": ParquetTable, "numpy": NumpyTable}[table]()
+        self.suffix = self.table.suffix
+
+    def write(self, source: Source, path: Path) -> None:
+        self.table.needs()
+        self._parts = self._chosen(source)
+        self._unreadable: list[str] = []
+        total = sum(len(part.dataset) for part in self._parts)
+        console = Console()
+        console.start_bar(total, 0, 1)
+        try:
+            longest = max(len(name) for part in self._parts for name in part.names())
+            with self.table.writer(path, total, source.model.dim, longest) as write:
+                for rows in self._rows(source):
+                    write(rows)
+                    console.advance(len(rows.path))
+        finally:
+            console.stop_bar()
+
+    def _chosen(self, source: Source) -> list[_Part]:
+        """The parts of the data that are wanted.
+
+        Raises:
+            UserError: there is no such part, or the encoder cannot read it.
+        """
+        section = source.dataset or source.state["config"]["dataset"]
+        self._workers = FeedSection.of(section).workers
+        train = build_dataset({"dataset": section})
+        _check_readable(train, source, section)
+        parts = {"train": train, "held_out": train.held_out}
+        if self.split != "both" and parts[self.split] is None:
+            raise UserError(f"format.split={self.split}: this data has no such part. Use format.split=both")
+        return [_Part(n, Marked(d)) for n, d in parts.items() if d is not None and self.split in (n, "both")]
+
+    @torch.inference_mode()
+    def _rows(self, source: Source) -> Iterator[Rows]:
+        for part in self._parts:
+            start = 0
+            for columns, _ in in_pieces(part.dataset, torch.arange(len(part.dataset)), self._workers):
+                index = range(start, start + len(columns[READABLE]))
+                rows = part.rows(index, _embedded(source, columns))
+                self._unreadable += [name for name, fine in zip(rows.path, columns[READABLE].tolist()) if not fine]
+                yield rows
+                start = index.stop
+
+    def lines(self, source: Source, path: Path) -> Lines:
+        return self.table.lines(path)
+
+    def check(self, source: Source, path: Path) -> Checked:
+        total = sum(len(part.dataset) for part in self._parts)
+        worst, start, compared = 0.0, 0, 0
+        for part in self._parts:  # some of its samples again, in another batch
+            chosen = (
+                torch.randperm(len(part.dataset), generator=torch.Generator().manual_seed(0))[:_COMPARED].sort().values
+            )
+            with torch.inference_mode():
+                ours = part.rows(chosen.tolist(), _embedded(source, part.dataset.fetch(chosen)))
+            count, theirs = self.table.read(path, start + chosen.numpy())
+            if count != total or (theirs.path, theirs.split) != (ours.path, ours.split):
+                raise Different(f"{path} has {count} rows for {total} samples, or other paths")
+            if not np.array_equal(theirs.label, ours.label):
+                raise Different(f"{path} has other labels")
+            if not np.array_equal(np.isnan(theirs.vector), np.isnan(ours.vector)):
+                raise Different(f"{path} has other unreadable samples")
+            largest = np.nanmax(np.abs(ours.vector), initial=1e-12)
+            worst = max(worst, float(np.nanmax(np.abs(theirs.vector - ours.vector), initial=0.0) / largest))
+            start, compared = start + len(part.dataset), compared + len(chosen)
+        if not worst <= TOLERANCE:
+            raise Different(f"vectors differ by {worst:.1e} of the largest")
+        return Checked(
+            total - len(self._unreadable),
+            self._unreadable,
+            [],
+            f"{compared} of them, embedded again, are equal to {worst:.0e} of the largest",
+            of="samples",
+        )
+
+
+@dataclass
+class _Part:
+    """A part of the data."""
+
+    name: str
+    dataset: Marked
+
+    def names(self) -> Iterator[str]:
+        """What every sample is called."""
+        return (self.dataset.name_of(i) for i in range(len(self.dataset)))
+
+    def rows(self, index: Sequence[int], vectors: np.ndarray) -> Rows:
+        """The samples at ``index`` (B) with their ``vectors`` (B, D)."""
+        known = self.dataset.labels
+        labels = np.full(len(index), -1) if known is None else known[torch.tensor(list(index))].numpy()
+        return Rows([self.dataset.name_of(i) for i in index], labels, [self.name] * len(index), vectors)
+
+
+def _embedded(source: Source, columns: Mapping[str, Tensor]) -> np.ndarray:
+    """(B, D) float32; NaN for what is not readable."""
+    raw = columns[source.model.views.field].to(source.compute.device)
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        vectors = source.model(raw).float().cpu()
+    return torch.where(columns[READABLE][:, None], vectors, torch.nan).numpy()
+
+
+def _check_readable(dataset: Dataset, source: Source, section: Mapping[str, Any]) -> None:
+    """Refuse data that the encoder would read wrongly or not at all."""
+    theirs, ours = dataset.spec[source.model.views.field], source.field
+    picture = len(ours.shape) == 3
+    alike = theirs.shape[0] == ours.shape[0] if picture and len(theirs.shape) == 3 else theirs.shape == ours.shape
+    if not alike or theirs.vocab != ours.vocab:
+        raise UserError(f"dataset: this encoder reads samples of shape {ours.shape}, and these are {theirs.shape}.")
+    if picture and "size" in section and theirs.shape[1] < ours.shape[1]:
+        raise UserError(
+            f"dataset.size={section['size']}: this encoder reads {ours.shape[1]} pixels a side, and pictures that are "
+            f"made smaller before lose detail. Set dataset.size={ours.shape[1]}"
+        )

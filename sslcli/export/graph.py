@@ -1,0 +1,94 @@
+"""The encoder as a graph of operations, traced once, that needs none of its Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from timm.layers import set_fused_attn, use_fused_attn
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from sslcli.encoders.batchnorm import COUNTER
+from sslcli.errors import UserError
+from sslcli.export.base import Source, normalising, samples
+from sslcli.run_dir.formatting import first_line
+from sslcli.types import View
+
+
+class Graph(nn.Module):
+    """(B, *shape) to features (B, dim).
+
+    Args:
+        source: what is exported.
+        preprocessing: whether the input is raw, pixels in [0, 1], or normalised already.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, source: Source, *, preprocessing: bool) -> None:
+        super().__init__()
+        self.encoder, self.name = source.model.encoder, source.model.views.field
+        column = source.field
+        if preprocessing and not column.mean:
+            raise UserError("format.preprocessing: this data is not normalised, so there is nothing to include.")
+        self.preprocessing = preprocessing
+        if preprocessing:
+            shape = (-1, *(1,) * (len(column.shape) - 1))
+            for name, values in (("mean", column.mean), ("std", column.std)):
+                self.register_buffer(name, torch.tensor(values).reshape(shape), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The pooled features."""
+        if self.preprocessing:
+            x = (x - self.mean) / self.std
+        pooled: Tensor = self.encoder(View(x, self.name)).pooled
+        return pooled
+
+
+def traced(source: Source, *, preprocessing: bool) -> ExportedProgram:
+    """The encoder's graph for batches of any size.
+
+    Raises:
+        UserError: torch cannot trace it.
+    """
+    graph = Graph(source, preprocessing=preprocessing).eval()
+    try:
+        with torch.no_grad(), plain_attention():
+            return torch.export.export(graph, (samples(source.field, 2),), dynamic_shapes={"x": {0: Dim("batch")}})
+    except Exception as error:  # torch.export fails in many ways
+        raise UserError(
+            f"format: torch cannot trace this encoder ({first_line(error)}); use format=safetensors."
+        ) from None
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Attention as products and a softmax, which every runtime has; the fused kernel is one operation of torch's."""
+    fused = use_fused_attn()
+    set_fused_attn(False)
+    try:
+        yield
+    finally:
+        set_fused_attn(bool(fused))
+
+
+def read_tensors(program: ExportedProgram, encoder: nn.Module) -> tuple[list[str], list[str]]:
+    """The encoder's tensors that the graph reads, and those that it does not: a mask token, say."""
+    signature = program.graph_signature
+    names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    read = {
+        names[node.name]
+        for node in program.graph.nodes
+        if node.op == "placeholder" and node.name in names and node.users
+    }
+    ours = [name for name in encoder.state_dict() if not name.endswith(COUNTER)]
+    return [n for n in ours if f"encoder.{n}" in read], [n for n in ours if f"encoder.{n}" not in read]
+
+
+def first_lines(source: Source, preprocessing: bool, array: str = "torch.tensor") -> list[str]:
+    """From the raw ``batch`` to the graph's input ``x``."""
+    described, *rest = normalising(source.field, array)
+    return [described, "x = batch"] if preprocessing else [described, *rest]

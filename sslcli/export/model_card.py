@@ -1,0 +1,136 @@
+"""``model_card.md``: what a file is, how good it is, and how to load it, for whoever gets it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+import sslcli
+from sslcli.config.sections import StartSection
+from sslcli.errors import UserError
+from sslcli.export.base import Checked, Lines, Source
+from sslcli.run_dir.formatting import part
+from sslcli.run_dir.records import Reading, readings
+
+NAME = "model_card.md"
+_FIRST = "<!-- written by ssl-export -->"
+_LIBRARIES = ("torch", "torchvision", "timm", "safetensors", "onnx", "onnxruntime", "pyarrow", "numpy")
+
+
+def check_place(path: Path) -> None:
+    """Refuse to write over a card that somebody else wrote."""
+    if path.is_file() and not path.read_text(errors="replace").startswith(_FIRST):
+        raise UserError(f"output: {path} is not this tool's and would be written over. Choose another folder.")
+
+
+def card(source: Source, path: Path, lines: Lines, checked: Checked) -> str:
+    """The text for the file ``path``, which ``lines`` load."""
+    config = source.state["config"]
+    sections = {
+        "Load it": ["```python", *lines, "```", "", f"Checked with these lines: {checked}."],
+        "Input": _input(source),
+        "Training": _training(source, config),
+        "How good it is": _metrics(source),
+        "Whose it is": _rights(config),
+        "Versions": _versions(source),
+        "Config": ["```yaml", OmegaConf.to_yaml(dict(config)).rstrip(), "```"],
+    }
+    text = [_FIRST, f"# {path.name}", "", f"Step {source.state['step']:,} of the run {source.run_dir}."]
+    for title, content in sections.items():
+        text += ["", f"## {title}", "", *content]
+    return "\n".join(text) + "\n"
+
+
+def _input(source: Source) -> list[str]:
+    """Size, statistics and interpolation."""
+    column = source.field
+    rows = [f"- shape of a sample: {' x '.join(map(str, column.shape)) or 'one number'}"]
+    if column.vocab:
+        return [*rows, f"- ids from 0 to {column.vocab - 1}"]
+    picture = len(column.shape) == 3
+    rows += [f"- mean: {list(column.mean)}", f"- std: {list(column.std)}"] if column.mean else ["- not normalised"]
+    if not picture:
+        return rows
+    grey = (
+        [] if column.shape[0] == 3 else ["- grey: one channel, normalised before it is repeated for a model of three"]
+    )
+    return [
+        *rows,
+        "- pixels in [0, 1] before they are normalised",
+        *grey,
+        "- interpolation: bilinear, antialiased (torchvision's `resize(..., antialias=True)`); of a picture file, the "
+        "largest centred square",
+    ]
+
+
+def _training(source: Source, config: Mapping[str, Any]) -> list[str]:
+    state, train = source.state, config["train"]
+    weights = StartSection.of(config["encoder"]).weights
+    return [
+        f"- encoder: {part(config, 'encoder')}, features of width {source.model.dim}"
+        + (f", started from {weights}" if weights else ""),
+        f"- objective: {part(config, 'objective')}"
+        + (", which reads LABELS" if config["objective"].get("label") else ", which reads no labels"),
+        f"- data: {part(config, 'dataset')}, {state['data']}",
+        f"- length: {state['step']:,} steps of {train['batch_size']} samples, {state['seconds']:,.0f} s",
+        f"- seed: {config['seed']}",
+        f"- command: `{state['environment']['command']}`",
+    ]
+
+
+def _metrics(source: Source) -> list[str]:
+    """What was measured at the exported step, with protocols and controls."""
+    rows = []
+    for file in ("result.json", "eval.json"):
+        path = source.run_dir / file
+        found = json.loads(path.read_text()) if path.is_file() else {}
+        for name, reading in readings(found.get("metrics", {})):
+            step = found.get("steps") if reading.step is None else reading.step  # eval.json has each metric's own
+            if step == source.state["step"]:
+                rows.append(_row(name, reading, file))
+    if not rows:
+        return ["Nothing was measured at this step."]
+    return ["| metric | value | controls | protocol | file |", "|---|---|---|---|---|", *rows]
+
+
+def _row(name: str, reading: Reading, file: str) -> str:
+    spread = f" ± {reading.std:.4f}" if reading.std is not None else ""
+    shown = ", ".join(f"{key} {value:.4f}" for key, value in reading.controls.items())
+    return f"| {name} | {reading.value:.4f}{spread} | {shown} | {reading.protocol} | {file} |"
+
+
+def _rights(config: Mapping[str, Any]) -> list[str]:
+    start = StartSection.of(config["encoder"]).weights
+    others = f"the data and of {start}, which it started from," if start else "the data"
+    return [
+        "These weights are yours. sslcli is software under the MIT licence, which claims nothing on what it trains. "
+        f"The terms of {others} are between you and their owners."
+    ]
+
+
+def _versions(source: Source) -> list[str]:
+    environment = source.state["environment"]
+    trained = {"sslcli": source.state["version"], "torch": environment["torch"], "python": environment["python"]}
+    exported = {"sslcli": sslcli.__version__} | {name: v for name in _LIBRARIES if (v := _version(name))}
+    device = f"{environment['device']}, {environment['precision']}"
+    return [
+        f"- trained with {_list(trained)} on {device}"
+        + (f", commit {environment['commit']}" * bool(environment["commit"])),
+        f"- exported with {_list(exported)}",
+    ]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _list(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())

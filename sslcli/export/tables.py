@@ -1,0 +1,156 @@
+"""Where rows of embeddings go, a few hundred at a time, so that there are never more of them in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sslcli.export.base import Lines, needed
+
+
+@dataclass
+class Rows:
+    """Some samples."""
+
+    path: list[str]
+    label: np.ndarray  # (B,) int64, -1 for none
+    split: list[str]
+    vector: np.ndarray  # (B, D) float32
+
+
+Write = Callable[[Rows], None]
+
+
+class Table:
+    """A kind of file."""
+
+    suffix: str
+
+    def needs(self) -> None:
+        """Import what it takes.
+
+        Raises:
+            UserError: that is not installed.
+        """
+
+    def writer(self, path: Path, count: int, width: int, longest: int) -> AbstractContextManager[Write]:
+        """A context with the function that takes the next rows.
+
+        Args:
+            path: the file.
+            count: of all rows.
+            width: of a vector.
+            longest: characters of the longest path.
+        """
+        raise NotImplementedError
+
+    def read(self, path: Path, rows: np.ndarray) -> tuple[int, Rows]:
+        """How many rows the file has, and those at ``rows``, ascending; without reading the rest into memory."""
+        raise NotImplementedError
+
+    def lines(self, path: Path) -> Lines:
+        """Python that reads ``paths``, ``labels`` and ``vectors`` (N, D)."""
+        raise NotImplementedError
+
+
+class ParquetTable(Table):
+    """Columns path, label, split and vector."""
+
+    suffix = ".parquet"
+
+    def needs(self) -> None:
+        needed("pyarrow", extra="parquet", by="format=embeddings")
+
+    @contextmanager
+    def writer(self, path: Path, count: int, width: int, longest: int) -> Iterator[Write]:
+        import pyarrow as pa
+        from pyarrow.parquet import ParquetWriter
+
+        kinds = {
+            "path": pa.string(),
+            "label": pa.int64(),
+            "split": pa.string(),
+            "vector": pa.list_(pa.float32(), width),
+        }
+        with ParquetWriter(path, pa.schema(kinds.items()), use_dictionary=["label", "split"]) as file:
+
+            def write(rows: Rows) -> None:
+                flat = pa.array(rows.vector.reshape(-1))
+                columns = [rows.path, rows.label, rows.split, pa.FixedSizeListArray.from_arrays(flat, width)]
+                file.write_table(pa.Table.from_arrays([pa.array(c) for c in columns], schema=file.schema))
+
+            yield write
+
+    def read(self, path: Path, rows: np.ndarray) -> tuple[int, Rows]:
+        from pyarrow.parquet import ParquetFile
+
+        found = Rows([], np.zeros(0, np.int64), [], np.zeros((0, 0), np.float32))
+        start = 0
+        with ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                count = file.metadata.row_group(group).num_rows
+                here = rows[(rows >= start) & (rows < start + count)] - start
+                if len(here):
+                    found = _joined(found, _of_arrow(file.read_row_group(group).take(here)))
+                start += count
+            return file.metadata.num_rows, found
+
+    def lines(self, path: Path) -> Lines:
+        return Lines(
+            ["import pyarrow.parquet as pq", f"table = pq.read_table({str(path)!r})"],
+            [
+                'paths, labels = table["path"].to_pylist(), table["label"].to_numpy()',
+                'vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)',
+            ],
+        )
+
+
+def _of_arrow(table: Any) -> Rows:
+    vectors = np.stack(table["vector"].to_numpy())
+    return Rows(table["path"].to_pylist(), table["label"].to_numpy(), table["split"].to_pylist(), vectors)
+
+
+def _joined(first: Rows, then: Rows) -> Rows:
+    if not first.path:
+        return then
+    label, vector = np.concatenate([first.label, then.label]), np.concatenate([first.vector, then.vector])
+    return Rows(first.path + then.path, label, first.split + then.split, vector)
+
+
+class NumpyTable(Table):
+    """One array of records with the fields path, label, split and vector."""
+
+    suffix = ".npy"
+
+    @contextmanager
+    def writer(self, path: Path, count: int, width: int, longest: int) -> Iterator[Write]:
+        record = [("path", f"<U{longest}"), ("label", "<i8"), ("split", "<U8"), ("vector", "<f4", (width,))]
+        table: Any = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(record), shape=(count,))
+        filled = 0
+
+        def write(rows: Rows) -> None:
+            nonlocal filled
+            place = table[filled : filled + len(rows.path)]
+            place["path"], place["label"], place["split"] = rows.path, rows.label, rows.split
+            place["vector"] = rows.vector
+            filled += len(rows.path)
+
+        yield write
+        assert filled == count
+        table.flush()
+
+    def read(self, path: Path, rows: np.ndarray) -> tuple[int, Rows]:
+        table = np.load(path, mmap_mode="r")
+        some = table[rows]
+        return len(table), Rows(some["path"].tolist(), some["label"], some["split"].tolist(), some["vector"])
+
+    def lines(self, path: Path) -> Lines:
+        return Lines(
+            ["import numpy as np", f'table = np.load({str(path)!r}, mmap_mode="r")'],
+            ['paths, labels, vectors = table["path"], table["label"], table["vector"]'],
+        )

@@ -1,0 +1,54 @@
+"""For ``timm.create_model``: any encoder that is a timm model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sslcli.encoders.timm import Recipe
+from sslcli.encoders.timm import Timm as TimmEncoder
+from sslcli.export.state_dict import StateDict, Target
+from sslcli.types import View
+
+
+class Timm(StateDict):
+    """Loads strictly into timm's model without a classifier."""
+
+    def target(self, encoder: TimmEncoder) -> Target:
+        recipe = encoder.recipe
+        return Target(
+            imports="import timm",
+            create=f"timm.create_model({recipe.name!r}, num_classes=0{_options(recipe.options)})",
+            fresh=Recipe(recipe.name, recipe.options).create(),
+            name_of=lambda name: name,
+            classifier=None,
+            features=_features(encoder),
+        )
+
+    def weights(self, encoder: TimmEncoder, target: Target, model: nn.Module) -> dict[str, Tensor]:
+        return dict(encoder.model.state_dict())
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    """As keyword arguments; a class by its name in timm.layers."""
+    written = (f"timm.layers.{v.__name__}" if isinstance(v, type) else repr(v) for v in options.values())
+    return "".join(f", {name}={value}" for name, value in zip(options, written))
+
+
+@torch.no_grad()
+def _features(encoder: TimmEncoder) -> str:
+    """The model itself where its own pooling is the mean over all places, as here; else that mean of its map."""
+    field = next(name for name, column in encoder.spec.items() if len(column.shape) == 3)
+    size = encoder.spec[field].shape[1]
+    x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    ours = encoder(View(x, field)).pooled
+    if torch.allclose(encoder.model(x), ours, rtol=1e-4, atol=1e-5):
+        return "model({x})"
+    features = encoder.model.forward_features(x)
+    if features.dim() == 3:
+        return f"model.forward_features({{x}})[:, {encoder.prefix}:].mean(1)"
+    places = (1, 2) if encoder.channels_last else (2, 3)
+    return f"model.forward_features({{x}}).mean({places})"

@@ -1,0 +1,119 @@
+"""Contrastive losses as plain functions: exact, in float32 or better, in O(N D) memory.
+
+Embeddings may have any length and are normalised here; temperatures are numbers or tensors () that may be learned.
+Row i of ``z1`` and row i of ``z2`` are two views of one sample.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sslcli.objectives.losses.tiled_logsumexp import cross_logsumexp, pair_softplus_sum, rows_logsumexp, self_logsumexp
+
+
+def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor) -> Tensor:
+    """SimCLR (Chen et al. 2020, equation 1): the positive among the 2N - 1 other views, mean over the 2N anchors.
+
+    Log(2N - 1) when all embeddings are equal, 0 for a single pair.
+
+    Args:
+        z1: (N, D) embeddings of the first views.
+        z2: (N, D) embeddings of the second views.
+        temperature: divides the cosine similarities.
+    """
+    z1, z2 = _normalised(z1, z2)
+    scale = _inverse(temperature, z1)
+    return self_logsumexp(torch.cat([z1, z2]), scale).mean() - scale * (z1 * z2).sum(1).mean()
+
+
+def info_nce(z1: Tensor, z2: Tensor, temperature: float | Tensor, symmetric: bool = True) -> Tensor:
+    """The positive among the N second views (van den Oord et al. 2018, equation 4; CLIP, SimCSE, MoCo v3).
+
+    Views of the same side are no negatives. Log N when all embeddings are equal.
+
+    Args:
+        z1: (N, D) embeddings of the first views, the anchors.
+        z2: (N, D) embeddings of the second views.
+        temperature: divides the cosine similarities.
+        symmetric: mean of the loss with anchors ``z1`` and the loss with anchors ``z2`` (CLIP), else the former.
+    """
+    z1, z2 = _normalised(z1, z2)
+    scale = _inverse(temperature, z1)
+    positive = scale * (z1 * z2).sum(1).mean()
+    if not symmetric:
+        return rows_logsumexp(z1, z2, scale).mean() - positive
+    among_z2, among_z1 = cross_logsumexp(z1, z2, scale)
+    return (among_z2.mean() + among_z1.mean()) / 2 - positive
+
+
+def decoupled(z1: Tensor, z2: Tensor, temperature: float | Tensor) -> Tensor:
+    """DCL (Yeh et al. 2022, arXiv 2110.06848): NT-Xent without the positive in the denominator.
+
+    Mean over the 2N anchors; may be negative. A single pair has no negatives, and by convention no loss.
+
+    Args:
+        z1: (N, D) embeddings of the first views.
+        z2: (N, D) embeddings of the second views.
+        temperature: divides the cosine similarities.
+    """
+    z1, z2 = _normalised(z1, z2)
+    scale = _inverse(temperature, z1)
+    positive = scale * (z1 * z2).sum(1).mean()
+    if len(z1) == 1:
+        return 0 * positive
+    return self_logsumexp(torch.cat([z1, z2]), scale, exclude_partner=True).mean() - positive
+
+
+def sigmoid(z1: Tensor, z2: Tensor, scale: float | Tensor, bias: float | Tensor) -> Tensor:
+    """SigLIP (Zhai et al. 2023, arXiv 2303.15343): each of the N^2 pairs classified alone, sum over N.
+
+    Published at the start: scale 10, bias -10, both learned (the scale as its logarithm).
+
+    Args:
+        z1: (N, D) embeddings of the first views.
+        z2: (N, D) embeddings of the second views.
+        scale: multiplies the cosine similarities.
+        bias: added to them; offsets the N - 1 negatives of each positive.
+    """
+    z1, z2 = _normalised(z1, z2)
+    return pair_softplus_sum(z1, z2, scale, bias) / len(z1)
+
+
+def supervised(z1: Tensor, z2: Tensor, labels: Tensor, temperature: float | Tensor) -> Tensor:
+    """SupCon, the "out" form (Khosla et al. 2020, arXiv 2004.11362, equation 2), mean over the 2N anchors.
+
+    Positives of an anchor are all other views of its class. NT-Xent when every label is different.
+
+    Args:
+        z1: (N, D) embeddings of the first views.
+        z2: (N, D) embeddings of the second views.
+        labels: (N,) class of each sample, any integers.
+        temperature: divides the cosine similarities.
+    """
+    z = torch.cat(_normalised(z1, z2))
+    scale = _inverse(temperature, z)
+    # sum over p of z_i . z_p = z_i . (class sum - z_i): no pairs. Classes are numbered by sorting, as torch.unique
+    # would wait for the device to learn how many there are.
+    in_order, order = labels.sort()
+    number = torch.empty_like(labels, dtype=torch.long)
+    number[order] = F.pad(in_order.diff() != 0, (1, 0)).cumsum(0)
+    number = torch.cat([number, number])
+    sums = torch.zeros_like(z).index_add(0, number, z)
+    counts = torch.zeros_like(z[:, 0]).index_add(0, number, torch.ones_like(z[:, 0]))
+    positive = (z * (sums[number] - z)).sum(1) / (counts[number] - 1)
+    return self_logsumexp(z, scale).mean() - scale * positive.mean()
+
+
+def _normalised(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
+    """Both with rows of length one, in the wider of their dtypes and float32."""
+    if z1.shape != z2.shape or z1.dim() != 2:
+        raise ValueError(f"z1 and z2 must both be (N, D), and are {tuple(z1.shape)} and {tuple(z2.shape)}")
+    dtype = torch.promote_types(torch.promote_types(z1.dtype, z2.dtype), torch.float32)
+    return F.normalize(z1.to(dtype), dim=1), F.normalize(z2.to(dtype), dim=1)
+
+
+def _inverse(temperature: float | Tensor, like: Tensor) -> float | Tensor:
+    """1 / temperature; a tensor is cast first, as the inverse of a half-precision number is none itself."""
+    return 1 / (temperature.reshape(()).to(like.dtype) if isinstance(temperature, Tensor) else temperature)

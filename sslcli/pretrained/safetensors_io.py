@@ -1,0 +1,53 @@
+"""This tool's own safetensors files: an encoder's tensors by name, and in the header what rebuilds it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import nn
+
+from sslcli.errors import UserError
+from sslcli.run_dir.files import write_atomically
+
+
+def packed(module: nn.Module, header: Mapping[str, str] | None = None) -> bytes:
+    """All tensors of ``module`` by name as safetensors has them, with ``header`` beside them."""
+    weights = {name: tensor.cpu().contiguous() for name, tensor in module.state_dict().items()}
+    content: bytes = save(weights, metadata={"format": "pt", **(header or {})})
+    return content
+
+
+def write_weights(module: nn.Module, path: Path) -> None:
+    """A file of them, whole or not at all."""
+    content = packed(module)
+    write_atomically(path, lambda file: file.write(content))
+
+
+def export_header(state: Mapping[str, Any]) -> dict[str, str]:
+    """What rebuilds a checkpoint's encoder: text only, as safetensors wants it."""
+    return {"config": json.dumps(state["config"]), "spec": json.dumps(state["spec"]), "step": str(state["step"])}
+
+
+def read_export(path: Path) -> dict[str, Any]:
+    """As much of a checkpoint's state as ``format=safetensors`` has kept: config, spec, step and encoder.
+
+    Raises:
+        UserError: no such file, a damaged one, or one of somebody else's.
+    """
+    if not path.is_file():
+        raise UserError(f"run: there is no file {path}.")
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+        encoder = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"run: {path} is cut short or not a safetensors file ({error}).") from None
+    if not {"config", "spec", "step"} <= header.keys():
+        raise UserError(f"run: {path} was not written by ssl-export format=safetensors; it says not how to rebuild it.")
+    kept = {name: json.loads(header[name]) for name in ("config", "spec", "step")}
+    return {**kept, "encoder": encoder}

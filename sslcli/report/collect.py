@@ -1,0 +1,152 @@
+"""What a trained model can be shown by: its views, reconstructions, nearest neighbours and embedding, as tensors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sslcli.components import Parts
+from sslcli.config.sections import FeedSection
+from sslcli.data.base import Dataset, balanced, drawn
+from sslcli.evaluation.base import Embed
+from sslcli.evaluation.context import evaluating
+from sslcli.evaluation.measure import embedder, random_init
+from sslcli.features import Features
+from sslcli.randomness import Randomness
+from sslcli.report.preview import first_views, masked_out, pixels, shows_pictures
+from sslcli.report.visuals import Embedding, Exhibits, Masked, Neighbours
+from sslcli.training.device import Compute
+from sslcli.types import Field, Reconstruction
+
+ROWS = 8  # pictures under each other
+NEIGHBOURS = 8
+MAPPED = 2000  # samples on the map and in the spectrum
+MEASURED = 256  # samples that the error of a reconstruction is read from
+THUMBNAIL = 32  # pixels a side
+_LADDER = (64, 128, 256, 512, 1024, 2048, 4096, 8192)  # samples that a model may be asked to embed
+_RANGE = 2.5  # standard deviations from mid-gray to black and white, where a target has no colours of its own
+
+
+@torch.no_grad()
+def exhibits(
+    config: Mapping[str, Any], parts: Parts, compute: Compute, *, budget: float, thumbnails: bool = False
+) -> Exhibits:
+    """Look at a trained model, in eval mode and leaving no trace in it.
+
+    Args:
+        config: the run's.
+        parts: trained, on the device.
+        compute: where and how precisely to compute.
+        budget: seconds that embedding samples may take, about.
+        thumbnails: make small pictures of the embedded samples.
+    """
+    workers = FeedSection.of(config["dataset"]).workers
+    embed = embedder(parts.encoder, parts.views, compute, workers=workers)
+    untrained = embedder(random_init(config, parts, compute, samples=512), parts.views, compute, workers=workers)
+    shown = parts.dataset.held_out or parts.dataset
+    count = _affordable(embed, shown, budget / 3)
+    seen = shows_pictures(parts)
+    index = _spread(shown, min(count, MAPPED))
+    embedding = Embedding(
+        embed(shown, index),
+        untrained(shown, index),
+        None if shown.labels is None else shown.labels[index],
+        _pictures(parts, shown, index, compute, largest=THUMBNAIL) if seen and thumbnails else None,
+        shown is not parts.dataset,
+    )
+    return Exhibits(
+        views=first_views(parts, compute, seed=config["seed"]) if seen else {},
+        masked=_masked(parts, shown, _spread(shown, min(count, MEASURED)), compute, config["seed"]) if seen else None,
+        neighbours=_neighbours(parts, shown, embed, count, compute) if seen else None,
+        embedding=embedding,
+    )
+
+
+def _affordable(embed: Embed, dataset: Dataset, seconds: float) -> int:
+    """How many samples can be embedded in that time, from a fixed ladder."""
+    trial = torch.arange(min(32, len(dataset)))
+    embed(dataset, trial)  # the first pass warms up
+    start = time.perf_counter()
+    embed(dataset, trial)
+    per_sample = (time.perf_counter() - start) / len(trial)
+    return max([n for n in _LADDER if n * per_sample <= seconds], default=_LADDER[0])
+
+
+def _spread(dataset: Dataset, count: int) -> Tensor:
+    """Indices of ``count`` samples: of all classes alike where there are labels, else drawn."""
+    return drawn(len(dataset), count) if dataset.labels is None else balanced(dataset.labels, count)
+
+
+def _pictures(parts: Parts, dataset: Dataset, index: Tensor, compute: Compute, *, largest: int | None = None) -> Tensor:
+    """The samples as evaluation reads them, (N, C, H, W) in [0, 1] on the CPU, at most ``largest`` pixels a side."""
+    made = []
+    for part in index.split(256):
+        columns = {key: c.to(compute.device) for key, c in dataset.fetch(part).items()}
+        x = pixels(parts.views.clean(columns).x, dataset.spec[parts.views.field])
+        if largest is not None and max(x.shape[2:]) > largest:
+            x = F.interpolate(x, scale_factor=largest / max(x.shape[2:]), mode="bilinear", antialias=True).clamp(0, 1)
+        made.append(x)
+    return torch.cat(made)
+
+
+def _masked(parts: Parts, shown: Dataset, index: Tensor, compute: Compute, seed: int) -> Masked | None:
+    """What the objective makes of the first view of the samples at ``index``, with the masks of step 0."""
+    columns = {name: c.to(compute.device) for name, c in shown.fetch(index).items()}
+    randomness = Randomness(seed, 0, np.arange(len(index)), compute.device)
+    with evaluating(parts.encoder, parts.objective), compute.autocast():
+        features = Features(parts.encoder, parts.views(columns, randomness), randomness, columns)
+        made = parts.objective.reconstruction(features, 0)
+    if made is None:
+        return None
+    hidden = made.hidden[:, None].expand_as(made.target)
+    view = pixels(features.views[0].x, shown.spec[parts.views.field])
+    pictures = {
+        "input": view,
+        "masked": masked_out(view, made.hidden),
+        **_completed(made, shown.spec[parts.views.field]),
+    }
+    few = torch.linspace(0, len(index) - 1, min(ROWS, len(index))).long()
+    return Masked(
+        {name: picture[few] for name, picture in pictures.items()},
+        made.relative,
+        float((made.prediction - made.target)[hidden].abs().mean()),
+        float(made.target[hidden].abs().mean()),
+        len(index),
+    )
+
+
+def _completed(made: Reconstruction, field: Field) -> dict[str, Tensor]:
+    """The reconstruction, and what it should be.
+
+    A target with colours keeps its visible pixels, where the prediction is trained for nothing. One that was
+    normalised again has lost its brightness and contrast; putting the true ones back would show the answer
+    and not the prediction, so both are shown as they are compared, gray standing for the local mean.
+    """
+    if made.relative is None:
+        joined = torch.where(made.hidden[:, None], made.prediction, made.target)
+        return {"reconstruction": pixels(joined, field), "target": pixels(made.target, field)}
+    hidden = made.hidden[:, None].cpu()
+    gray = {"prediction": made.prediction, "target": made.target}
+    return {name: (x.cpu() / (2 * _RANGE) + 0.5).clamp(0, 1).where(hidden, 0.5) for name, x in gray.items()}
+
+
+def _neighbours(parts: Parts, shown: Dataset, embed: Embed, count: int, compute: Compute) -> Neighbours | None:
+    """The nearest training samples of a few held-out ones; None where nothing is held out."""
+    dataset = parts.dataset
+    if shown is dataset:
+        return None
+    queries, bank = _spread(shown, ROWS), _spread(dataset, count)
+    similarity = F.normalize(embed(shown, queries), dim=1) @ F.normalize(embed(dataset, bank), dim=1).T
+    best, rows = similarity.topk(min(NEIGHBOURS, len(bank)))
+    found = bank[rows]  # (Q, K)
+    same = None
+    if dataset.labels is not None and shown.labels is not None:
+        same = dataset.labels[found] == shown.labels[queries][:, None]
+    nearest = _pictures(parts, dataset, found.flatten(), compute).unflatten(0, found.shape)
+    return Neighbours(_pictures(parts, shown, queries, compute), nearest, best, same, len(bank))

@@ -1,0 +1,109 @@
+"""A picture of what the model will see: some samples, their views, and what a masked objective hides of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+from torch.nn import functional as F
+
+from sslcli.components import Parts
+from sslcli.data.loader import Loader
+from sslcli.errors import UserError
+from sslcli.randomness import Randomness
+from sslcli.run_dir.files import write_atomically
+from sslcli.training.device import Compute
+from sslcli.types import Field
+
+SAMPLES = 8
+_CELL, _GAP, _TITLE = 112, 4, 16  # pixels
+_HIDDEN_GRAY = 0.5
+
+
+def write_preview(parts: Parts, compute: Compute, path: Path, *, seed: int) -> None:
+    """Write a PNG of the first samples of step 0: a row for each, with the columns named above.
+
+    Raises:
+        UserError: the data are no images.
+    """
+    if not shows_pictures(parts):
+        raise UserError(f"preview: the column '{parts.views.field}' holds no pictures of 1 or 3 channels to show.")
+    picture = sheet(first_views(parts, compute, seed=seed))
+    write_atomically(path, lambda file: picture.save(file, "PNG"), key="preview")
+
+
+def shows_pictures(parts: Parts) -> bool:
+    """Whether the run's views are of pictures with 1 or 3 channels."""
+    shape = parts.dataset.spec[parts.views.field].shape
+    return len(shape) == 3 and shape[0] in (1, 3)
+
+
+@torch.no_grad()
+def first_views(parts: Parts, compute: Compute, *, seed: int) -> dict[str, Tensor]:
+    """Of the first samples of step 0: the images, each view, and what is hidden of it, (B, C, H, W) in [0, 1]."""
+    name = parts.views.field
+    field = parts.dataset.spec[name]
+    columns = _first_samples(parts, compute, seed)
+    positions = np.arange(len(next(iter(columns.values()))))
+    randomness = Randomness(seed, 0, positions, compute.device)
+    views = parts.views(columns, randomness)
+    source = columns[name] if name in columns else columns[f"{name}/0"]  # cut by workers: there is no whole image
+    shown = {"image" if name in columns else "crop 1": pixels(parts.views.clean({name: source}).x, field)}
+    for k, view in enumerate(views):
+        shown[f"view {k + 1}"] = pixels(view.x, field)
+        hidden = parts.objective.hidden(view, randomness, k)
+        if hidden is not None:
+            shown[f"view {k + 1}, masked"] = masked_out(pixels(view.x, field), hidden)
+    return shown
+
+
+def _first_samples(parts: Parts, compute: Compute, seed: int) -> dict[str, Tensor]:
+    """The columns of the first few of step 0; their order and crops do not depend on the batch's size."""
+    loader = Loader(
+        parts.dataset,
+        batch_size=min(SAMPLES, len(parts.dataset)),
+        accumulate=1,
+        seed=seed,
+        workers=0,
+        device=compute.device,
+        crops=parts.views.crops if parts.dataset.cuts_crops else None,
+    )
+    return dict(next(loader.batches(0))[0])
+
+
+def pixels(x: Tensor, field: Field) -> Tensor:
+    """Normalised images as pixels in [0, 1] on the CPU."""
+    x = x.float().cpu()
+    if field.mean:
+        x = x * torch.tensor(field.std)[:, None, None] + torch.tensor(field.mean)[:, None, None]
+    return x.clamp(0, 1)
+
+
+def masked_out(pictures: Tensor, hidden: Tensor) -> Tensor:
+    """Pictures (B, C, H, W) in [0, 1] with the hidden (B, H, W) pixels gray."""
+    return pictures.masked_fill(hidden[:, None].cpu(), _HIDDEN_GRAY)
+
+
+def sheet(columns: dict[str, Tensor]) -> Image.Image:
+    """Columns of pictures (B, C, H, W) in [0, 1] side by side, each under its name."""
+    rows = len(next(iter(columns.values())))
+    size = (len(columns) * (_CELL + _GAP) + _GAP, rows * (_CELL + _GAP) + _GAP + _TITLE)
+    canvas = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(canvas)
+    for i, (name, pictures) in enumerate(columns.items()):
+        left = _GAP + i * (_CELL + _GAP)
+        draw.text((left, 2), name, fill="black")
+        # Nearest for small pictures: pixels stay pixels; an average for large ones.
+        grow = max(pictures.shape[-2:]) <= _CELL
+        fitted = F.interpolate(pictures, (_CELL, _CELL), mode="nearest") if grow else _shrunk(pictures)
+        for j, pixels in enumerate(fitted.expand(-1, 3, -1, -1)):
+            bytes_ = (pixels * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+            canvas.paste(Image.fromarray(np.ascontiguousarray(bytes_)), (left, _TITLE + _GAP + j * (_CELL + _GAP)))
+    return canvas
+
+
+def _shrunk(pictures: Tensor) -> Tensor:
+    return F.interpolate(pictures, (_CELL, _CELL), mode="bilinear", antialias=True).clamp(0, 1)

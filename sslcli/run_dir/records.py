@@ -1,0 +1,127 @@
+"""What stands in a run directory, read back: config, curves, results, evaluations, bad samples, log."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from sslcli.errors import UserError
+from sslcli.run_dir.formatting import is_number
+
+Line = dict[str, Any]  # one of metrics.jsonl
+
+_NOT_CONTROLS = ("value", "std", "samples", "seed", "step")  # the numbers beside a value that are facts of it
+_FACTS = ("data", "encoder", "objective", "training")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A metric as it was written down."""
+
+    value: float
+    protocol: str = ""
+    std: float | None = None
+    controls: Mapping[str, float] = field(default_factory=dict)
+    step: int | None = None  # of the checkpoint, where one file holds several's
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run."""
+
+    path: Path
+    config: Mapping[str, Any]
+    lines: list[Line]
+    result: Mapping[str, Any] | None  # None: not finished
+    metrics: Mapping[str, Reading]  # of result.json
+    evaluations: Mapping[str, Reading]  # of eval.json, by the path that leads to each
+    bad_samples: list[str]
+    log: str
+    facts: Mapping[str, str]  # what the run said of itself before its first step: data, encoder, objective, training
+
+    @property
+    def headline(self) -> str | None:
+        """The metric that a sweep looks at, else the first; None if nothing was measured."""
+        known = [name for name in ("knn_top1", "held_out_loss") if name in self.metrics]
+        return next(iter([*known, *self.metrics]), None)
+
+    def series(self, name: str) -> tuple[list[float], list[float]]:
+        """Steps and values of one key of ``metrics.jsonl``, where it was written."""
+        found = [(line["step"], line[name]) for line in self.lines if isinstance(line.get(name), (int, float))]
+        return [step for step, _ in found], [value for _, value in found]
+
+
+def read_run(path: Path) -> Record:
+    """The record in a run directory, of a run that is finished or not.
+
+    Raises:
+        UserError: there is no run.
+    """
+    if not (path / "config.yaml").is_file():
+        raise UserError(f"run: there is no run in {path}: it has no config.yaml.")
+    config = OmegaConf.to_container(OmegaConf.load(path / "config.yaml"))
+    assert isinstance(config, dict)
+    result = _json(path / "result.json")
+    evaluated = _json(path / "eval.json") or {}
+    log = _text(path / "train.log")
+    return Record(
+        path=path,
+        config={str(key): value for key, value in config.items()},
+        lines=list(_lines(path / "metrics.jsonl")),
+        result=result,
+        metrics=dict(readings((result or {}).get("metrics", {}))),
+        evaluations=dict(readings(evaluated.get("metrics", evaluated))),
+        bad_samples=_text(path / "bad_samples.txt").splitlines(),
+        log=log,
+        facts=dict(re.findall(rf"^({'|'.join(_FACTS)}) +(.+)$", log, re.MULTILINE)),
+    )
+
+
+def runs_in(path: Path) -> list[Path]:
+    """The run directories in a folder, such as a sweep's, by number, then by name."""
+    found = [child for child in path.iterdir() if (child / "config.yaml").is_file()]
+    return sorted(found, key=lambda p: (not p.name.isdigit(), int(p.name) if p.name.isdigit() else 0, p.name))
+
+
+def readings(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Reading]]:
+    """Everything in ``node`` that has a number for a value, however deep, under the names that lead to it."""
+    for name, inner in node.items():
+        where = f"{prefix}{name}"
+        if not isinstance(inner, Mapping):
+            continue
+        if not is_number(inner.get("value")):
+            yield from readings(inner, f"{where}/")
+            continue
+        beside = inner.get("controls", {k: v for k, v in inner.items() if k not in _NOT_CONTROLS})
+        controls = {key: value for key, value in beside.items() if is_number(value)}
+        facts = {name: inner.get(name) for name in ("std", "step", "seed")}
+        yield where, Reading(inner["value"], str(inner.get("protocol") or ""), controls=controls, **facts)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace") if path.is_file() else ""
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _lines(path: Path) -> Iterator[Line]:
+    for text in _text(path).splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:  # of a run that is being written, or was killed
+            continue
+        if isinstance(line, dict) and "step" in line:
+            yield line

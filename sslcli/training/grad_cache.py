@@ -1,0 +1,105 @@
+"""One mechanism for every layout: the same loss and gradient however the batch is cut into pieces.
+
+Objectives are ``loss(project(sample) for all samples)``. Where one micro-batch on one process holds the
+whole batch, that is an ordinary backward pass. Otherwise: project every micro-batch, gather the rows of
+all micro-batches and processes, take the loss of all rows at once with the rows as leaves, and push each
+row's gradient back through the projection that made it. With several micro-batches their graphs are not
+kept but made again (the gradient cache of Gao et al. 2021, arXiv:2101.06983).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from sslcli.distributed import Ranks
+from sslcli.encoders.batchnorm import batch_norms
+from sslcli.types import Loss
+
+Outputs = dict[str, Tensor]
+
+
+def backward(
+    project: Callable[[int], Outputs],
+    loss: Callable[[Mapping[str, Tensor]], Loss],
+    num_micro: int,
+    *,
+    modules: Sequence[nn.Module],
+    scale: Callable[[Tensor], Tensor],
+    ranks: Ranks | None = None,
+) -> tuple[Loss, Outputs]:
+    """Accumulate the gradient of the batch's loss into the parameters.
+
+    Args:
+        project: the per-sample outputs of this process's micro-batch m; called twice where there are
+            several, and must then give the same values twice.
+        loss: the loss of all rows.
+        num_micro: how many micro-batches make this process's part of the batch.
+        modules: what ``project`` and ``loss`` run; their BatchNorm statistics move once, in the pass with gradients.
+        scale: applied to the loss before the backward pass (the fp16 scaler).
+        ranks: the processes that share the batch in equal parts.
+
+    Returns:
+        The loss and the detached outputs of the whole batch, in order.
+    """
+    ranks = ranks or Ranks()
+    if num_micro == 1 and ranks.size == 1:
+        outputs = project(0)
+        result = loss(outputs)
+        scale(result.total).backward()
+        return result, {name: rows.detach() for name, rows in outputs.items()}
+
+    kept = project(0) if num_micro == 1 else None  # one graph can wait for its gradient; several are made again
+    cached = [kept] if kept is not None else _without_graph(project, num_micro, modules)
+    mine = {name: torch.cat([part[name] for part in cached]) for name in cached[0]}
+    leaves = {name: ranks.gather(rows) for name, rows in mine.items()}
+    for rows in leaves.values():
+        rows.requires_grad_(rows.is_floating_point())
+    result = loss(leaves)
+    scale(result.total).backward()
+    parameters = [p for module in modules for p in module.parameters()]
+    if not ranks.first:  # the loss's own parameters have this gradient on every process: it counts once
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad.zero_()
+
+    start = {name: ranks.rank * len(rows) for name, rows in mine.items()}
+    for m in range(num_micro):
+        roots: list[Tensor] = []
+        gradients: list[Tensor] = []
+        for name, rows in (kept if kept is not None else project(m)).items():
+            span = slice(start[name], start[name] + len(rows))
+            start[name] = span.stop
+            gradient = leaves[name].grad
+            if rows.requires_grad and gradient is not None:
+                roots.append(rows)
+                gradients.append(gradient[span])
+        if roots:
+            torch.autograd.backward(roots, gradients)
+    ranks.sum_gradients(parameters)
+    return result, {name: rows.detach() for name, rows in leaves.items()}
+
+
+@torch.no_grad()
+def _without_graph(project: Callable[[int], Outputs], num_micro: int, modules: Sequence[nn.Module]) -> list[Outputs]:
+    with frozen_statistics(modules):
+        return [project(m) for m in range(num_micro)]
+
+
+@contextmanager
+def frozen_statistics(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Train-mode BatchNorm that normalises by the batch but leaves its running statistics alone."""
+    norms = batch_norms(*modules)
+    saved = [(m.momentum, m.num_batches_tracked) for m in norms]
+    for m in norms:
+        m.momentum = 0.0
+        m.num_batches_tracked = None if m.num_batches_tracked is None else m.num_batches_tracked.clone()
+    try:
+        yield
+    finally:
+        for m, (momentum, tracked) in zip(norms, saved):
+            m.momentum = momentum
+            m.num_batches_tracked = tracked

@@ -1,0 +1,53 @@
+"""Whether the terms of a joint loss pull the encoder the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sslcli.distributed import Ranks
+from sslcli.objectives.base import Objective
+from sslcli.training.grad_cache import Outputs, backward, frozen_statistics
+from sslcli.types import Loss
+
+
+def conflict(
+    project: Callable[[int], Outputs],
+    objective: Objective,
+    num_micro: int,
+    *,
+    modules: Sequence[nn.Module],
+    scaler: torch.amp.GradScaler,
+    watch: nn.Parameter,
+    ranks: Ranks,
+) -> dict[str, Tensor]:
+    """Norms of the terms' weighted gradients in ``watch``, and the cosine between each two of them.
+
+    Each term takes a backward pass of its own over the whole batch, in any layout, and leaves no trace in
+    any part: meant for log steps. Arguments as in ``backward``.
+    """
+    found: dict[str, Tensor] = {}
+    for name in objective.terms:
+
+        def one_term(rows: Mapping[str, Tensor], name: str = name) -> Loss:
+            return Loss(objective.loss(rows).terms[name], {})
+
+        with frozen_statistics(modules):
+            backward(project, one_term, num_micro, modules=modules, scale=scaler.scale, ranks=ranks)
+        found[name] = torch.zeros_like(watch) if watch.grad is None else watch.grad / scaler.get_scale()
+        for module in modules:
+            module.zero_grad(set_to_none=True)
+    report = {f"gradient_norm/{name}": gradient.norm() for name, gradient in found.items()}
+    for one, two in combinations(found, 2):
+        cosine = F.cosine_similarity(found[one].flatten(), found[two].flatten(), dim=0)
+        report[f"gradient_cosine/{one}/{two}"] = cosine
+    return report
+
+
+def last_weight(encoder: nn.Module) -> nn.Parameter:
+    """The encoder's last weight matrix or kernel: the last of what all terms share."""
+    return [p for p in encoder.parameters() if p.ndim > 1 and p.requires_grad][-1]

@@ -1,0 +1,1 @@
+"""Augmented views of images, computed for a whole batch on the device."""

@@ -1,0 +1,94 @@
+"""What a run says on a terminal: a bar of 80 columns, and at the end one screen with the numbers of result.json."""
+
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+from fcntl import ioctl
+from termios import TIOCSWINSZ
+
+from support.helpers import compose
+
+from sslcli.commands.train import run
+from sslcli.evaluation.base import Metric, table
+
+COLUMNS, ROWS = 80, 24
+
+
+def test_the_end_is_one_screen_with_the_numbers_of_the_result(tmp_path, capsys, monkeypatch):
+    from pathlib import Path
+
+    monkeypatch.chdir(tmp_path)
+    folder = Path("runs/infonce-convnet_small-fashion_mnist_mini-eaea690c")  # the default run's
+    run(compose("debug=tiny", "train.steps=3", "device=cpu", "dataset.size=16"), folder)
+    said = capsys.readouterr().out.splitlines()
+    end = said[next(i for i, line in enumerate(said) if line.startswith("step 3/3")) + 1 :]
+    assert len(end) <= ROWS - 2
+    assert all(len(line) <= COLUMNS for line in end if not line.startswith(("  python -c", "  ssl-export")))
+    result = json.loads((folder / "result.json").read_text())["metrics"]
+    head, *rows = (line.split("  ") for line in end[1 : 2 + len(result)])
+    names = [cell for cell in head if cell]
+    for cells, (name, metric) in zip(rows, result.items()):
+        shown = [cell.strip() for cell in cells if cell.strip()]
+        assert shown[0] == name
+        values = {"trained": metric["value"], **metric}
+        assert shown[1:] == [f"{100 * values[column.strip()]:.2f} %" for column in names]
+    text = " ".join(" ".join(end).split())
+    first, second = (metric["protocol"] for metric in result.values())
+    assert f"knn_top1: {first}" in text and f"knn_whitened_top1: the same{second.removeprefix(first)}" in text
+    assert f"report {folder}/report.html" in text and (folder / "report.html").is_file()
+
+
+def test_metrics_with_different_controls_share_a_table():
+    metrics = {
+        "held_out_loss": Metric(1.25, "one", controls={"chance": 5.5}),
+        "rankme": Metric(10.0, "two", controls={"random_init": 3.0}),
+    }
+    lines = table(metrics)
+    assert [line.split() for line in lines[:3]] == [
+        ["trained", "chance", "random_init"],
+        ["held_out_loss", "1.2500", "5.5000"],
+        ["rankme", "10.0000", "3.0000"],
+    ]
+    assert lines[2].index("3.0000") + len("3.0000") == len(lines[0]) and lines[4:] == [
+        "held_out_loss: one",
+        "rankme: two",
+    ]
+    assert table({}) == []
+
+
+def test_the_progress_bar_fits_a_terminal(tmp_path):
+    ours, theirs = pty.openpty()
+    ioctl(theirs, TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+    code = "from sslcli.cli import train; train()"
+    options = (
+        "debug=tiny",
+        "train.steps=40",
+        "probe=none",
+        "log.report=false",
+        "device=cpu",
+        f"run_dir={tmp_path / 'r'}",
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, *options], stdout=subprocess.DEVNULL, stderr=theirs)
+    os.close(theirs)
+    seen = b""
+    while True:
+        try:
+            piece = os.read(ours, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not piece:
+            break
+        seen += piece
+    os.close(ours)
+    assert process.wait() == 0
+    drawn = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", seen.decode()).replace("\n", "\r").split("\r")
+    bars = [line for line in drawn if line.startswith("step ")]
+    assert [line for line in bars if len(line) > COLUMNS] == []
+    pattern = r"step (\d+)/40 +(\d+)%\|.*\| \d\d:\d\d<\S+, .+ samples/s, loss \d\.\d{4}, wait [\d.]+%"
+    found = [match for match in (re.match(pattern, line) for line in bars) if match]
+    assert found and int(found[-1][1]) == 40 and found[-1][2] == "100"
+    assert all(abs(100 * int(match[1]) / 40 - int(match[2])) <= 0.51 for match in found)

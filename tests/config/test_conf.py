@@ -1,0 +1,141 @@
+"""Every yaml composes and builds, and every objective runs with every family of encoders."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+from support.helpers import TINY, compose, make_trainer
+
+from sslcli.cli import conf_dir
+from sslcli.components import build_dataset, build_parts
+from sslcli.config.help import describe
+from sslcli.config.instantiate import build
+from sslcli.config.sections import WatchSection
+from sslcli.errors import UserError
+from sslcli.evaluation.base import Probe
+from sslcli.training.optim import parameter_groups
+from sslcli.training.schedule import Schedule
+from sslcli.views.image.pipeline import ImageViews
+
+CONF = Path(conf_dir())
+NEEDS_TOKENS = {"simmim", "joint", "joint_masked"}
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+NEEDS_NO_FILES = [option for option in options("dataset") if "path" not in compose(f"dataset={option}")["dataset"]]
+
+
+@pytest.mark.parametrize("option", [option for option in options("views") if option != "columns"])
+def test_every_number_of_a_pipeline_can_be_set(option):
+    """What no yaml names could only be added with a +; and views=none leaves everything off."""
+    parameters = inspect.signature(ImageViews).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    found = compose(f"views={option}")["views"]
+    assert set(found) == {"_target_", *defaults}
+    if option == "none":
+        for name, default in defaults.items():
+            assert found[name] == (pytest.approx(default) if default is not None else None), name
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONF)))
+def test_every_yaml_says_what_it_is(path):
+    assert describe(path)
+
+
+@pytest.mark.parametrize(
+    "group, option",
+    [(g.name, o) for g in sorted(CONF.iterdir()) if g.is_dir() and g.name != "__pycache__" for o in options(g.name)],
+)
+def test_every_option_composes(group, option):
+    command, part = ("export", "format") if group == "format" else ("train", "encoder")
+    assert compose(f"{group}={option}", name=command)[part]["_target_"].startswith("sslcli.")
+
+
+@pytest.mark.parametrize("name", ["eval", "export", "report"])
+def test_the_other_commands_compose(name):
+    assert "run" in compose(name=name)
+
+
+def test_small_parts_build():
+    module = torch.nn.Linear(2, 2)
+    for option in options("optimizer"):
+        config = compose(f"optimizer={option}")
+        build(config["optimizer"], torch.optim.Optimizer, parameter_groups([module]), 256, where="optimizer")
+    for option in options("schedule"):
+        build(compose(f"schedule={option}")["schedule"], Schedule, where="schedule")
+    for option in options("probe"):
+        build(WatchSection.without(compose(f"probe={option}")["probe"]), Probe, where="probe")
+        build(compose(f"probe={option}", name="eval")["probe"], Probe, where="probe")
+
+
+@pytest.mark.parametrize("encoder", ["convnet_small", "mlp", "resnet18", "vit_tiny", "swin_tiny", "convnext_tiny"])
+@pytest.mark.parametrize("objective", options("objective"))
+def test_every_objective_trains_every_encoder_family(tmp_path, encoder, objective):
+    """One step on tiny images, 16 px colour: finite loss, finite gradients that reach the encoder."""
+    arguments = (*TINY, f"encoder={encoder}", f"objective={objective}", "train.batch_size=4")
+    if encoder == "mlp" and objective in NEEDS_TOKENS:
+        with pytest.raises(UserError, match="no image tokens"):
+            build_parts(compose(*arguments))
+        return
+    trainer = make_trainer(tmp_path, *arguments)
+    seen = {}
+    trainer._update = lambda loss, outputs: seen.update(
+        loss=loss.total.detach(), grads=[p.grad for p in trainer.encoder.parameters() if p.grad is not None]
+    )
+    trainer.train_step(next(trainer.loader.batches(0)))
+    assert seen["loss"].isfinite()
+    assert len(seen["grads"]) >= 3 and all(g.isfinite().all() for g in seen["grads"])
+    assert any(g.abs().sum() > 0 for g in seen["grads"])
+
+
+@pytest.mark.parametrize("option", NEEDS_NO_FILES)
+def test_every_dataset_that_needs_no_files_trains(tmp_path, option):
+    trainer = make_trainer(tmp_path, f"dataset={option}", "train.batch_size=16", "train.steps=2")
+    trainer.fit()
+    assert trainer.step == 2
+
+
+@pytest.mark.parametrize("views", sorted(set(options("views")) - {"columns"}))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_image_pipeline_makes_finite_views(tmp_path, views, channels):
+    trainer = make_trainer(tmp_path, *TINY, f"views={views}", f"dataset.channels={channels}")
+    loss, _ = trainer.train_step(next(trainer.loader.batches(0)))
+    assert loss.total.detach().isfinite()
+
+
+def test_an_own_part_works_from_an_own_package(tmp_path, monkeypatch):
+    """``--config-dir my/conf objective=mine plugins=[mypkg]``: one file and one yaml, nothing registered."""
+    from sslcli.config.instantiate import allow
+
+    package = tmp_path / "mypkg_for_test"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "mine.py").write_text(
+        "from sslcli.objectives.infonce import InfoNCE\n\n\nclass Mine(InfoNCE):\n    pass\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    config = compose(*TINY)
+    config["objective"]["_target_"] = "mypkg_for_test.mine.Mine"
+    with pytest.raises(UserError, match=r"plugins=\[mypkg_for_test\]"):
+        build_parts(config)
+    allow(["mypkg_for_test"])
+    try:
+        assert type(build_parts(config).objective).__name__ == "Mine"
+    finally:
+        allow([])
+
+
+def test_joint_parts_share_the_encoder_and_keep_their_own_keys():
+    parts = build_parts(compose(*TINY, "objective=joint", "objective.parts.infonce.temperature=0.3"))
+    assert parts.objective.parts["infonce"].temperature.start == 0.3
+    assert parts.objective.num_views == 2 and parts.objective.couples_batch
+
+
+def test_training_never_sees_labels():
+    for option in NEEDS_NO_FILES:
+        dataset = build_dataset(compose(f"dataset={option}"))
+        assert set(dataset.fetch(torch.arange(2))) == set(dataset.spec) == {"image"}

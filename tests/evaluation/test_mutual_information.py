@@ -1,0 +1,132 @@
+"""The interval of mutual information on pairs whose information is known."""
+
+import math
+
+import pytest
+import torch
+from support.helpers import Flat, make_subject
+
+from sslcli.data.base import Columns
+from sslcli.evaluation.geometry import Geometry
+from sslcli.evaluation.mutual_information import MutualInformation
+from sslcli.objectives.infomax import normal
+from sslcli.types import Field, Spec, View
+from sslcli.views.base import Views
+
+DIM = 6
+
+
+class Noisy(Views):
+    """Two views of a vector, each with noise of its own."""
+
+    field = "vector"
+
+    def __init__(self, sigma):
+        super().__init__()
+        self.sigma = sigma
+
+    def forward(self, columns, randomness):
+        x = columns["vector"]
+        return [View(x + self.sigma * normal(randomness, f"noise {k}", x.shape[1]), "vector") for k in (0, 1)]
+
+    def clean(self, columns):
+        return View(columns["vector"], "vector")
+
+
+class Half(Flat):
+    """Keeps half of the numbers, mixed."""
+
+    def __init__(self):
+        super().__init__(DIM // 2)
+        mix = torch.linalg.qr(torch.randn(DIM // 2, DIM // 2, generator=torch.Generator().manual_seed(0)))[0]
+        self.register_buffer("mix", mix)
+
+    def forward(self, view, mask=None):
+        return super().forward(View(view.x[:, : DIM // 2] @ self.mix, view.field))
+
+
+def gaussians(n=3000):
+    spec = Spec(vector=Field((DIM,)))
+    parts = [torch.randn(n, DIM, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+    dataset = Columns(spec, {"vector": parts[0]})
+    dataset.held_out = Columns(spec, {"vector": parts[1]})
+    return dataset
+
+
+@pytest.fixture(scope="module")
+def metrics():
+    subject = make_subject(gaussians(), Noisy(0.5), trained=Half(), random_init=Flat(DIM))
+    return MutualInformation(components=8, batch_size=500, steps=600, hidden_dim=64)(subject)
+
+
+def truth(dim):
+    """Of dim pairs (x + e1, x + e2): each has the correlation 1 / (1 + sigma^2)."""
+    return -dim / 2 * math.log(1 - (1 / 1.25) ** 2)
+
+
+@pytest.mark.parametrize(("name", "dim"), [("trained", DIM // 2), ("random_init", DIM), ("raw_input", DIM)])
+def test_the_truth_lies_in_the_interval(metrics, name, dim):
+    def value(title):
+        metric = metrics[title]
+        return metric.value if name == "trained" else metric.controls[name]
+
+    assert 0.75 * truth(dim) < value("mi_floor") < truth(dim) + 0.1
+    assert truth(dim) < value("mi_ceiling") < 4 * truth(dim)
+    assert value("mi_gaussian") == pytest.approx(truth(dim), rel=0.05)  # these are Gaussians
+
+
+def test_protocols_say_what_bounds_what(metrics):
+    assert "a lower bound in expectation, at most log 500" in metrics["mi_floor"].protocol
+    assert "upper bound as far as its Gaussian q is right" in metrics["mi_ceiling"].protocol
+    assert "no bound" in metrics["mi_gaussian"].protocol
+    for metric in metrics.values():
+        assert "held-out pairs" in metric.protocol and metric.split == "held out" and metric.seed == 0
+
+
+def test_views_that_share_nothing_read_nothing():
+    dataset = gaussians(3000)
+    subject = make_subject(dataset, Noisy(100.0), trained=Flat(DIM), random_init=Flat(DIM))
+    metrics = MutualInformation(components=8, batch_size=500, steps=300, hidden_dim=32)(subject)
+    assert abs(metrics["mi_floor"].value) < 0.1 and abs(metrics["mi_ceiling"].value) < 0.1
+
+
+def test_the_floor_stays_below_log_n_where_views_are_equal():
+    dataset = gaussians(600)
+    subject = make_subject(dataset, Noisy(0.0), trained=Flat(DIM), random_init=Flat(DIM))
+    metrics = MutualInformation(components=8, batch_size=50, steps=200, hidden_dim=32)(subject)
+    assert 0.9 * math.log(50) < metrics["mi_floor"].value <= math.log(50)
+
+
+def test_twice_gives_the_same_bits():
+    def measure():
+        subject = make_subject(gaussians(300), Noisy(0.5), trained=Half(), random_init=Flat(DIM))
+        return MutualInformation(components=4, batch_size=50, steps=100, hidden_dim=16)(subject)
+
+    assert measure() == measure()
+
+
+# --- geometry -------------------------------------------------------------------------------------
+
+
+def test_geometry_has_the_raw_input_and_the_random_initialisation_beside_it():
+    subject = make_subject(gaussians(500), Noisy(0.5), trained=Half(), random_init=Flat(DIM))
+    metrics = Geometry(samples=400, lidar_samples=100, lidar_views=8)(subject)
+    assert {"rankme", "lidar", "alignment", "uniformity", "dimension_std"} <= metrics.keys()
+    rank = metrics["rankme"]
+    assert rank.value == pytest.approx(DIM / 2, rel=0.02)  # white Gaussians: as many directions as there are
+    assert rank.controls == pytest.approx({"raw_input": DIM, "random_init": DIM}, rel=0.02)
+    assert metrics["lidar"].value == pytest.approx(DIM / 2, rel=0.05)
+    # |z1 - z2|^2 = 2 - 2 cos, and the cosine of two noisy copies is about their correlation
+    assert metrics["alignment"].controls["raw_input"] == pytest.approx(2 - 2 / 1.25, rel=0.1)
+    assert "400 held out" in rank.protocol and "100 held out samples by 8 random views" in metrics["lidar"].protocol
+    assert all(metric.split == "held out" and math.isfinite(metric.value) for metric in metrics.values())
+
+
+def test_a_view_is_a_function_of_the_sample_and_its_number():
+    dataset = gaussians(100)
+    subject = make_subject(dataset, Noisy(1.0), trained=Half(), random_init=Flat(DIM))
+    whole = subject.draw(dataset, torch.arange(100), 3)
+    few = subject.draw(dataset, torch.tensor([70, 5]), 3)
+    assert torch.equal(few["trained"], whole["trained"][[70, 5]])
+    assert not torch.equal(subject.draw(dataset, torch.tensor([70, 5]), 2)["trained"], few["trained"])
+    assert torch.equal(subject.draw(dataset, torch.arange(5), None)["raw_input"], dataset.columns["vector"][:5])

@@ -1,0 +1,498 @@
+"""What ``ssl-export`` writes loads elsewhere, strictly, and computes the same; what cannot be is refused in a line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import timm
+import torch
+from PIL import Image
+from support import (
+    foreign,
+    small_models,  # noqa: F401  registers models
+)
+from support.helpers import TINY, make_trainer
+from support.modalities import Bag, token_dataset, vector_dataset
+
+import sslcli
+from sslcli.commands.export import onnx as onnx_format
+from sslcli.commands.load import Pretrained
+from sslcli.data.base import Bad, BadSamples, Columns, Labelled, Subset
+from sslcli.data.corrupt import Mended
+from sslcli.data.marked import READABLE, Marked
+from sslcli.data.ram_cache import Cached
+from sslcli.encoders.mlp import MLP
+from sslcli.errors import UserError
+from sslcli.export.base import Source
+from sslcli.export.onnx import Onnx
+from sslcli.export.timm import Timm
+from sslcli.export.torch_export import TorchExport
+from sslcli.run_dir import checkpoint
+from sslcli.training.device import choose
+from sslcli.types import Field, Spec
+from sslcli.views.base import PassThrough
+
+SMALL = ("dataset.size=32", "dataset.num_samples=40", "train.batch_size=4")
+
+
+def made(run_dir, *overrides):
+    """A run directory with one checkpoint, whose encoder's numbers are all drawn: as good as a trained one here."""
+    trainer = make_trainer(run_dir, *TINY, *SMALL, *overrides)
+    foreign.settled(trainer.encoder)
+    run_dir.mkdir(exist_ok=True)
+    checkpoint.save(run_dir, 3, {**trainer.state_dict(), "step": 3}, keep=1, keep_every=None)
+    return run_dir
+
+
+def code_of(folder):
+    """The Python that the model card beside an export shows."""
+    (about,) = folder.glob("*model_card.md")
+    (block,) = re.findall(r"```python\n(.*?)```", about.read_text(), re.DOTALL)
+    return block
+
+
+def timm_model(name, **options):
+    return ("encoder=timm", f"encoder.name={name}", *(f"encoder.{key}={value}" for key, value in options.items()))
+
+
+FAMILIES = {
+    "a small stem": ("encoder=resnet18",),
+    "a standard stem": ("encoder=resnet18", "encoder.stem=standard"),
+    "GroupNorm": ("encoder=resnet18", "encoder.norm=layer"),
+    "grey": ("encoder=resnet18", "dataset.channels=1"),
+    "ViT": (*timm_model("vit_mini", patch_size=8),),
+    "Swin": (*timm_model("swin_mini"), "dataset.size=224"),
+    "ConvNeXt": ("encoder=convnext_tiny",),
+}
+LOADED = {  # how many tensors of torchvision's class the file has, and which it has not
+    "a small stem": (120, "2 missing (fc.bias, fc.weight)"),
+    "a standard stem": (120, "2 missing (fc.bias, fc.weight)"),
+    "GroupNorm": (60, "2 missing (fc.bias, fc.weight)"),
+    "grey": (120, "2 missing (fc.bias, fc.weight)"),
+    "ViT": (42, "2 missing (heads.head.bias, heads.head.weight)"),
+    "Swin": (127, "2 missing (head.bias, head.weight)"),
+    "ConvNeXt": (180, "2 missing (classifier.2.bias, classifier.2.weight)"),
+}
+
+
+@pytest.mark.parametrize("family", [*list(FAMILIES)[:-1], pytest.param("ConvNeXt", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("library", ["torchvision", "timm"])
+def test_a_state_dict_loads_strictly_into_the_librarys_own_class(run, tmp_path, family, library):
+    """By the lines of the model card, executed here, on another batch than the command's own check."""
+    made(tmp_path / "r", *FAMILIES[family])
+    code, out, err = run("run=r", f"format={library}", "output=out/w.pth", command="export")
+    assert code == 0, err
+    lines = code_of(tmp_path / "out")
+    assert all(f"  {line}" in out.splitlines() for line in lines.splitlines())  # the terminal shows the same
+    assert "strict" not in lines  # which is torch's default
+    if library == "torchvision":
+        count, missing = LOADED[family]
+        assert f"wrote out/w.pth: {count} tensors matched, {missing}, 0 unexpected; " in out
+    else:
+        assert "0 missing, 0 unexpected" in out
+    encoder = sslcli.load("r")
+    size = encoder.encoder.spec["image"].shape
+    batch = torch.rand(5, *size, generator=torch.Generator().manual_seed(7))
+    scope = {"batch": batch}
+    with torch.no_grad():
+        exec(lines, scope)
+        torch.testing.assert_close(scope["features"], encoder(batch), rtol=1e-4, atol=1e-4)
+    assert type(scope["model"]).__module__.startswith(f"{library}.models")
+
+
+def test_other_lines_than_those_shown_would_not_do(run, tmp_path):
+    """The small stem is not decoration: the library's plain model refuses the file, the plain pooling is another."""
+    made(tmp_path / "r", "encoder=resnet18")
+    assert run("run=r", "format=torchvision", "output=w.pth", command="export")[0] == 0
+    lines = code_of(tmp_path).splitlines()
+    (stem,) = (i for i, line in enumerate(lines) if line.startswith("model.conv1 ="))
+    with pytest.raises(RuntimeError, match="size mismatch for conv1.weight"):
+        exec("\n".join(lines[:stem] + lines[stem + 1 :]), {"batch": torch.rand(2, 3, 32, 32)})
+    pooled = {}
+    for which, kept in (("with", lines), ("without", [line for line in lines if "maxpool" not in line])):
+        scope = {"batch": torch.ones(2, 3, 32, 32).tril()}
+        exec("\n".join(kept), scope)
+        pooled[which] = scope["features"]
+    assert (pooled["with"] - pooled["without"]).abs().max() > 1e-2
+
+
+def test_the_printed_lines_run_where_nothing_else_is_imported(run, tmp_path):
+    made(tmp_path / "r", *timm_model("test_vit", patch_size=8))
+    assert run("run=r", "format=timm", command="export")[0] == 0
+    batch = torch.rand(2, 3, 32, 32)
+    torch.save(batch, tmp_path / "batch.pt")
+    lines = code_of(tmp_path / "r" / "export" / "timm")
+    code = f"import torch; batch = torch.load('batch.pt')\n{lines}\nassert 'sslcli' not in __import__('sys').modules\n"
+    subprocess.run(
+        [sys.executable, "-c", f"{code}torch.save(features.detach(), 'features.pt')"], cwd=tmp_path, check=True
+    )
+    with torch.no_grad():
+        expected = sslcli.load("r")(batch)
+    torch.testing.assert_close(torch.load(tmp_path / "features.pt"), expected, rtol=1e-4, atol=1e-4)
+
+
+GRAPHS = {
+    "convnet": ("encoder=convnet_small", "dataset.channels=1", "dataset.size=28"),
+    "mlp": ("encoder=mlp",),
+    "resnet": timm_model("resnet_mini"),
+    "vit": timm_model("vit_mini"),
+    "swin": timm_model("swin_mini"),
+    "convnext": timm_model("convnext_mini"),
+}
+SUFFIX = {"onnx": "onnx", "torch_export": "pt2", "safetensors": "safetensors"}
+
+
+@pytest.mark.parametrize(
+    "family",
+    ["convnet", "mlp", "resnet", "vit", *(pytest.param(f, marks=pytest.mark.slow) for f in ("swin", "convnext"))],
+)
+@pytest.mark.parametrize(
+    ("kind", "suffix"), [("onnx", "onnx"), ("torch_export", "pt2"), ("safetensors", "safetensors")]
+)
+def test_every_family_is_a_graph_for_batches_of_any_size(run, tmp_path, family, kind, suffix):
+    made(tmp_path / "r", *GRAPHS[family])
+    code, out, err = run("run=r", f"format={kind}", command="export")
+    assert code == 0, err
+    path = f"r/export/{kind}/encoder.{SUFFIX[kind]}"
+    assert out.startswith(f"wrote {path}: ") and "0 unexpected" in out
+    encoder = sslcli.load("r")
+    lines = code_of(tmp_path / "r" / "export" / kind)
+    for size in (1, 7):
+        batch = torch.rand(size, *next(iter(encoder.encoder.spec.values())).shape)
+        scope = {"batch": batch.numpy() if kind == "onnx" else batch}
+        with torch.no_grad():
+            exec(lines, scope)
+            expected = encoder(batch)
+        torch.testing.assert_close(torch.as_tensor(scope["features"]), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "torch_export"])
+def test_preprocessing_can_be_part_of_the_graph(run, tmp_path, kind):
+    made(tmp_path / "r", *timm_model("vit_mini", patch_size=16))
+    assert run("run=r", f"format={kind}", "format.preprocessing=true", command="export")[0] == 0
+    lines = code_of(tmp_path / "r" / "export" / kind)
+    assert "x = batch" in lines.splitlines()
+    batch = torch.rand(3, 3, 32, 32)
+    scope = {"batch": batch.numpy() if kind == "onnx" else batch}
+    with torch.no_grad():
+        exec(lines, scope)
+        expected = sslcli.load("r")(batch)
+    torch.testing.assert_close(torch.as_tensor(scope["features"]), expected, rtol=1e-4, atol=1e-4)
+
+
+def source(tmp_path, encoder, dataset):
+    model = Pretrained(encoder, PassThrough(dataset.spec, dataset.spec, 1))
+    return Source(tmp_path, {"config": {}, "step": 0}, model, choose("cpu", "fp32"), {})
+
+
+@pytest.mark.parametrize("kind", [Onnx, TorchExport])
+def test_ids_and_vectors_are_exported_too(tmp_path, kind):
+    """The format must not know the modality: it asks the spec for shape, ids and statistics."""
+    tokens, vectors = token_dataset(), vector_dataset()
+    for name, encoder, dataset in (("text", Bag(tokens.spec), tokens), ("vector", MLP(vectors.spec), vectors)):
+        path = tmp_path / f"{name}{kind.suffix}"
+        exported = source(tmp_path, foreign.settled(encoder), dataset)
+        kind().write(exported, path)
+        assert (
+            kind()
+            .lines(exported, path)
+            .use[0]
+            .startswith("# batch: " + ("whole numbers" if name == "text" else "float32"))
+        )
+        checked = kind.check(_with_reading(kind, exported, path), exported, path)
+        assert checked.unexpected == [] and checked.matched > 0
+
+
+def _with_reading(kind, exported, path):
+    """A format that has just written ``path``."""
+    again = kind()
+    again.write(exported, path)
+    return again
+
+
+def test_onnx_refuses_what_one_file_cannot_hold(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_format, "_LIMIT", 1000)
+    dataset = vector_dataset()
+    with pytest.raises(UserError, match="a file holds 2 GB"):
+        Onnx().write(source(tmp_path, MLP(dataset.spec), dataset), tmp_path / "w.onnx")
+
+
+# Nothing half written, nothing wrong in place.
+
+
+class Zeros(Timm):
+    """A format with a mistake: it writes other numbers than the encoder's."""
+
+    def weights(self, encoder, target, model):
+        return {name: torch.zeros_like(t) for name, t in super().weights(encoder, target, model).items()}
+
+
+class Dropped(Timm):
+    """A format that forgets a tensor."""
+
+    def weights(self, encoder, target, model):
+        found = super().weights(encoder, target, model)
+        del found["norm.bias"]
+        return found
+
+
+@pytest.mark.parametrize("mistake", ["Zeros", "Dropped"])
+def test_a_file_that_is_wrong_is_not_put_in_place(run, tmp_path, monkeypatch, mistake):
+    made(tmp_path / "r", *timm_model("vit_mini", patch_size=16))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "w.pth").write_text("what was there")
+    exits = []
+    monkeypatch.setattr(sslcli.cli, "_leave", lambda code: exits.append(code) or sys.exit(code))
+    import test_formats
+
+    assert getattr(test_formats, mistake)
+    arguments = ("run=r", "output=out/w.pth", "plugins=[test_formats]", f"format._target_=test_formats.{mistake}")
+    code, out, err = run(*arguments, "format=timm", command="export")
+    assert code == 1 and "Traceback" in err and out == ""
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["w.pth"]
+    assert (tmp_path / "out" / "w.pth").read_text() == "what was there"
+
+
+def test_what_a_killed_export_left_is_swept_by_the_next_one(run, tmp_path):
+    made(tmp_path / "r")
+    code = (
+        "import os\nfrom sslcli.export.safetensors import Safetensors\n"
+        "Safetensors.check = lambda self, source, path: os.kill(os.getpid(), 9)\n"
+        "import sys; sys.argv = ['ssl-export', 'run=r']\nfrom sslcli.cli import export\nexport()"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    folder = tmp_path / "r" / "export" / "safetensors"
+    (left,) = folder.iterdir()
+    assert left.name.startswith(".encoder.tmp")
+    (folder / ".other.tmp.safetensors").write_bytes(b"")  # of somebody else's
+    assert run("run=r", command="export")[0] == 0
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == [".other.tmp.safetensors", "encoder.safetensors", "model_card.md"]
+
+
+# What is refused.
+
+
+def test_what_no_other_library_has_is_refused(run, tmp_path):
+    made(tmp_path / "own")
+    made(tmp_path / "resnet", *timm_model("resnet_mini"))
+    made(tmp_path / "swin", *timm_model("swin_mini"))  # 32 pixels: timm's last windows are smaller, torchvision pads
+    made(tmp_path / "scaled", *timm_model("vit_mini", patch_size=16))
+    for run_dir, library, said in (
+        ("own", "timm", "ConvNetSmall is an encoder of this tool, which no other library has. Use format=safetensors"),
+        ("own", "torchvision", "ConvNetSmall is an encoder of this tool"),
+        ("resnet", "torchvision", "torchvision has no resnet_mini; use format=timm."),
+        ("swin", "torchvision", "is of another shape); use format=timm."),
+        ("own", "onx", "format: there is no option 'onx'. Did you mean 'onnx'?"),
+        ("own", "onnx format.opset=3", "Unknown key 'format.opset'"),
+        ("own", "safetensors dataset=synthetic", "dataset: only format=embeddings reads data"),
+        ("own", "safetensors output=own/checkpoints/last/x.safetensors", "cannot be made"),
+        ("own", "safetensors output=own", "output: own must end in .safetensors"),
+        ("own", "torch_export output=w.onnx", "output: w.onnx must end in .pt2"),
+    ):
+        code, out, err = run(f"run={run_dir}", *f"format={library}".split(), command="export")
+        assert code == 2 and said in err and len(err.strip().splitlines()) == 1 and not out, (library, err)
+
+
+def test_a_model_that_is_like_torchvisions_in_names_only_is_refused(run, tmp_path):
+    """The tensors all fit; only the numbers tell that torchvision's ViT computes something else."""
+    made(tmp_path / "r", *timm_model("vit_relu_mini", patch_size=16))
+    code, _, err = run("run=r", "format=torchvision", command="export")
+    assert code == 2 and "is not this run's (features differ by" in err and "use format=timm" in err
+    assert run("run=r", "format=timm", command="export")[0] == 0
+
+
+def test_a_card_that_is_somebody_elses_is_not_written_over(run, tmp_path):
+    made(tmp_path / "r")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "w.model_card.md").write_text("# mine\n")
+    code, _, err = run("run=r", "output=mine/w.safetensors", command="export")
+    assert code == 2 and "model_card.md is not this tool's" in err
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["w.model_card.md"]
+    assert run("run=r", "output=w.safetensors", command="export")[0] == 0
+    assert run("run=r", "output=w.safetensors", command="export")[0] == 0  # its own it writes again
+    assert run("run=r", "output=v.safetensors", command="export")[0] == 0  # beside another, with a card of its own
+    for name in ("v", "w"):
+        assert f"{name}.safetensors" in (tmp_path / f"{name}.model_card.md").read_text()
+
+
+def test_a_safetensors_file_of_somebody_elses_is_not_loaded(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"w": torch.zeros(2)}, tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match="was not written by ssl-export"):
+        sslcli.load(tmp_path / "w.safetensors")
+    (tmp_path / "w.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{")
+    with pytest.raises(UserError, match="cut short or not a safetensors file"):
+        sslcli.load(tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match="there is no file"):
+        sslcli.load(tmp_path / "nowhere.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "module", "extra"),
+    [("format=onnx", "onnxruntime", "onnx"), ("format=embeddings", "pyarrow", "parquet")],
+)
+def test_a_missing_library_is_a_line_with_its_extra(tmp_path, arguments, module, extra):
+    made(tmp_path / "r")
+    blocked = f"import sys; sys.modules['{module}'] = None; sys.argv = ['ssl-export', 'run=r', '{arguments}']"
+    code = f"{blocked}\nfrom sslcli.cli import export\nexport()"
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert found.returncode == 2
+    assert found.stderr.splitlines() == [
+        f"ssl-export: error: {arguments} needs {module}: pip install 'sslcli[{extra}]'"
+    ]
+    assert not [path for path in (tmp_path / "r" / "export").rglob("*") if path.is_file()]
+
+
+# The card.
+
+
+def test_the_card_says_what_it_is(run, tmp_path):
+    options = (*TINY, "device=cpu", "probe.max_samples=100")
+    assert run(*options, "run_dir=first")[0] == 0
+    assert run(*options, "encoder.weights=first", "run_dir=r", "objective.temperature=0.33")[0] == 0
+    assert run("run=r", command="export")[0] == 0
+    text = (tmp_path / "r" / "export" / "safetensors" / "model_card.md").read_text()
+    metrics = json.loads((tmp_path / "r" / "result.json").read_text())["metrics"]
+    for name, metric in metrics.items():
+        (row,) = (line for line in text.splitlines() if line.startswith(f"| {name} |"))
+        assert f"| {metric['value']:.4f} |" in row and metric["protocol"] in row
+        assert f"random_init {metric['random_init']:.4f}" in row and f"start {metric['start']:.4f}" in row
+    for said in (
+        "These weights are yours.", "MIT licence", "and of first, which it started from, are between you",
+        "- shape of a sample: 3 x 16 x 16", "- mean: [0.5, 0.5, 0.5]", "- std: [0.25, 0.25, 0.25]",
+        "bilinear, antialiased", "160 of 200 samples", "- objective: InfoNCE", "temperature: 0.33",
+        "- encoder: ConvNetSmall, features of width 1024, started from first", f"timm {timm.__version__}",
+        f"torch {torch.__version__}", "- length: 3 steps of 16 samples",
+    ):  # fmt: skip
+        assert said in text, said
+    result = tmp_path / "r" / "result.json"
+    result.write_text(json.dumps({**json.loads(result.read_text()), "steps": 99}))
+    assert run("run=r", command="export")[0] == 0
+    assert "Nothing was measured at this step." in (tmp_path / "r/export/safetensors/model_card.md").read_text()
+
+
+# Embeddings.
+
+
+def pictures(folder, count=6):
+    """Pictures in two folders, and one that is none."""
+    for i in range(count):
+        place = folder / ("ants" if i % 2 else "bees")
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(i).integers(0, 255, (40, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(place / f"{i}.png")
+    (folder / "ants" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+
+
+@pytest.mark.parametrize("table", ["parquet", "numpy"])
+def test_every_picture_of_a_folder_has_its_path_label_and_vector(run, tmp_path, table):
+    made(tmp_path / "r")
+    pictures(tmp_path / "data")
+    data = ("dataset=images", "dataset.path=data", "dataset.size=32", "dataset.workers=0")
+    code, out, err = run("run=r", "format=embeddings", f"format.table={table}", *data, command="export")
+    assert code == 0, err
+    assert f"6 samples matched, 1 missing ({tmp_path}/data/ants/broken.png), 0 unexpected" in out
+    scope = {}
+    exec(code_of(tmp_path / "r" / "export" / "embeddings"), scope)
+    paths, labels, vectors = list(scope["paths"]), scope["labels"], np.array(scope["vectors"])
+    assert sorted(paths) == sorted(str(path) for path in (tmp_path / "data").rglob("*.png"))
+    assert vectors.dtype == np.float32 and vectors.shape == (7, 1024)
+    encoder = sslcli.load("r")
+    for path, label, vector in zip(paths, labels, vectors):
+        assert label == ("/bees/" in path)  # numbered in the order of their names
+        if "broken" in path:
+            assert np.isnan(vector).all()
+            continue
+        image = torch.from_numpy(np.array(Image.open(path).crop((0, 4, 32, 36)))).permute(2, 0, 1)
+        with torch.no_grad():
+            np.testing.assert_allclose(vector, encoder(image[None])[0].numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_the_runs_own_data_comes_by_default_in_order_and_in_pieces(run, tmp_path):
+    made(tmp_path / "r", "dataset.num_samples=2000", "dataset.size=16")
+    assert run("run=r", "format=embeddings", command="export")[0] == 0
+    folder = tmp_path / "r" / "export" / "embeddings"
+    table = pq.read_table(folder / "embeddings.parquet")
+    split = np.array(table["split"].to_pylist())
+    assert list(split) == ["train"] * 1600 + ["held_out"] * 400
+    names = np.array(table["path"].to_pylist()).astype(int)
+    assert sorted(names) == list(range(2000)) and (np.diff(names[:1600]) > 0).all()
+    groups = pq.ParquetFile(folder / "embeddings.parquet").metadata
+    assert max(groups.row_group(i).num_rows for i in range(groups.num_row_groups)) <= 512
+    assert table["label"].null_count == 0 and set(table["label"].to_pylist()) == set(range(10))
+    for part, count in (("train", 1600), ("held_out", 400)):
+        options = (f"format.split={part}", "format.table=numpy", f"output={part}.npy")
+        assert run("run=r", "format=embeddings", *options, command="export")[0] == 0
+        array = np.load(tmp_path / f"{part}.npy", mmap_mode="r")
+        assert len(array) == count and set(array["split"]) == {part}
+        vectors = np.stack(table["vector"].to_numpy()[split == part])
+        np.testing.assert_allclose(array["vector"], vectors, rtol=1e-5, atol=1e-5)
+
+
+def test_data_that_the_encoder_would_read_wrongly_is_refused(run, tmp_path):
+    made(tmp_path / "r")
+    pictures(tmp_path / "data")
+    for options, said in (
+        (("dataset=synthetic", "dataset.channels=1"), "reads samples of shape (3, 32, 32), and these are (1, 32, 32)"),
+        (("dataset=images", "dataset.path=data", "dataset.size=16"), "Set dataset.size=32"),
+        (("dataset=synthetic", "dataset.holdout=0", "format.split=held_out"), "this data has no such part"),
+        (("dataset=images", "dataset.path=nowhere"), "dataset.path"),
+        (("format.split=half",), "format.split: 'half' is not one of both, train, held_out"),
+        (("dataset.size=5",), "dataset"),
+    ):
+        code, _, err = run("run=r", "format=embeddings", *options, command="export")
+        assert code == 2 and said in err and len(err.strip().splitlines()) <= 2, err
+    assert not (tmp_path / "r" / "export" / "embeddings" / "embeddings.parquet").exists()
+
+
+class Files(Columns):
+    """Samples with names, of which some cannot be read."""
+
+    def __init__(self, count=8, bad=(2, 5)):
+        super().__init__(
+            Spec(image=Field((1, 2, 2))),
+            {"image": torch.arange(count, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 2, 2)},
+            torch.arange(count) % 2,
+        )
+        self.bad = set(bad)
+
+    def name_of(self, i):
+        return f"file{i}"
+
+    def fetch(self, index):
+        rows = {row: Bad(self.name_of(i), "broken") for row, i in enumerate(index.tolist()) if i in self.bad}
+        if rows:
+            raise BadSamples(rows)
+        return super().fetch(index)
+
+
+def test_wrappers_call_a_sample_by_its_own_name():
+    files = Files()
+    for wrapped in (Mended(files), Cached(files), Labelled(files, "label"), Marked(files)):
+        assert [wrapped.name_of(i) for i in range(8)] == [f"file{i}" for i in range(8)]
+    some = Subset(files, torch.tensor([5, 0, 7]))
+    assert [Mended(some).name_of(i) for i in range(3)] == ["file5", "file0", "file7"]
+    assert vector_dataset().name_of(3) == "3"
+
+
+def test_marked_keeps_every_row_at_its_place():
+    found = Marked(Files()).fetch(torch.tensor([5, 1, 2, 7]))
+    assert found[READABLE].tolist() == [False, True, False, True]
+    assert found["image"][:, 0, 0, 0].tolist() == [0, 1, 0, 7]
+    none = Marked(Files()).fetch(torch.tensor([5, 2]))
+    assert none["image"].shape == (2, 1, 2, 2) and not none[READABLE].any()

@@ -1,0 +1,113 @@
+"""``encoder.weights`` in a run: when it is read, what it identifies, and the control that it adds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import torch
+from safetensors.torch import load_file
+from support import small_models  # noqa: F401  registers models
+from support.helpers import TINY, compose
+from test_weights import Code
+
+from sslcli.components import build_parts
+from sslcli.config.sections import differences, run_name
+
+VIT = ("encoder=timm", "encoder.name=vit_mini", "encoder.norm=layer", *TINY, "device=cpu", "train.precision=fp32")
+NET = (*TINY, "device=cpu", "log.every=1")
+
+
+def newest(run_dir):
+    return torch.load(run_dir / "checkpoints" / (run_dir / "checkpoints" / "last").read_text().strip())
+
+
+def test_a_run_starts_from_another_run_its_checkpoint_or_its_export(run, tmp_path):
+    assert run(*NET, "seed=5", "run_dir=a")[0] == 0
+    assert run("run=a", "output=a.safetensors", command="export")[0] == 0
+    trained = newest(tmp_path / "a")["encoder"]
+    for source in ("a", "a/checkpoints/step-00000003.pt", "a/checkpoints/last", "a.safetensors"):
+        parts = build_parts(compose(*NET, f"encoder.weights={source}"))
+        assert str(parts.start) == f"{source} (sslcli): 16 matched, 0 missing, 0 unexpected"
+        assert all(torch.equal(tensor, trained[name]) for name, tensor in parts.encoder.state_dict().items())
+
+
+def test_a_teacher_is_a_copy_of_the_loaded_encoder(run, tmp_path):
+    run(*NET, "seed=5", "run_dir=a")
+    parts = build_parts(compose(*NET, "objective=moco", "objective.queue=64", f"encoder.weights={tmp_path / 'a'}"))
+    teacher = {name: t for name, t in parts.objective.state_dict().items() if name.endswith("trunk.0.weight")}
+    assert len(teacher) == 1
+    (kernel,) = teacher.values()
+    assert torch.equal(kernel, newest(tmp_path / "a")["encoder"]["trunk.0.weight"])
+
+
+def test_the_run_says_what_it_started_from_and_goes_on_without_the_file(run, tmp_path):
+    run(*NET, "seed=5", "run_dir=a")
+    run("run=a", "output=w.safetensors", command="export")
+    start = (*NET, "encoder.weights=w.safetensors", "probe=none")
+    code, out, _ = run(*start, "run_dir=whole", "train.steps=6")
+    assert code == 0
+    line = "start     w.safetensors (sslcli): 16 matched, 0 missing, 0 unexpected"
+    assert line in out.splitlines() and line in (tmp_path / "whole" / "train.log").read_text().splitlines()
+    assert run(*start, "run_dir=b", "train.steps=6", "checkpoint.every=1", "schedule=constant")[0] == 0
+    assert run(*start, "run_dir=c", "train.steps=4", "schedule=constant")[0] == 0
+    (tmp_path / "w.safetensors").rename(tmp_path / "gone")
+    assert run(*start, "run_dir=c", "train.steps=6", "schedule=constant")[0] == 0
+    undisturbed, resumed = newest(tmp_path / "b")["encoder"], newest(tmp_path / "c")["encoder"]
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in undisturbed.items())
+    assert run("run=c", command="eval")[0] == 0 and run("run=c", command="export")[0] == 0
+    code, _, err = run(*start, "run_dir=c", "resume=never")
+    assert code == 2 and "encoder.weights: there is no file or run w.safetensors" in err
+
+
+def test_other_weights_are_another_run():
+    one, two = (compose(*NET, f"encoder.weights={path}") for path in ("one.pth", "two.pth"))
+    choices = {"objective": "infonce", "encoder": "convnet_small", "dataset": "synthetic"}
+    assert run_name(one, choices) != run_name(two, choices)
+    assert differences(one, two)[0] == ["encoder.weights: one.pth -> two.pth"]
+
+
+def test_the_start_is_a_control_beside_the_random_one(run, tmp_path):
+    """At learning rate 0 the trained encoder is the one that was loaded, so that its numbers are the control's."""
+    run(*VIT, "seed=5", "run_dir=a", "optimizer.lr=0.1", "schedule=constant")
+    assert run(*VIT, "encoder.weights=a", "run_dir=b", "optimizer.lr=0")[0] == 0
+    result = json.loads((tmp_path / "b" / "result.json").read_text())["metrics"]
+    for metric in result.values():
+        assert metric["start"] == metric["value"] != metric["random_init"]
+    plain = json.loads((tmp_path / "a" / "result.json").read_text())["metrics"]
+    assert all("start" not in metric for metric in plain.values())
+    assert run("run=b", command="eval")[0] == 0
+    again = json.loads((tmp_path / "b" / "eval.json").read_text())["metrics"]
+    assert {name: {k: v for k, v in metric.items() if k != "step"} for name, metric in again.items()} == result
+    kept = load_file(tmp_path / "b" / "start.safetensors")
+    assert all(torch.equal(kept[name], tensor) for name, tensor in newest(tmp_path / "a")["encoder"].items())
+
+
+def test_without_labels_rankme_has_the_control_too(run, tmp_path):
+    run(*NET, "seed=5", "run_dir=a")
+    assert run(*NET, "encoder.weights=a", "run_dir=b", "probe=none")[0] == 0
+    metrics = json.loads((tmp_path / "b" / "result.json").read_text())["metrics"]
+    assert "start" in metrics["rankme"] and "start" not in metrics["held_out_loss"]
+
+
+def test_what_is_refused_ends_with_2_and_writes_nothing(run, tmp_path):
+    torch.save({"state_dict": {"w": torch.zeros(2)}, "x": Code("touch ran")}, tmp_path / "bad.pth")
+    for weights, said in (
+        ("bad.pth", "it asks for posix.system"),
+        ("nowhere.pth", "there is no file or run nowhere.pth"),
+        ("5", "must be a path"),
+        ("timm:resnet1", "timm has no model 'resnet1'"),
+    ):
+        code, _, err = run(*NET, f"encoder.weights={weights}", "run_dir=r")
+        assert code == 2 and said in err and len(err.splitlines()) <= 2, err
+    assert not (tmp_path / "ran").exists() and not (tmp_path / "r").exists()
+
+
+def test_a_start_that_was_lost_is_no_control_of_the_run_that_took_its_place(run, tmp_path):
+    run(*NET, "seed=5", "run_dir=a")
+    assert run(*NET, "encoder.weights=a", "run_dir=b")[0] == 0
+    shutil.rmtree(tmp_path / "b" / "checkpoints")  # as if the machine had died before the first of them
+    (tmp_path / "b" / "result.json").unlink()
+    assert run(*NET, "run_dir=b")[0] == 0
+    metrics = json.loads((tmp_path / "b" / "result.json").read_text())["metrics"]
+    assert metrics and not any("start" in metric for metric in metrics.values())

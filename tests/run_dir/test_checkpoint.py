@@ -1,0 +1,203 @@
+"""Checkpoints on disk: whole or absent, checked for damage, never unpickled."""
+
+import os
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+from support.helpers import TINY, make_trainer
+
+from sslcli.errors import UserError
+from sslcli.run_dir import checkpoint
+from sslcli.run_dir.checkpoint import DamagedCheckpoint
+from sslcli.run_dir.files import replacing, write_atomically, write_text
+from sslcli.training.meter import JsonLines
+
+
+def save(run_dir, step, **options):
+    return checkpoint.save(
+        run_dir, step, {"step": step, "x": torch.arange(5000)}, **{"keep": 2, "keep_every": None, **options}
+    )
+
+
+def test_last_names_the_newest_and_only_the_wanted_ones_stay(tmp_path):
+    for step in range(10, 80, 10):
+        save(tmp_path, step, keep_every=30)
+    assert [checkpoint.step_of(p) for p in checkpoint.steps(tmp_path)] == [70, 60, 30]
+    assert (tmp_path / "checkpoints" / "last").read_text() == "step-00000070.pt\n"
+
+
+@pytest.mark.parametrize("keep_bytes", [0, 1, 100, -1000, -1])
+def test_truncation_is_found_and_the_one_before_is_used(tmp_path, keep_bytes):
+    save(tmp_path, 1)
+    path = save(tmp_path, 2)
+    path.write_bytes(path.read_bytes()[:keep_bytes])
+    warnings = []
+    found, state = checkpoint.newest(tmp_path, warnings.append)
+    assert checkpoint.step_of(found) == state["step"] == 1
+    assert len(warnings) == 1 and "step-00000002" in warnings[0]
+
+
+def test_a_flipped_bit_is_found(tmp_path):
+    path = save(tmp_path, 1)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DamagedCheckpoint):
+        checkpoint.load(path)
+    with pytest.raises(UserError, match="resume=never"):
+        checkpoint.newest(tmp_path, lambda _: None)
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "owned"), "w"))
+
+    torch.save({"format": 1, "x": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(DamagedCheckpoint, match="not opened"):
+        checkpoint.load(tmp_path / "evil.pt")
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps({"format": 1}))
+    with pytest.raises(DamagedCheckpoint):
+        checkpoint.load(tmp_path / "plain.pt")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_newer_format_is_refused(tmp_path):
+    torch.save({"format": 99, "version": "9.9"}, tmp_path / "new.pt")
+    with pytest.raises(UserError, match="Update"):
+        checkpoint.load(tmp_path / "new.pt")
+
+
+def test_a_checkpoint_of_a_run_is_plain(tmp_path):
+    trainer = make_trainer(tmp_path, *TINY)
+    trainer.fit()
+    state = torch.load(checkpoint.steps(tmp_path)[0], weights_only=True)
+    for key in ("version", "config", "environment", "step", "seconds", "encoder", "objective", "optimizer"):
+        assert key in state
+    assert {"torch", "threads", "commit", "command", "precision"} <= state["environment"].keys()
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path):
+    path = tmp_path / "a"
+    write_text(path, "old")
+
+    def fail(file):
+        file.write(b"half")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_atomically(path, fail)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_metrics_are_cut_back_to_the_checkpoint(tmp_path):
+    lines = JsonLines(tmp_path / "m.jsonl")
+    for step in (1, 2, 3, 4):
+        lines.write({"step": step})
+    with lines.path.open("a") as file:
+        file.write('{"step": 5, "lo')  # a kill cut this line short
+    lines.cut_back(3)
+    lines.write({"step": 4})
+    assert lines.path.read_text() == '{"step": 1}\n{"step": 2}\n{"step": 3}\n{"step": 4}\n'
+
+
+@pytest.mark.parametrize("lr", ["1e30", "1e4"])
+def test_a_non_finite_loss_stops_and_saves_nothing_broken(tmp_path, lr):
+    options = (*TINY, "train.steps=200", f"optimizer.lr={lr}", "schedule=constant", "checkpoint.every=1",
+               "objective.norm=none", "encoder=mlp", "optimizer=sgd", "train.precision=fp32")  # fmt: skip
+    trainer = make_trainer(tmp_path, *options)
+    with pytest.raises(UserError, match="non-finite.*(optimizer.lr|learning rate)"):
+        trainer.fit()
+    for path in checkpoint.steps(tmp_path):
+        state = checkpoint.load(path)
+        assert all(v.isfinite().all() for v in state["encoder"].values())
+
+
+def test_the_guard_names_step_term_and_rate(tmp_path):
+    trainer = make_trainer(tmp_path, *TINY, "train.steps=6", "log.every=100", "objective=joint")
+    original = trainer.objective.loss
+
+    def loss(outputs):
+        result = original(outputs)
+        if trainer.step == 2:
+            result.parts = {**result.parts, "simmim": torch.tensor(float("nan"))}
+        return result
+
+    trainer.objective.loss = loss
+    with pytest.raises(UserError, match=r"simmim became non-finite in step 3 \(learning rate 0\.00"):
+        trainer.fit()
+    assert checkpoint.steps(tmp_path) == []
+
+
+def test_a_damaged_later_checkpoint_does_not_push_out_good_ones(tmp_path):
+    save(tmp_path, 200)
+    save(tmp_path, 400).write_bytes(b"cut short")
+    save(tmp_path, 250, keep=1)
+    found, _ = checkpoint.newest(tmp_path, lambda _: None)
+    assert checkpoint.step_of(found) == 250
+
+
+def test_other_files_beside_checkpoints_are_ignored(tmp_path):
+    save(tmp_path, 1)
+    (tmp_path / "checkpoints" / "step-best.pt").write_bytes(b"")
+    assert [p.name for p in checkpoint.steps(tmp_path)] == ["step-00000001.pt"]
+
+
+@pytest.mark.parametrize("content", [{"x": 1}, {"format": "a"}, [1]])
+def test_a_file_of_something_else_is_not_a_checkpoint(tmp_path, content):
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(DamagedCheckpoint):
+        checkpoint.load(tmp_path / "x.pt")
+
+
+def test_the_threads_of_the_first_start_are_recorded_after_resuming(tmp_path):
+    """A resumed run computes with the checkpoint's thread count and must record that one."""
+    options = ("debug=tiny", "probe=none", "run_dir=r", "dataset.size=16", "device=cpu")
+    for threads, steps in (("2", "4"), ("1", "8")):
+        code = "from sslcli.cli import train; train()"
+        subprocess.run(
+            [sys.executable, "-c", code, *options, f"train.steps={steps}"],
+            cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": threads}, check=True,
+        )  # fmt: skip
+    assert checkpoint.newest(tmp_path / "r", print)[1]["environment"]["threads"] == 2
+
+
+def test_a_full_disk_is_told_and_the_last_checkpoint_stands(tmp_path):
+    command = f"ulimit -f 100; {sys.executable} -c 'from sslcli.cli import train; train()' debug=tiny probe=none"
+    found = subprocess.run(
+        ["bash", "-c", f"{command} run_dir=r encoder.width=64 device=cpu"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert found.returncode == 2 and "cannot be written" in found.stderr and "Traceback" not in found.stderr
+
+
+def killed_while_writing(path):
+    """Leaves what a process leaves that is killed in the middle."""
+    code = (
+        "import os, pathlib, sys\nfrom sslcli.run_dir.files import replacing\n"
+        "with replacing(pathlib.Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_bytes(b'half')\n    os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+
+
+def test_two_processes_write_into_files_of_their_own(tmp_path):
+    with replacing(tmp_path / "eval.json") as temporary:
+        assert temporary.suffix == ".json" and str(os.getpid()) in temporary.name
+        temporary.write_text("{}")
+    assert [path.name for path in tmp_path.iterdir()] == ["eval.json"]
+
+
+def test_what_a_killed_writer_left_is_swept_and_what_a_living_one_writes_is_not(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    killed_while_writing(tmp_path / "checkpoints" / "step-00000003.pt")
+    killed_while_writing(tmp_path / "result.json")
+    (tmp_path / f".result.tmp.{os.getpid()}.json").write_text("half")  # in a container the next process has this id
+    (tmp_path / f".eval.tmp.{os.getppid()}.json").write_text("half")  # an evaluation at the same time
+    assert len(list(tmp_path.rglob(".*"))) == 4
+    checkpoint.sweep_temporaries(tmp_path)
+    assert [path.name for path in tmp_path.rglob(".*")] == [f".eval.tmp.{os.getppid()}.json"]

@@ -1,0 +1,147 @@
+"""``eval.json``, written by several at once and of several steps, and who reads it: the card and the page."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+RUN = (
+    "debug=tiny", "dataset.size=16", "dataset.num_samples=300", "device=cpu", "run_dir=r", "log.report=false",
+    "checkpoint.every=10", "checkpoint.keep=9",
+)  # fmt: skip
+LINEAR = ("probe=linear", "probe.steps=20")
+
+
+def evaluated(folder):
+    return json.loads((folder / "r" / "eval.json").read_text())
+
+
+def card(folder):
+    """The card's rows: cells by metric and file."""
+    text = (folder / "r" / "export" / "safetensors" / "model_card.md").read_text()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    return {(row[0], row[-1]): row for row in rows[2:]}
+
+
+def rows_of_page(folder):
+    """The page's rows: name, value, controls, protocol."""
+    text = (folder / "r" / "report.html").read_text()
+    rows = re.findall(r"<tr><td class=\"name\">.*?</tr>", text, re.DOTALL)
+    return [[" ".join(re.sub("<[^>]+>", " ", cell).split()) for cell in row.split("</td>")[:-1]] for row in rows]
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from sslcli.evaluation.base import Metric
+from sslcli.run_dir.eval_json import add_metrics
+folder, name = Path(sys.argv[1]), sys.argv[2]
+(folder / f"{name}.ready").touch()
+while not (folder / "go").exists():
+    time.sleep(0.001)
+for k in range(20):
+    add_metrics(folder, {f"{name}_{k}": Metric(0.5, "p" * 20_000)}, step=1, dataset=None)
+"""
+
+
+def test_several_evaluations_at_once_lose_nothing(tmp_path):
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, tmp_path, name]) for name in "abc"]
+    while len([*tmp_path.glob("*.ready")]) < len(writers):
+        assert all(writer.poll() is None for writer in writers)
+        time.sleep(0.01)
+    (tmp_path / "go").touch()
+    while any(writer.poll() is None for writer in writers):  # whoever reads finds it whole
+        if (tmp_path / "eval.json").is_file():
+            json.loads((tmp_path / "eval.json").read_text())
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
+    found = json.loads((tmp_path / "eval.json").read_text())["metrics"]
+    assert found.keys() == {f"{name}_{k}" for name in "abc" for k in range(20)}
+
+
+@pytest.fixture
+def longer(run):
+    """A run that was evaluated by one probe at step 10 and by another at step 20."""
+    assert run(*RUN, "train.steps=10")[0] == 0
+    assert run("run=r", *LINEAR, "seed=3", command="eval")[0] == 0
+    assert run(*RUN, "train.steps=20")[0] == 0
+    assert run("run=r", command="eval")[0] == 0
+
+
+def test_the_card_has_what_was_measured_at_its_step_and_no_other(run, tmp_path, longer):
+    assert {name: metric["step"] for name, metric in evaluated(tmp_path)["metrics"].items()} == {
+        "linear_top1": 10, "knn_top1": 20, "knn_whitened_top1": 20
+    }  # fmt: skip
+    assert run("run=r", command="export")[0] == 0
+    both = {(name, file) for name in ("knn_top1", "knn_whitened_top1") for file in ("result.json", "eval.json")}
+    assert card(tmp_path).keys() == both
+    assert run("run=r/checkpoints/step-00000010.pt", command="export")[0] == 0
+    ((key, row),) = card(tmp_path).items()
+    metric = evaluated(tmp_path)["metrics"]["linear_top1"]
+    assert key == ("linear_top1", "eval.json") and row[1] == f"{metric['value']:.4f}"
+    controls = [f"{name} {metric[name]:.4f}" for name in ("raw_input", "random_init")]
+    assert sorted(row[2].split(", ")) == sorted(controls)
+
+
+def test_the_page_says_of_each_evaluation_its_step_and_seed(run, tmp_path, longer):
+    assert run("run=r", command="report")[0] == 0
+    for name, metric in evaluated(tmp_path)["metrics"].items():
+        said = f"{metric['protocol']}; step {metric['step']}, seed {metric['seed']}"
+        assert said in [row[3] for row in rows_of_page(tmp_path) if row[0] == name]
+
+
+def test_another_checkpoint_than_the_newest_is_kept_apart(run, tmp_path):
+    assert run(*RUN, "train.steps=20")[0] == 0
+    assert run("run=r", command="eval")[0] == 0
+    newest = evaluated(tmp_path)["metrics"]
+    assert run("run=r/checkpoints/step-00000010.pt", command="eval")[0] == 0
+    found = evaluated(tmp_path)["metrics"]
+    older = found.pop("step-00000010")
+    assert found == newest and {metric["step"] for metric in older.values()} == {10}
+    assert older.keys() == newest.keys()
+    assert run("run=r/checkpoints/last", command="eval")[0] == 0  # by its name, and still the newest
+    assert evaluated(tmp_path)["metrics"] == {**newest, "step-00000010": older}
+    other = ("dataset=synthetic", "dataset.size=16", "dataset.num_samples=200")
+    assert run("run=r/checkpoints/step-00000010.pt", *other, command="eval")[0] == 0
+    (name,) = evaluated(tmp_path)["datasets"]
+    assert evaluated(tmp_path)["metrics"]["step-00000010"][name].keys() == newest.keys()
+    assert run("run=r/checkpoints/step-00000010.pt", command="export")[0] == 0
+    assert set(card(tmp_path)) == {
+        (f"step-00000010/{place}{metric}", "eval.json") for place in ("", f"{name}/") for metric in newest
+    }
+
+
+def test_a_run_evaluated_on_other_data_is_exported_with_a_card(run, tmp_path):
+    assert run(*RUN, "train.steps=10")[0] == 0
+    other = ("dataset=synthetic", "dataset.size=16", "dataset.num_samples=200")
+    assert run("run=r", *other, command="eval")[0] == 0
+    code, _, err = run("run=r", command="export")
+    assert code == 0, err
+    (name,) = evaluated(tmp_path)["datasets"]
+    metric = evaluated(tmp_path)["metrics"][name]["knn_top1"]
+    row = card(tmp_path)[f"{name}/knn_top1", "eval.json"]
+    assert row[1] == f"{metric['value']:.4f}" and row[3] == metric["protocol"]
+
+
+def test_a_run_that_is_not_finished_shows_what_was_evaluated(run, tmp_path):
+    assert run(*RUN, "train.steps=10", "probe=none")[0] == 0
+    assert run("run=r", command="eval")[0] == 0
+    (tmp_path / "r" / "result.json").unlink()
+    assert run("run=r", command="report")[0] == 0
+    names = [row[0] for row in rows_of_page(tmp_path)]
+    assert names == list(evaluated(tmp_path)["metrics"])
+    text = (tmp_path / "r" / "report.html").read_text()
+    assert 'href="#result"' in text and 'id="result"' in text and "Evaluated since" in text
+
+
+def test_a_run_that_measured_nothing_still_shows_its_quality(run, tmp_path):
+    assert run(*RUN, "train.steps=10", "probe=none")[0] == 0
+    result = json.loads((tmp_path / "r" / "result.json").read_text())
+    result["metrics"] = {}
+    (tmp_path / "r" / "result.json").write_text(json.dumps(result))
+    assert result["quality"] and run("run=r", command="report")[0] == 0
+    assert "Without labels:" in (tmp_path / "r" / "report.html").read_text()

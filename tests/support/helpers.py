@@ -1,0 +1,121 @@
+"""What several tests need: a composed config, and a trainer built from it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import torch
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+
+from sslcli.cli import conf_dir
+from sslcli.commands.train import make_trainer as assemble
+from sslcli.components import Parts, build_parts
+from sslcli.config.sections import SCHEMAS, check_values, settle_length, to_plain
+from sslcli.distributed import Ranks
+from sslcli.encoders.base import Encoder
+from sslcli.evaluation.context import Subject
+from sslcli.randomness import Randomness
+from sslcli.run_dir.console import Console
+from sslcli.training.device import choose
+from sslcli.training.trainer import Trainer
+from sslcli.types import Encoded, Field, Spec
+from sslcli.views.base import PassThrough, Views
+from sslcli.views.image.pipeline import ImageViews
+
+TINY = ("dataset=synthetic", "dataset.num_samples=200", "dataset.size=16", "train.batch_size=16", "train.steps=3")
+
+
+def compose(*overrides: str, name: str = "train") -> dict:
+    """The plain config of ``ssl-train *overrides``."""
+    ConfigStore.instance().store(name="schema", node=SCHEMAS[name])
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(conf_dir(), version_base="1.3"):
+        plain = to_plain(hydra_compose(name, list(overrides)), SCHEMAS[name])
+    if name == "train":
+        settle_length(plain, list(overrides))
+        check_values(plain)
+    return plain
+
+
+def make_trainer(run_dir: Path, *overrides: str, parts: Parts | None = None, ranks: Ranks | None = None) -> Trainer:
+    """A trainer as ``ssl-train *overrides device=cpu`` makes it; ``parts`` replaces those of the config."""
+    config = compose("device=cpu", *overrides)
+    compute = choose("cpu", config["train"]["precision"])
+    return assemble(config, parts or build_parts(config), compute, run_dir, Console(), ranks)
+
+
+def start_two(command: list[str], **environment: str) -> list[subprocess.Popen]:
+    """``command`` in two processes, with the variables that torchrun would set."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), **environment}
+    return [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **common, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+
+
+def randomness(size: int, step: int = 0, seed: int = 0) -> Randomness:
+    return Randomness(seed, step, np.arange(size), torch.device("cpu"))
+
+
+class Flat(Encoder):
+    """Does nothing: the numbers of the view in a row."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.dim = width
+
+    def forward(self, view, mask=None) -> Encoded:
+        rows = view.x.float().flatten(1)
+        return Encoded(rows[:, None], rows)
+
+
+class Deaf(Encoder):
+    """Tells nothing of its input."""
+
+    dim = 16
+
+    def forward(self, view, mask=None) -> Encoded:
+        seed = int(view.x.double().sum().abs())
+        rows = torch.randn(len(view.x), self.dim, generator=torch.Generator().manual_seed(seed))
+        return Encoded(rows[:, None], rows)
+
+
+def plain_views(dataset, **options) -> Views:
+    """Two views of a dataset's first column, pixels in [0, 1] and not normalised."""
+    spec = Spec({name: Field(field.shape, field.vocab) for name, field in dataset.spec.items()})
+    images = len(next(iter(spec.values())).shape) == 3
+    return ImageViews(spec, spec, 2, **options) if images else PassThrough(spec, spec, 2)
+
+
+def make_subject(dataset, views=None, *, asked=None, pieces=64, copied=None, **encoders) -> Subject:
+    """``dataset`` as a probe meets it; without encoders, what does nothing beside what tells nothing.
+
+    ``asked`` is a list that is told of every request as (split, index).
+    """
+    width = int(np.prod(next(iter(dataset.spec.values())).shape))
+    encoders = encoders or {"trained": Flat(width), "random_init": Deaf()}
+
+    def read(split, index):
+        if asked is not None:
+            asked.append((split, index))
+        return (split.fetch(part) for part in index.split(pieces))
+
+    return Subject(
+        dataset, encoders, views or plain_views(dataset), choose("cpu", "fp32"), pieces=read, copied=copied, budget=10.0
+    )

@@ -1,0 +1,250 @@
+"""A run that is killed at any instant and started again with the same command ends in the same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from support.helpers import TINY, make_trainer
+
+from sslcli import signals
+from sslcli.run_dir import checkpoint
+
+TIMINGS = {"samples_per_second", "data_wait"}
+STEPS = 40
+COMMAND = [
+    "dataset.size=16", "train.batch_size=16", f"train.steps={STEPS}", "checkpoint.every=2", "log.every=3",
+    "probe=none", "device=cpu", "device.threads=1", "log.report=false",
+]  # fmt: skip
+SYNTHETIC = ["dataset=synthetic", "dataset.num_samples=200"]
+
+
+def start(run_dir: Path, *extra: str) -> subprocess.Popen:
+    code = "from sslcli.cli import train; train()"
+    data = [] if any(word.startswith("dataset=") for word in extra) else SYNTHETIC
+    command = [sys.executable, "-c", code, *data, *COMMAND, f"run_dir={run_dir}", *extra]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(run_dir: Path, *extra: str) -> str:
+    process = start(run_dir, *extra)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def wait_for_step(run_dir: Path, step: int, process: subprocess.Popen) -> None:
+    """Return when a checkpoint of ``step`` or later is there, or the process has ended."""
+    while process.poll() is None:
+        found = checkpoint.steps(run_dir) if run_dir.is_dir() else []
+        if found and checkpoint.step_of(found[0]) >= step:
+            return
+        time.sleep(0.002)
+
+
+def metrics(run_dir: Path) -> list[dict]:
+    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in TIMINGS} for line in lines]
+
+
+def tensors(node, prefix=""):
+    if isinstance(node, torch.Tensor):
+        yield prefix, node
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            yield from tensors(value, f"{prefix}/{key}")
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from tensors(value, f"{prefix}/{i}")
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    last = [checkpoint.load(p / "checkpoints" / (p / "checkpoints" / "last").read_text().strip()) for p in (a, b)]
+    assert [state["step"] for state in last] == [STEPS, STEPS]
+    first, second = (dict(tensors({k: s[k] for k in ("encoder", "objective", "optimizer", "scaler")})) for s in last)
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+    assert metrics(a) == metrics(b)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
+    finish(run_dir)
+    return run_dir
+
+
+def kill_and_restart(run_dir: Path, kills: int, rng: random.Random, *extra: str) -> None:
+    """Kill -9 ``kills`` times, each at a random instant once training is under way, then let it finish."""
+    for k in range(kills):
+        process = start(run_dir, *extra)
+        wait_for_step(run_dir, 2 + k * (STEPS - 6) // kills, process)
+        time.sleep(rng.random() * 0.1)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    finish(run_dir, *extra)
+
+
+def test_killed_run_ends_in_the_same_bits(undisturbed, tmp_path):
+    kill_and_restart(tmp_path / "run", 3, random.Random(0))
+    assert_same_run(undisturbed, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_thirty_kills_also_during_saves(undisturbed, tmp_path):
+    kill_and_restart(tmp_path / "run", 30, random.Random(1), "checkpoint.every=1")
+    assert_same_run(undisturbed, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_kills_of_a_watched_run(undisturbed, tmp_path):
+    """Looks change no bit of training, and killed or not, the same step is the best."""
+    looks = ("probe.every=3", "probe.share=null", "checkpoint.keep_best=rankme")
+    finish(tmp_path / "whole", *looks)
+    kill_and_restart(tmp_path / "killed", 5, random.Random(3), *looks)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    best = [(tmp_path / run / "checkpoints" / "best").read_text() for run in ("whole", "killed")]
+    assert best[0] == best[1]
+    states = [checkpoint.newest(run, print)[1] for run in (tmp_path / "whole", undisturbed)]
+    weights = [dict(tensors({"encoder": state["encoder"]})) for state in states]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("crop", ["device", "worker"])
+def test_kills_while_workers_read_a_folder_with_damaged_pictures(tmp_path, crop):
+    """Five kills with two workers, against a run that nobody disturbed and that read in its own process."""
+    generator = np.random.default_rng(0)
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i in range(100):
+        pixels = generator.integers(0, 256, (20 + i % 7, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(pictures / f"{i}.{'png' if i % 2 else 'jpg'}")
+    for i in (3, 50):
+        (pictures / f"{i}.png").write_bytes(b"damaged")
+    data = ("dataset=images", f"dataset.path={pictures}", f"dataset.crop={crop}")
+    finish(tmp_path / "undisturbed", *data, "dataset.workers=0")
+    kill_and_restart(tmp_path / "run", 5, random.Random(2), *data, "dataset.workers=2", "checkpoint.every=1")
+    assert_same_run(tmp_path / "undisturbed", tmp_path / "run")
+    lists = [sorted((tmp_path / run / "bad_samples.txt").read_text().splitlines()) for run in ("undisturbed", "run")]
+    assert lists[0] == lists[1] and len(lists[0]) == 2
+
+
+@pytest.mark.parametrize("signum, code", [(signal.SIGTERM, 75), (signal.SIGINT, 130), (signal.SIGUSR1, 75)])
+def test_signal_saves_the_step_and_exits_with_its_code(undisturbed, tmp_path, signum, code):
+    run_dir = tmp_path / "run"
+    process = start(run_dir, "checkpoint.every=1000000")
+    while process.poll() is None and not (run_dir / "metrics.jsonl").is_file():
+        time.sleep(0.002)
+    process.send_signal(signum)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == code, output
+    assert "Traceback" not in output
+    assert 0 < checkpoint.step_of(checkpoint.steps(run_dir)[0]) < STEPS
+    assert "resuming" in finish(run_dir)
+    assert_same_run(undisturbed, run_dir)
+
+
+def test_signal_before_training_leaves_quietly(tmp_path):
+    process = start(tmp_path / "run")
+    time.sleep(0.7)
+    process.terminate()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode in (75, -signal.SIGTERM), output
+    assert "Traceback" not in output
+
+
+def test_signal_that_a_library_swallows_is_no_bug_of_ours(tmp_path):
+    """An import that is cut in two may keep the exception to itself and fail over what is missing only later."""
+    code = """
+import os, signal, sys, time
+from sslcli import cli
+
+def task(config):
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    except BaseException:
+        pass
+    raise AttributeError("half imported")
+
+cli._main("train", task)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert done.returncode == 75, done.stderr
+    assert "stopped by SIGTERM" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_finished_run_says_so(undisturbed):
+    before = (undisturbed / "result.json").stat().st_mtime_ns
+    output = finish(undisturbed)
+    assert "is finished" in output and "resume=never" in output
+    assert (undisturbed / "result.json").stat().st_mtime_ns == before
+
+
+def test_second_live_run_is_refused_and_a_dead_owner_is_not(tmp_path):
+    run_dir = tmp_path / "run"
+    first = start(run_dir, "train.steps=100000")
+    wait_for_step(run_dir, 2, first)
+    second = start(run_dir, "train.steps=100000")
+    output, _ = second.communicate(timeout=60)
+    assert second.returncode == 2
+    assert f"pid {first.pid}" in output
+    first.kill()
+    first.communicate()
+    third = start(run_dir, "train.steps=100000")
+    wait_for_step(run_dir, 10**9 if third.poll() is not None else 1, third)
+    time.sleep(1)
+    assert third.poll() is None or third.returncode == 0
+    third.kill()
+    third.communicate()
+
+
+def test_resuming_in_one_process_is_exact(tmp_path):
+    whole = make_trainer(tmp_path, *TINY, "train.steps=8", "train.accumulate=2")
+    whole.run_dir = tmp_path
+    whole.fit()
+    first = make_trainer(tmp_path / "b", *TINY, "train.steps=8", "train.accumulate=2")
+    (tmp_path / "b").mkdir()
+    batches = first.loader.batches(0)
+    for _ in range(3):
+        first.train_step(next(batches))
+    first.save()
+    path = checkpoint.steps(tmp_path / "b")[0]
+    second = make_trainer(tmp_path / "b", *TINY, "train.steps=8", "train.accumulate=2")
+    second.load_state_dict(checkpoint.load(path))
+    second.fit()
+    for name, value in whole.encoder.state_dict().items():
+        assert torch.equal(value, second.encoder.state_dict()[name]), name
+
+
+def test_a_signal_during_the_last_save_is_not_lost(tmp_path):
+    before = {s: signal.getsignal(s) for s in signals.HANDLED}
+    signals.install()
+    trainer = make_trainer(tmp_path, *TINY)
+    save = trainer.save
+
+    def save_and_be_told():
+        save()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    trainer.save = save_and_be_told
+    try:
+        with pytest.raises(signals.Stopped, match="SIGTERM"):
+            trainer.fit()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert trainer.step == 3 and checkpoint.steps(tmp_path)
