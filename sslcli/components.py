@@ -11,19 +11,19 @@ import torch
 from sslcli.config.instantiate import build
 from sslcli.config.sections import FeedSection, StartSection
 from sslcli.data.base import Dataset, Labelled
-from sslcli.data.corrupt import Mended
+from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.dataloading import kept_in_memory
 from sslcli.encoders.base import Encoder
 from sslcli.errors import UserError
 from sslcli.objectives.base import Objective
-from sslcli.pretrained.load import Report, start_from
+from sslcli.pretrained.load import Report, load_weights
 from sslcli.randomness import fold
 from sslcli.types import Spec
 from sslcli.views.base import Views
 
 
 @dataclass
-class Parts:
+class Components:
     """The four choices of a run, built."""
 
     dataset: Dataset
@@ -58,8 +58,8 @@ def build_views(config: Mapping[str, Any], encoder: Encoder, objective: Objectiv
     return views
 
 
-def build_parts(config: Mapping[str, Any], *, afresh: bool = True) -> Parts:
-    """All parts of a run before its first step: at their random initialisation, or the encoder at ``encoder.weights``.
+def build_components(config: Mapping[str, Any], *, afresh: bool = True) -> Components:
+    """All components of a run before its first step: at their random initialisation, or the encoder at ``encoder.weights``.
 
     Args:
         config: the run's.
@@ -68,16 +68,16 @@ def build_parts(config: Mapping[str, Any], *, afresh: bool = True) -> Parts:
     dataset = kept_in_memory(build_dataset(config), FeedSection.of(config["dataset"]).cache)
     encoder = build_encoder(config, dataset.spec)
     weights = StartSection.of(config["encoder"]).weights
-    start = start_from(encoder, weights) if weights and afresh else None
+    start = load_weights(encoder, weights) if weights and afresh else None
     objective = build_objective(config, encoder)  # after the weights: a teacher is a copy of the encoder
     views = build_views(config, encoder, objective)
-    return Parts(readable(dataset, objective), encoder, objective, views, start)
+    return Components(readable(dataset, objective), encoder, objective, views, start)
 
 
 def readable(dataset: Dataset, objective: Objective) -> Dataset:
     """The dataset with bad samples replaced, and with its labels as a column where the objective reads them."""
     try:
-        return Mended(dataset if objective.label is None else Labelled(dataset, objective.label))
+        return CorruptReplaced(dataset if objective.label is None else Labelled(dataset, objective.label))
     except ValueError as error:
         raise UserError(f"objective: {error}") from error
 
@@ -104,8 +104,10 @@ def _rebuilt(state: Mapping[str, Any]) -> tuple[Encoder, Objective, Views]:
     return encoder, objective, build_views(config, encoder, objective)
 
 
-def restore_parts(state: Mapping[str, Any], device: torch.device, other: Mapping[str, Any] | None = None) -> Parts:
-    """All parts of a checkpoint's run, trained, with its data or with ``other``, a dataset's section.
+def restore_components(
+    state: Mapping[str, Any], device: torch.device, other: Mapping[str, Any] | None = None
+) -> Components:
+    """All components of a checkpoint's run, trained, with its data or with ``other``, a dataset's section.
 
     Raises:
         UserError: the encoder cannot read the other data.
@@ -114,4 +116,4 @@ def restore_parts(state: Mapping[str, Any], device: torch.device, other: Mapping
     config = state["config"] if other is None else {**state["config"], "dataset": other}
     dataset = kept_in_memory(build_dataset(config), FeedSection.of(config["dataset"]).cache)
     dataset.spec.check_readable(views.field, encoder.spec)
-    return Parts(readable(dataset, objective), encoder, objective, views)
+    return Components(readable(dataset, objective), encoder, objective, views)

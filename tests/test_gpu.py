@@ -11,7 +11,7 @@ from support.helpers import TINY, compose
 from support.layouts import CASES
 
 from sslcli.commands.train import make_trainer
-from sslcli.components import Parts, build_parts
+from sslcli.components import Components, build_components
 from sslcli.config.instantiate import build
 from sslcli.config.sections import WatchSection
 from sslcli.evaluation.base import Probe
@@ -39,7 +39,7 @@ def trainer_on(device, run_dir, *overrides):
     """What ``ssl-train device=... *overrides`` trains with, at step 0."""
     config = compose(f"device={device}", *overrides)
     compute = choose(device, config["train"]["precision"])
-    trainer = make_trainer(config, build_parts(config), compute, run_dir, Console(silent=True))
+    trainer = make_trainer(config, build_components(config), compute, run_dir, Console(silent=True))
     trainer.encoder.train()
     trainer.objective.train()
     return trainer
@@ -219,7 +219,7 @@ def test_every_probe_reads_what_it_reads_on_a_cpu(tmp_path):
     for device in ("cpu", GPU):
         config = compose(*FP32, "dataset.num_samples=500", *quick)
         trainer = trainer_on(device, tmp_path, *FP32, "dataset.num_samples=500")
-        parts = Parts(build_parts(config).dataset, trainer.encoder, trainer.objective, trainer.views)
+        parts = Components(build_components(config).dataset, trainer.encoder, trainer.objective, trainer.views)
         probe = build(WatchSection.without(config["probe"]), Probe, where="probe")
         found[device] = measure(config, parts, trainer.compute, probe, budget=15.0)
     assert found[GPU].keys() == found["cpu"].keys()

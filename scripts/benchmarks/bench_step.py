@@ -34,7 +34,7 @@ from torchvision import transforms as T
 
 from sslcli.cli import conf_dir
 from sslcli.commands.train import make_trainer
-from sslcli.components import build_parts
+from sslcli.components import build_components
 from sslcli.config.sections import SCHEMAS, to_plain
 from sslcli.run_dir.console import Console
 from sslcli.training.device import choose
@@ -52,7 +52,7 @@ def our_trainer(device: str, *overrides: str) -> Trainer:
     with initialize_config_dir(conf_dir(), version_base="1.3"):
         config = to_plain(compose("train", [*QUIET, *overrides]), SCHEMAS["train"])
     compute = choose(device, config["train"]["precision"])
-    trainer = make_trainer(config, build_parts(config), compute, Path(tempfile.gettempdir()), Console(silent=True))
+    trainer = make_trainer(config, build_components(config), compute, Path(tempfile.gettempdir()), Console(silent=True))
     trainer.encoder.train()
     trainer.objective.train()
     return trainer

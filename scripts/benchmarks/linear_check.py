@@ -11,7 +11,7 @@ import sys
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from sslcli.components import restore_parts
+from sslcli.components import restore_components
 from sslcli.evaluation.baselines import raw
 from sslcli.evaluation.linear import Linear
 from sslcli.evaluation.measure import subject
@@ -23,7 +23,7 @@ from sslcli.training.resume import open_run
 def main() -> None:
     _, state = open_run(sys.argv[1])
     compute = choose("cpu", "auto")
-    measured = subject(state["config"], restore_parts(state, compute.device), compute, budget=15.0)
+    measured = subject(state["config"], restore_components(state, compute.device), compute, budget=15.0)
     train, held_out, labelled = measured.dataset, measured.queried, measured.labelled()
     assert labelled is not None
     index, queries = torch.arange(len(train)), torch.arange(len(held_out))

@@ -16,7 +16,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from sslcli.components import restore_parts
+from sslcli.components import restore_components
 from sslcli.data.base import Dataset
 from sslcli.evaluation.measure import embedder, random_init
 from sslcli.training.device import choose
@@ -44,7 +44,7 @@ def labelled(dataset: Dataset) -> np.ndarray:
 
 def measure(run: Path, controls: bool) -> dict[str, float]:
     run, state = open_run(str(run))
-    parts = restore_parts(state, torch.device("cpu"))
+    parts = restore_components(state, torch.device("cpu"))
     dataset = parts.dataset
     held_out = dataset.held_out
     assert held_out is not None

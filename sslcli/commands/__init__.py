@@ -1,1 +1,1 @@
-"""The commands: each builds the parts, checks that they fit, and goes."""
+"""The commands: each builds the components, checks that they fit, and goes."""

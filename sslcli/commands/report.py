@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sslcli.components import restore_parts
+from sslcli.components import restore_components
 from sslcli.config.instantiate import allow
 from sslcli.config.sections import expand
 from sslcli.errors import UserError
 from sslcli.evaluation.measure import budget, compute_for
-from sslcli.report.collect import exhibits
-from sslcli.report.visuals import Exhibits
+from sslcli.report.collect import collect_visuals
+from sslcli.report.visuals import Visuals
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.files import write_atomically
 from sslcli.run_dir.records import read_run, runs_in
@@ -51,7 +51,7 @@ def can_draw() -> bool:
     return all(importlib.util.find_spec(name) for name in ("matplotlib", "jinja2"))
 
 
-def write_page(run_dir: Path, identity: Mapping[str, Any], shown: Exhibits | None, note: str = "") -> None:
+def write_page(run_dir: Path, identity: Mapping[str, Any], shown: Visuals | None, note: str = "") -> None:
     """``report.html`` of a run, from what stands in its directory and what its model can be shown by."""
     from sslcli.report.page import run_page
 
@@ -59,7 +59,7 @@ def write_page(run_dir: Path, identity: Mapping[str, Any], shown: Exhibits | Non
     write_atomically(run_dir / PAGE, lambda file: file.write(text.encode()))
 
 
-def publish(run_dir: Path, identity: Mapping[str, Any], look: Callable[[], Exhibits], console: Console) -> str:
+def publish(run_dir: Path, identity: Mapping[str, Any], look: Callable[[], Visuals], console: Console) -> str:
     """The page of a run that has just ended, where that is possible: its path, or why there is none.
 
     Nothing that goes wrong here may fail the run, whose result stands already.
@@ -100,7 +100,7 @@ def _output(config: Mapping[str, Any], default: Path) -> Path:
 
 
 def _one(config: Mapping[str, Any], place: Path) -> str:
-    """The page of a run, with pictures if its checkpoint, its parts and its data are there."""
+    """The page of a run, with pictures if its checkpoint, its components and its data are there."""
     from sslcli.report.page import run_page
 
     identity: Mapping[str, Any] = {}
@@ -113,7 +113,7 @@ def _one(config: Mapping[str, Any], place: Path) -> str:
     return run_page(read_run(place), identity, shown, note)
 
 
-def _look(config: Mapping[str, Any], state: Mapping[str, Any]) -> Exhibits:
+def _look(config: Mapping[str, Any], state: Mapping[str, Any]) -> Visuals:
     compute = compute_for(config, state)
-    parts = restore_parts(state, compute.device)
-    return exhibits(state["config"], parts, compute, budget=budget(state["seconds"]))
+    components = restore_components(state, compute.device)
+    return collect_visuals(state["config"], components, compute, budget=budget(state["seconds"]))

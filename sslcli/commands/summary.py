@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from sslcli.components import Parts
+from sslcli.components import Components
 from sslcli.evaluation.base import Metric, table
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.files import write_text
@@ -17,18 +17,18 @@ from sslcli.run_dir.formatting import part
 from sslcli.training.trainer import Trainer
 
 
-def announce(console: Console, config: Mapping[str, Any], parts: Parts, trainer: Trainer) -> None:
+def announce(console: Console, config: Mapping[str, Any], components: Components, trainer: Trainer) -> None:
     """What is about to be trained on what."""
-    held_out = parts.dataset.held_out
-    weights = sum(p.numel() for p in parts.encoder.parameters())
+    held_out = components.dataset.held_out
+    weights = sum(p.numel() for p in components.encoder.parameters())
     steps, minutes = trainer.length.steps, trainer.length.minutes
-    chance = parts.objective.chance(trainer.loader.batch_size)
+    chance = components.objective.chance(trainer.loader.batch_size)
     rate = trainer.optimizer.param_groups[0]["full_lr"]
     rows = {
         "run_dir": str(trainer.run_dir),
-        "data": f"{len(parts.dataset):,} training samples, {len(held_out) if held_out else 0:,} held out, "
-        + ("no labels in training" if parts.objective.label is None else "LABELS are used in training"),
-        "encoder": f"{part(config, 'encoder')}, {weights:,} parameters, features of width {parts.encoder.dim}",
+        "data": f"{len(components.dataset):,} training samples, {len(held_out) if held_out else 0:,} held out, "
+        + ("no labels in training" if components.objective.label is None else "LABELS are used in training"),
+        "encoder": f"{part(config, 'encoder')}, {weights:,} parameters, features of width {components.encoder.dim}",
         "objective": part(config, "objective") + (f", loss at chance {chance:.4f}" if chance else ""),
         "training": f"{f'{steps} steps' if steps else f'{minutes} minutes'}, batch {trainer.loader.batch_size}, "
         f"learning rate {rate:.3g}, {trainer.compute.precision} on {trainer.compute.name}, "

@@ -1,4 +1,4 @@
-"""``ssl-train``: build the parts, check that they fit, resume or start, train, measure, say what came out."""
+"""``ssl-train``: build the components, check that they fit, resume or start, train, measure, say what came out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 import sslcli
 from sslcli.commands.report import publish
 from sslcli.commands.summary import announce, finished, say_finished, say_result, write_result
-from sslcli.components import Parts, build_parts
+from sslcli.components import Components, build_components
 from sslcli.config.instantiate import allow, build
 from sslcli.config.sections import (
     CheckpointSection,
@@ -36,14 +36,14 @@ from sslcli.encoders.base import Encoder
 from sslcli.encoders.batchnorm import batch_norms
 from sslcli.errors import UserError, suggest
 from sslcli.evaluation.base import Metric, Probe, flat
-from sslcli.evaluation.collapse_monitor import Quality
+from sslcli.evaluation.collapse_monitor import CollapseMonitor
 from sslcli.evaluation.measure import budget, dry_loss, embedder, measure
-from sslcli.evaluation.online import RISING, Glance
+from sslcli.evaluation.online import RISING, OnlineEvaluation
 from sslcli.loggers.base import Logger, Loggers
 from sslcli.pretrained.safetensors_io import write_weights
-from sslcli.report.collect import exhibits
+from sslcli.report.collect import collect_visuals
 from sslcli.report.preview import first_views, shows_pictures, write_preview
-from sslcli.report.visuals import Exhibits
+from sslcli.report.visuals import Visuals
 from sslcli.run_dir import checkpoint
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.files import write_text
@@ -81,23 +81,23 @@ def run(config: Mapping[str, Any], run_dir: Path) -> float | None:
     compute = choose(device.name, train.precision)
     with ExitStack() as held:
         with joined(compute.device) as ranks:
-            parts = build_parts(config, afresh=starts_afresh(config, run_dir))
+            components = build_components(config, afresh=starts_afresh(config, run_dir))
             probe = build(WatchSection.without(config["probe"]), Probe, where="probe")
             console = Console(silent=not ranks.first)
             loggers = make_loggers(config, console, ranks)
-            trainer = make_trainer(config, parts, compute, run_dir, console, ranks, record=loggers.scalars)
-            check_fit(parts, train, compute, config["seed"], ranks)
+            trainer = make_trainer(config, components, compute, run_dir, console, ranks, record=loggers.scalars)
+            check_fit(components, train, compute, config["seed"], ranks)
             if config["preview"]:
-                return ranks.by_first(lambda: _preview(config, parts, compute, console))
-            state = ranks.by_first(lambda: _claim(config, trainer, parts.dataset.fingerprint(), held))
+                return ranks.by_first(lambda: _preview(config, components, compute, console))
+            state = ranks.by_first(lambda: _claim(config, trainer, components.dataset.fingerprint(), held))
             if state is not None:
                 trainer.load_state_dict(state)
                 result = finished(run_dir, trainer.step) if trainer.done else None
                 if result is not None:
                     return say_finished(console, run_dir, result)
                 restore_environment(state, compute, ranks, device.threads, console)
-                trainer.identity = _identity(config, parts.dataset, compute, ranks)
-            ranks.by_first(lambda: _open_records(config, parts, trainer, loggers, afresh=state is None))
+                trainer.identity = _identity(config, components.dataset, compute, ranks)
+            ranks.by_first(lambda: _open_records(config, components, trainer, loggers, afresh=state is None))
             held.callback(loggers.finish, {})  # of a run that is stopped; a finished one has done it before
             if not trainer.done:
                 with enough_memory():
@@ -105,17 +105,19 @@ def run(config: Mapping[str, Any], run_dir: Path) -> float | None:
         if not ranks.first:
             return None
         with enough_memory():
-            metrics = measure(config, parts, compute, probe, budget=budget(trainer.seconds), start=run_dir / START)
-            quality = (trainer.quality or make_quality(config, parts, compute, console))(parts.encoder)
+            metrics = measure(config, components, compute, probe, budget=budget(trainer.seconds), start=run_dir / START)
+            quality = (trainer.quality or make_collapse_monitor(config, components, compute, console))(
+                components.encoder
+            )
         write_result(config["seed"], trainer, metrics, quality)
-        page = _show(config, parts, compute, trainer, loggers, metrics)
+        page = _show(config, components, compute, trainer, loggers, metrics)
         return say_result(console, trainer, metrics, page, time.perf_counter() - started)
 
 
-def _preview(config: Mapping[str, Any], parts: Parts, compute: Compute, console: Console) -> None:
+def _preview(config: Mapping[str, Any], components: Components, compute: Compute, console: Console) -> None:
     """The picture that the user asked for in the place of training."""
     path = expand(config["preview"])
-    write_preview(parts, compute, path, seed=config["seed"])
+    write_preview(components, compute, path, seed=config["seed"])
     console.line(f"{path} shows what the model will see; nothing was trained")
 
 
@@ -128,7 +130,9 @@ def _claim(config: Mapping[str, Any], trainer: Trainer, data: str, held: ExitSta
     return choose_start(config, trainer.run_dir, trainer.length, data, trainer.console)
 
 
-def _open_records(config: Mapping[str, Any], parts: Parts, trainer: Trainer, loggers: Loggers, *, afresh: bool) -> None:
+def _open_records(
+    config: Mapping[str, Any], components: Components, trainer: Trainer, loggers: Loggers, *, afresh: bool
+) -> None:
     """The log, the metrics and the config in the run directory, from here on, and what other loggers keep."""
     run_dir, console = trainer.run_dir, trainer.console
     if afresh:
@@ -136,22 +140,22 @@ def _open_records(config: Mapping[str, Any], parts: Parts, trainer: Trainer, log
         trainer.lines.cut_back(0)
     console.log_to(run_dir / "train.log")
     if afresh:
-        announce(console, config, parts, trainer)
+        announce(console, config, components, trainer)
         (run_dir / START).unlink(missing_ok=True)  # of an earlier try that was lost before its first checkpoint
-        if parts.start is not None:
-            console.line(f"start     {parts.start}")
-            write_weights(parts.encoder, run_dir / START)
+        if components.start is not None:
+            console.line(f"start     {components.start}")
+            write_weights(components.encoder, run_dir / START)
     else:
         console.line(f"resuming {run_dir} at step {trainer.step}")
     write_text(run_dir / "config.yaml", OmegaConf.to_yaml(dict(config)))
     loggers.each(lambda logger: logger.start(config, run_dir, trainer.step))
-    if afresh and shows_pictures(parts):
-        loggers.show_views(0, lambda: first_views(parts, trainer.compute, seed=config["seed"]))
+    if afresh and shows_pictures(components):
+        loggers.show_views(0, lambda: first_views(components, trainer.compute, seed=config["seed"]))
 
 
 def _show(
     config: Mapping[str, Any],
-    parts: Parts,
+    components: Components,
     compute: Compute,
     trainer: Trainer,
     loggers: Loggers,
@@ -160,9 +164,9 @@ def _show(
     """Hand what the trained model can be shown by to the loggers and to the report; where the report is."""
 
     @functools.cache
-    def look() -> Exhibits:
+    def look() -> Visuals:
         seconds = budget(trainer.seconds)
-        return exhibits(config, parts, compute, budget=seconds, thumbnails=loggers.take_pictures)
+        return collect_visuals(config, components, compute, budget=seconds, thumbnails=loggers.take_pictures)
 
     loggers.show(trainer.step, look)
     loggers.finish(flat(metrics))
@@ -185,7 +189,7 @@ def enough_memory() -> Iterator[None]:
 
 def make_trainer(
     config: Mapping[str, Any],
-    parts: Parts,
+    components: Components,
     compute: Compute,
     run_dir: Path,
     console: Console,
@@ -193,20 +197,20 @@ def make_trainer(
     *,
     record: Callable[[Mapping[str, Any]], None] = lambda line: None,
 ) -> Trainer:
-    """A trainer at step 0, with the parts on the device and convolutions in the layout they are fastest in."""
+    """A trainer at step 0, with the components on the device and convolutions in the layout they are fastest in."""
     train: TrainSection = section(config, "train", TrainSection)
     ranks = ranks or Ranks()
-    loader = make_loader(config, parts.dataset, parts.views, compute, run_dir, console, ranks)
-    for module in (parts.encoder, parts.objective, parts.views):
+    loader = make_loader(config, components.dataset, components.views, compute, run_dir, console, ranks)
+    for module in (components.encoder, components.objective, components.views):
         module.to(compute.device)
-    for module in (parts.encoder, parts.objective):  # the objective may hold a copy of the encoder
+    for module in (components.encoder, components.objective):  # the objective may hold a copy of the encoder
         module.to(memory_format=torch.channels_last)
-    groups = parameter_groups([parts.encoder, parts.objective])
+    groups = parameter_groups([components.encoder, components.objective])
     asked = config["log"]["quality"]
     return Trainer(
-        encoder=parts.encoder,
-        objective=parts.objective,
-        views=parts.views,
+        encoder=components.encoder,
+        objective=components.objective,
+        views=components.views,
         loader=loader,
         optimizer=build(config["optimizer"], Optimizer, groups, loader.batch_size, where="optimizer"),
         schedule=build(config["schedule"], Schedule, where="schedule"),
@@ -218,11 +222,13 @@ def make_trainer(
         log_every=config["log"]["every"],
         run_dir=run_dir,
         console=console,
-        identity=_identity(config, parts.dataset, compute, ranks),
+        identity=_identity(config, components.dataset, compute, ranks),
         ranks=ranks,
-        quality=make_quality(config, parts, compute, console) if ranks.first and asked != "none" else None,
+        quality=make_collapse_monitor(config, components, compute, console)
+        if ranks.first and asked != "none"
+        else None,
         record=record,
-        watch=make_watch(config, parts, compute, console),
+        watch=make_watch(config, components, compute, console),
     )
 
 
@@ -232,7 +238,7 @@ def make_loggers(config: Mapping[str, Any], console: Console, ranks: Ranks) -> L
     return Loggers(made if ranks.first else {}, console.warn)
 
 
-def make_watch(config: Mapping[str, Any], parts: Parts, compute: Compute, console: Console) -> Watch | None:
+def make_watch(config: Mapping[str, Any], components: Components, compute: Compute, console: Console) -> Watch | None:
     """What looks at the run while it trains, if it is to be watched.
 
     Raises:
@@ -244,10 +250,12 @@ def make_watch(config: Mapping[str, Any], parts: Parts, compute: Compute, consol
     workers = FeedSection.of(config["dataset"]).workers
 
     def embed(encoder: Encoder, dataset: Dataset, index: Tensor) -> Tensor:
-        return embedder(encoder, parts.views, compute, workers=workers)(dataset, index)
+        return embedder(encoder, components.views, compute, workers=workers)(dataset, index)
 
-    quality = Quality(parts.dataset, parts.views, compute.device, seed=config["seed"], full=True, warn=console.warn)
-    glance = Glance(parts.dataset, embed, quality)
+    quality = CollapseMonitor(
+        components.dataset, components.views, compute.device, seed=config["seed"], full=True, warn=console.warn
+    )
+    glance = OnlineEvaluation(components.dataset, embed, quality)
     if metric is not None and metric not in RISING:
         raise UserError(f"checkpoint.keep_best: there is no '{metric}' to keep by. {suggest(metric, RISING)}")
     if metric == "knn_top1" and not glance.has_labels:
@@ -255,27 +263,33 @@ def make_watch(config: Mapping[str, Any], parts: Parts, compute: Compute, consol
     return Watch(glance, every=watch.every, share=watch.share, metric=metric, patience=watch.patience)
 
 
-def make_quality(config: Mapping[str, Any], parts: Parts, compute: Compute, console: Console) -> Quality:
+def make_collapse_monitor(
+    config: Mapping[str, Any], components: Components, compute: Compute, console: Console
+) -> CollapseMonitor:
     """Label-free metrics of this run's encoder on samples that it is not trained on."""
     full = config["log"]["quality"] == "full"
-    return Quality(parts.dataset, parts.views, compute.device, seed=config["seed"], full=full, warn=console.warn)
+    return CollapseMonitor(
+        components.dataset, components.views, compute.device, seed=config["seed"], full=full, warn=console.warn
+    )
 
 
-def check_fit(parts: Parts, train: TrainSection, compute: Compute, seed: int, ranks: Ranks | None = None) -> None:
-    """Refuse, before the first step, parts that cannot work together, by a dry pass over a few samples."""
-    if parts.objective.couples_batch and train.batch_size < 2:
+def check_fit(
+    components: Components, train: TrainSection, compute: Compute, seed: int, ranks: Ranks | None = None
+) -> None:
+    """Refuse, before the first step, components that cannot work together, by a dry pass over a few samples."""
+    if components.objective.couples_batch and train.batch_size < 2:
         raise UserError("train.batch_size: this objective compares samples with each other; give at least 2.")
     pieces = train.accumulate * (ranks or Ranks()).size
-    if train.batch_size == pieces and batch_norms(parts.encoder, parts.objective):
+    if train.batch_size == pieces and batch_norms(components.encoder, components.objective):
         raise UserError(
             "train.batch_size: BatchNorm needs micro-batches of at least 2; lower train.accumulate, "
             "or use encoder.norm=layer and objective.norm=layer."
         )
-    index = torch.arange(min(4, len(parts.dataset)))
-    columns = {name: c.to(compute.device) for name, c in parts.dataset.fetch(index).items()}
+    index = torch.arange(min(4, len(components.dataset)))
+    columns = {name: c.to(compute.device) for name, c in components.dataset.fetch(index).items()}
     try:
-        parts.objective.check(len(parts.dataset), train.batch_size // pieces)
-        dry_loss(parts, columns, compute, seed=seed)
+        components.objective.check(len(components.dataset), train.batch_size // pieces)
+        dry_loss(components, columns, compute, seed=seed)
     except ValueError as error:
         raise UserError(f"objective: {error}") from error
 

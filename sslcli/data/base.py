@@ -14,21 +14,21 @@ from sslcli.types import Crops, Field, Spec
 
 
 @dataclass(frozen=True)
-class Bad:
+class CorruptSample:
     """A sample that cannot be read."""
 
     where: str  # its file, or its place in one
     reason: str
 
 
-class BadSamples(Exception):
+class CorruptSamples(Exception):
     """Some samples of a request cannot be read; all the others can.
 
     Args:
         rows: by their row in the request.
     """
 
-    def __init__(self, rows: Mapping[int, Bad]) -> None:
+    def __init__(self, rows: Mapping[int, CorruptSample]) -> None:
         super().__init__("; ".join(f"{bad.where}: {bad.reason}" for bad in rows.values()))
         self.rows = dict(rows)
 

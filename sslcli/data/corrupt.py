@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sslcli.data.base import Bad, BadSamples, Dataset, Wrapper
+from sslcli.data.base import CorruptSample, CorruptSamples, Dataset, Wrapper
 from sslcli.errors import UserError
 from sslcli.randomness import fold
 from sslcli.types import Crops
@@ -15,7 +15,7 @@ from sslcli.types import Crops
 _TRIES = 50
 
 
-class Mended(Wrapper):
+class CorruptReplaced(Wrapper):
     """``dataset`` with each bad sample replaced by another, of its own class where that has one that can be read.
 
     A replacement is a function of the sample's index, so that every worker and every resumed run agrees.
@@ -24,10 +24,10 @@ class Mended(Wrapper):
 
     def __init__(self, dataset: Dataset) -> None:
         super().__init__(dataset)
-        self.held_out = None if dataset.held_out is None else Mended(dataset.held_out)
-        self.met: list[Bad] = []
+        self.held_out = None if dataset.held_out is None else CorruptReplaced(dataset.held_out)
+        self.met: list[CorruptSample] = []
         self.places: set[str] = set()
-        self.bad: dict[int, Bad] = {}  # all that this process has met, by index
+        self.bad: dict[int, CorruptSample] = {}  # all that this process has met, by index
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
         return self._mended(index, self.dataset.fetch)
@@ -41,19 +41,19 @@ class Mended(Wrapper):
         Raises:
             UserError: whatever is tried for a sample is bad too.
         """
-        met: dict[int, Bad] = {}
+        met: dict[int, CorruptSample] = {}
         while True:
             chosen = [self._readable(i, met) for i in index.tolist()]
             try:
                 columns = fetch(torch.tensor(chosen, dtype=torch.int64))
-            except BadSamples as error:
+            except CorruptSamples as error:
                 self.bad.update({chosen[row]: bad for row, bad in error.rows.items()})
             else:
                 self.met = list(met.values())
                 self.places.update(bad.where for bad in self.met)
                 return columns
 
-    def _readable(self, wanted: int, met: dict[int, Bad]) -> int:
+    def _readable(self, wanted: int, met: dict[int, CorruptSample]) -> int:
         """``wanted``, or the first in its chain of replacements that is not known to be bad."""
         chosen = wanted
         for attempt in range(_TRIES):

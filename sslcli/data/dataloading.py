@@ -12,10 +12,10 @@ from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
 from sslcli.config.sections import FeedSection, TrainSection
-from sslcli.data.base import Bad, Columns, Dataset
-from sslcli.data.corrupt import Mended
+from sslcli.data.base import Columns, CorruptSample, Dataset
+from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.loader import Loader
-from sslcli.data.ram_cache import Cached, free_memory, num_bytes
+from sslcli.data.ram_cache import RamCache, free_memory, num_bytes
 from sslcli.data.workers import available_cpus, by_workers, default_workers
 from sslcli.distributed import Ranks
 from sslcli.errors import UserError
@@ -40,7 +40,7 @@ def kept_in_memory(dataset: Dataset, cache: str) -> Dataset:
     pictures = all(len(field.shape) == 3 for field in dataset.spec.values())
     if dataset.in_memory or dataset.cuts_crops or not pictures:
         return dataset
-    return Cached(dataset) if cache == "memory" or (cache == "auto" and fits) else dataset
+    return RamCache(dataset) if cache == "memory" or (cache == "auto" and fits) else dataset
 
 
 def make_loader(
@@ -123,7 +123,7 @@ class OnDevice(Columns):
     """
 
     def __init__(
-        self, dataset: Dataset, device: torch.device, *, workers: int, on_bad: Callable[[Iterable[Bad]], None]
+        self, dataset: Dataset, device: torch.device, *, workers: int, on_bad: Callable[[Iterable[CorruptSample]], None]
     ) -> None:
         columns: dict[str, Tensor] = {}
         start = 0
@@ -144,7 +144,9 @@ class OnDevice(Columns):
         return super().fetch(to_device(index, self._device))
 
 
-def in_pieces(dataset: Dataset, index: Tensor, workers: int | None) -> Iterator[tuple[dict[str, Tensor], list[Bad]]]:
+def in_pieces(
+    dataset: Dataset, index: Tensor, workers: int | None
+) -> Iterator[tuple[dict[str, Tensor], list[CorruptSample]]]:
     """The samples at ``index`` in order, a few hundred at a time, with the bad ones among them replaced.
 
     Args:
@@ -153,7 +155,7 @@ def in_pieces(dataset: Dataset, index: Tensor, workers: int | None) -> Iterator[
         workers: processes that read ahead; null chooses. A few pieces are read in this process: workers take longer
             to start.
     """
-    source = dataset if isinstance(dataset, Mended) else Mended(dataset)
+    source = dataset if isinstance(dataset, CorruptReplaced) else CorruptReplaced(dataset)
     pieces = _Pieces(source, index)
     count = default_workers(dataset) if workers is None else workers
     if len(pieces) < _FEW_PIECES or not count:
@@ -167,11 +169,11 @@ def in_pieces(dataset: Dataset, index: Tensor, workers: int | None) -> Iterator[
 class _Pieces(TorchDataset):
     """Parts of a dataset by number, for torch's workers."""
 
-    def __init__(self, dataset: Mended, index: Tensor) -> None:
+    def __init__(self, dataset: CorruptReplaced, index: Tensor) -> None:
         self.dataset, self.parts = dataset, index.split(_PIECE)
 
     def __len__(self) -> int:
         return len(self.parts)
 
-    def __getitem__(self, number: int) -> tuple[dict[str, Tensor], list[Bad]]:
+    def __getitem__(self, number: int) -> tuple[dict[str, Tensor], list[CorruptSample]]:
         return self.dataset.fetch(self.parts[number]), self.dataset.met

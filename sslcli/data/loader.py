@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
 
-from sslcli.data.base import Bad, Dataset
-from sslcli.data.corrupt import Mended
+from sslcli.data.base import CorruptSample, Dataset
+from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.prefetch import Batch, on_device
 from sslcli.data.sampler import permuted
 from sslcli.data.workers import by_workers
@@ -53,7 +53,7 @@ class Loader:
         workers: int,
         device: torch.device | None = None,
         crops: MakeCrops | None = None,
-        on_bad: Callable[[Iterable[Bad]], None] = lambda found: None,
+        on_bad: Callable[[Iterable[CorruptSample]], None] = lambda found: None,
         advice: str = "",
         ranks: Ranks | None = None,
     ) -> None:
@@ -64,7 +64,7 @@ class Loader:
         self.workers = workers
         self.advice = advice
         self.wait = 0.0  # seconds that the loop has waited for data
-        self._fetch = _Fetch(dataset if isinstance(dataset, Mended) else Mended(dataset), crops, seed)
+        self._fetch = _Fetch(dataset if isinstance(dataset, CorruptReplaced) else CorruptReplaced(dataset), crops, seed)
         self._num_samples = len(dataset)
         self._seed = seed
         self._device = device or torch.device("cpu")
@@ -111,7 +111,7 @@ class Loader:
         finally:
             del fetched  # ends the workers now: an error's traceback would keep them, and they ignore SIGTERM
 
-    def _checked(self, fetched: tuple[Batch, list[Bad]] | UserError) -> Batch:
+    def _checked(self, fetched: tuple[Batch, list[CorruptSample]] | UserError) -> Batch:
         try:
             if isinstance(fetched, UserError):
                 raise fetched
@@ -120,7 +120,7 @@ class Loader:
         except UserError as error:
             raise error if self.ranks.first else UserError(f"rank {self.ranks.rank}: {error}") from None
 
-    def _fetched(self, step: int) -> Iterator[tuple[Batch, list[Bad]] | UserError]:
+    def _fetched(self, step: int) -> Iterator[tuple[Batch, list[CorruptSample]] | UserError]:
         order = _MicroBatches(self, step)
         if not self.workers:
             return (_pinned(self._fetch[where]) if self._pin else self._fetch[where] for where in order)
@@ -149,10 +149,10 @@ class _MicroBatches(Sampler[Where]):
 class _Fetch(TorchDataset):
     """Reads micro-batches, here or in a worker. What goes wrong is a value: a worker would add its traceback."""
 
-    def __init__(self, dataset: Mended, crops: MakeCrops | None, seed: int) -> None:
+    def __init__(self, dataset: CorruptReplaced, crops: MakeCrops | None, seed: int) -> None:
         self.dataset, self.crops, self.seed = dataset, crops, seed
 
-    def __getitem__(self, where: Where) -> tuple[Batch, list[Bad]] | UserError:
+    def __getitem__(self, where: Where) -> tuple[Batch, list[CorruptSample]] | UserError:
         step, positions, index = where
         try:
             if self.crops is None:
@@ -167,7 +167,7 @@ class _Fetch(TorchDataset):
             return error
 
 
-def _pinned(fetched: tuple[Batch, list[Bad]] | UserError) -> tuple[Batch, list[Bad]] | UserError:
+def _pinned(fetched: tuple[Batch, list[CorruptSample]] | UserError) -> tuple[Batch, list[CorruptSample]] | UserError:
     if isinstance(fetched, UserError):
         return fetched
     batch, bad = fetched

@@ -5,19 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sslcli.data.base import BadSamples, Wrapper
+from sslcli.data.base import CorruptSamples, Wrapper
 
 READABLE = "readable"
 
 
-class Marked(Wrapper):
+class CorruptFlagged(Wrapper):
     """``dataset`` with a column ``readable`` (B,) bool; pictures that cannot be read are black."""
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
         readable = torch.ones(len(index), dtype=torch.bool)
         try:
             columns = self.dataset.fetch(index)
-        except BadSamples as error:
+        except CorruptSamples as error:
             readable[list(error.rows)] = False
             read = self.dataset.fetch(index[readable]) if readable.any() else {}
             columns = {name: self._spread(name, read.get(name), readable) for name in self.spec}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-class Mapped:
+class MemoryMap:
     """A file's bytes from ``offset`` on as a uint8 tensor ``rows`` of ``shape``.
 
     Raises:
@@ -28,5 +28,5 @@ class Mapped:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __reduce__(self) -> tuple[type[Mapped], tuple[Path, tuple[int, ...], int]]:
-        return Mapped, (self.path, self.shape, self.offset)  # a worker that does not fork maps it again
+    def __reduce__(self) -> tuple[type[MemoryMap], tuple[Path, tuple[int, ...], int]]:
+        return MemoryMap, (self.path, self.shape, self.offset)  # a worker that does not fork maps it again

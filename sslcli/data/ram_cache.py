@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslcli.data.base import BadSamples, Dataset, Wrapper
+from sslcli.data.base import CorruptSamples, Dataset, Wrapper
 from sslcli.types import Spec
 
 
-class Cached(Wrapper):
+class RamCache(Wrapper):
     """A dataset whose uint8 columns are kept when they are first fetched, by whichever worker.
 
     The memory is shared with workers that are forked from this process, and claimed page by page as
@@ -26,7 +26,7 @@ class Cached(Wrapper):
     def __init__(self, dataset: Dataset) -> None:
         super().__init__(dataset)
         self.keeps = True
-        self.held_out = None if dataset.held_out is None else Cached(dataset.held_out)
+        self.held_out = None if dataset.held_out is None else RamCache(dataset.held_out)
         self._kept: dict[str, np.ndarray] | None = {
             name: _shared(len(dataset), field.shape) for name, field in dataset.spec.items()
         }
@@ -43,8 +43,8 @@ class Cached(Wrapper):
         if len(missing):
             try:
                 fresh = self.dataset.fetch(index[torch.from_numpy(missing)])
-            except BadSamples as error:
-                raise BadSamples({int(missing[row]): bad for row, bad in error.rows.items()}) from None
+            except CorruptSamples as error:
+                raise CorruptSamples({int(missing[row]): bad for row, bad in error.rows.items()}) from None
             for name, column in fresh.items():
                 self._kept[name][rows[missing]] = column.numpy()
             self._filled[rows[missing]] = 1  # after the pixels: a worker that sees it may read them

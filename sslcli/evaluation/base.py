@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sslcli.config.instantiate import build
 from sslcli.data.base import Dataset
-from sslcli.evaluation.context import Subject
+from sslcli.evaluation.context import ProbeContext
 from sslcli.run_dir.formatting import number
 
 WIDTH = 80  # of a terminal
@@ -77,15 +77,15 @@ def _protocols(metrics: Mapping[str, Metric]) -> Iterator[str]:
 class Probe:
     """Measures an encoder."""
 
-    def __call__(self, subject: Subject) -> dict[str, Metric]:
-        """Metrics by name, each with its controls; none where the subject has not what it takes, such as labels."""
+    def __call__(self, context: ProbeContext) -> dict[str, Metric]:
+        """Metrics by name, each with its controls; none where the context lacks what it takes, such as labels."""
         raise NotImplementedError
 
 
 class NoProbe(Probe):
     """Measures nothing."""
 
-    def __call__(self, subject: Subject) -> dict[str, Metric]:
+    def __call__(self, context: ProbeContext) -> dict[str, Metric]:
         return {}
 
 
@@ -99,15 +99,15 @@ class Several(Probe):
     def __init__(self, *, parts: Mapping[str, Any]) -> None:
         self.parts = {name: build(node, Probe, where=f"probe.parts.{name}") for name, node in parts.items()}
 
-    def __call__(self, subject: Subject) -> dict[str, Metric]:
+    def __call__(self, context: ProbeContext) -> dict[str, Metric]:
         found: dict[str, Metric] = {}
         for part in self.parts.values():
-            found |= part(subject)
+            found |= part(context)
         return found
 
 
-def compared(subject: Subject, values: Mapping[str, float], protocol: str, **more: Any) -> Metric:
-    """The metric of ``subject`` from the values by what was measured: ``trained``, and the controls beside it."""
+def compared(context: ProbeContext, values: Mapping[str, float], protocol: str, **more: Any) -> Metric:
+    """The metric of ``context`` from the values by what was measured: ``trained``, and the controls beside it."""
     controls = {name: value for name, value in values.items() if name != "trained"}
-    facts = {"split": subject.split, "seed": subject.seed, **more}
+    facts = {"split": context.split, "seed": context.seed, **more}
     return Metric(values["trained"], protocol, controls=controls, **facts)

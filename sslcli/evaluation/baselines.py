@@ -8,28 +8,28 @@ import torch
 from torch import Tensor
 
 from sslcli.data.base import Dataset
-from sslcli.evaluation.context import Subject, numbers
+from sslcli.evaluation.context import ProbeContext, numbers
 from sslcli.evaluation.pca import principal_axes
 
 Rows = tuple[Tensor, Tensor]  # (bank, queries), (N, D) and (Q, D)
 
 
-def inputs(subject: Subject, bank: Tensor, held_out: Dataset, queries: Tensor) -> Iterator[tuple[str, Rows]]:
+def inputs(context: ProbeContext, bank: Tensor, held_out: Dataset, queries: Tensor) -> Iterator[tuple[str, Rows]]:
     """Raw input and every encoder's features by name, one after the other: each may fill much of the memory."""
-    pixels = raw(subject, bank, held_out, queries)
+    pixels = raw(context, bank, held_out, queries)
     if pixels is not None:
         yield "raw_input", pixels
     del pixels
-    for name in subject.encoders:
-        yield name, (subject.features(name, subject.dataset, bank), subject.features(name, held_out, queries))
+    for name in context.encoders:
+        yield name, (context.features(name, context.dataset, bank), context.features(name, held_out, queries))
 
 
-def raw(subject: Subject, bank: Tensor, held_out: Dataset, queries: Tensor) -> Rows | None:
+def raw(context: ProbeContext, bank: Tensor, held_out: Dataset, queries: Tensor) -> Rows | None:
     """The first column of the data as rows of numbers; None for ids, which have no geometry."""
-    name, column = next(iter(subject.dataset.spec.items()))
+    name, column = next(iter(context.dataset.spec.items()))
     if column.vocab:
         return None
-    return _rows(subject, subject.dataset, bank, name), _rows(subject, held_out, queries, name)
+    return _rows(context, context.dataset, bank, name), _rows(context, held_out, queries, name)
 
 
 def reduced(rows: Rows) -> Iterator[tuple[str, Rows]]:
@@ -44,5 +44,5 @@ def reduced(rows: Rows) -> Iterator[tuple[str, Rows]]:
     yield f"pca{axes.shape[1]}", (bank @ axes, queries @ axes)
 
 
-def _rows(subject: Subject, dataset: Dataset, index: Tensor, name: str) -> Tensor:
-    return torch.cat([numbers(columns[name]).cpu() for columns in subject.pieces(dataset, index)])
+def _rows(context: ProbeContext, dataset: Dataset, index: Tensor, name: str) -> Tensor:
+    return torch.cat([numbers(columns[name]).cpu() for columns in context.pieces(dataset, index)])

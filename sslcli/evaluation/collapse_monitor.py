@@ -23,7 +23,7 @@ PIECE = 128  # samples at a time, which fit where a micro-batch fits
 LIDAR_SAMPLES, LIDAR_VIEWS = 128, 8  # the paper's 1000 and 50 would take minutes
 
 
-class Quality:
+class CollapseMonitor:
     """RankMe, alignment, uniformity and per-dimension std of the encoder's pooled features; LiDAR and alpha-ReQ too.
 
     Always the same samples, never trained on where there is a held-out part, in eval mode, with augmented

@@ -38,7 +38,7 @@ class Compute(Protocol):
 
 
 @dataclass
-class Subject:
+class ProbeContext:
     """An encoder as a probe meets it. Features are extracted once for all probes.
 
     Args:

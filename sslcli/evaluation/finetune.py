@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from sslcli.evaluation.base import Metric, Probe, compared
 from sslcli.evaluation.classifier import Classifier, predict
-from sslcli.evaluation.context import Subject, chosen, evaluating
+from sslcli.evaluation.context import ProbeContext, chosen, evaluating
 from sslcli.randomness import Randomness, fold
 from sslcli.types import View
 
@@ -80,8 +80,8 @@ class Finetune(Probe):
         self.warmup, self.drop_path, self.clip, self.augment = warmup, drop_path, clip, augment
         self.mixup, self.cutmix, self.label_smoothing = mixup, cutmix, label_smoothing
 
-    def __call__(self, subject: Subject) -> dict[str, Metric]:
-        labelled = subject.labelled()
+    def __call__(self, context: ProbeContext) -> dict[str, Metric]:
+        labelled = context.labelled()
         if labelled is None:
             return {}
         train, queries = (chosen(labels, self.max_samples) for labels in labelled)
@@ -90,13 +90,13 @@ class Finetune(Probe):
         num_classes = int(torch.cat([labelled[0][train], labelled[1][queries]]).max()) + 1
         values = {}
         with _own_randomness():
-            for name in subject.encoders:
-                classifier = self._trained(name, subject, train, num_classes)
-                values[name] = _accuracy(classifier, subject, queries)
-        protocol = f"{self._recipe(subject, len(train))}; queries {len(queries):,} held out"
-        return {"finetune_top1": compared(subject, values, protocol)}
+            for name in context.encoders:
+                classifier = self._trained(name, context, train, num_classes)
+                values[name] = _accuracy(classifier, context, queries)
+        protocol = f"{self._recipe(context, len(train))}; queries {len(queries):,} held out"
+        return {"finetune_top1": compared(context, values, protocol)}
 
-    def _recipe(self, subject: Subject, count: int) -> str:
+    def _recipe(self, context: ProbeContext, count: int) -> str:
         """What was done with ``count`` samples, in words; what these data or this encoder do not take is not said."""
         said = [
             f"fine-tuned end to end for {self.epochs} epochs on {count:,} train labels",
@@ -106,9 +106,9 @@ class Finetune(Probe):
             f"layer decay {self.layer_decay:g}",
             f"weight decay {self.weight_decay:g}",
         ]
-        if subject.drops_paths:
+        if context.drops_paths:
             said.append(f"drop path {self.drop_path:g}")
-        if len(subject.dataset.spec[subject.views.field].shape) == 3:
+        if len(context.dataset.spec[context.views.field].shape) == 3:
             said += [f"mixup {self.mixup:g}", f"cutmix {self.cutmix:g}"]
         clip = "no clipping" if self.clip is None else f"gradients clipped to {self.clip:g}"
         return ", ".join([*said, f"label smoothing {self.label_smoothing:g}", clip])
@@ -117,10 +117,10 @@ class Finetune(Probe):
         """Samples a step: an even number, for mixup."""
         return min(self.batch_size, count // 2 * 2)
 
-    def _trained(self, name: str, subject: Subject, train: Tensor, num_classes: int) -> Classifier:
-        device, compute = subject.compute.device, subject.compute
-        torch.manual_seed(fold(subject.seed, "finetune head") % 2**63)  # alike for all that are compared
-        classifier = Classifier(subject.copied(name, self.drop_path), num_classes)
+    def _trained(self, name: str, context: ProbeContext, train: Tensor, num_classes: int) -> Classifier:
+        device, compute = context.compute.device, context.compute
+        torch.manual_seed(fold(context.seed, "finetune head") % 2**63)  # alike for all that are compared
+        classifier = Classifier(context.copied(name, self.drop_path), num_classes)
         classifier.to(device).train()
         size = self._size(len(train))
         steps = self.epochs * (len(train) // size)
@@ -134,13 +134,13 @@ class Finetune(Probe):
         )  # fmt: skip
         scaler = torch.amp.GradScaler(device.type, enabled=compute.dtype == torch.float16)
         mix = self._mixing(num_classes)
-        batches = _batches(train, size, self.epochs, subject.seed)
+        batches = _batches(train, size, self.epochs, context.seed)
         for step, index in enumerate(tqdm(batches, f"finetune {name}", steps, leave=False, disable=None)):
             schedule.step_update(step)
-            seed = fold(subject.seed, "finetune step", step)
+            seed = fold(context.seed, "finetune step", step)
             torch.manual_seed(seed % 2**63)  # dropout and stochastic depth
             np.random.seed(seed % 2**32)  # noqa: NPY002  mixup draws from NumPy's own generator
-            view, labels = self._batch(subject, index, seed)
+            view, labels = self._batch(context, index, seed)
             x, target = mix(view.x, labels)
             with compute.autocast():
                 scores = classifier(View(x, view.field, view.valid))
@@ -154,19 +154,19 @@ class Finetune(Probe):
             scaler.update()
         return classifier
 
-    def _batch(self, subject: Subject, index: Tensor, seed: int) -> tuple[View, Tensor]:
+    def _batch(self, context: ProbeContext, index: Tensor, seed: int) -> tuple[View, Tensor]:
         """A view of the samples at ``index`` and their labels, on the device."""
-        pieces = list(subject.pieces(subject.dataset, index))
+        pieces = list(context.pieces(context.dataset, index))
         columns = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
-        labels = subject.dataset.labels
+        labels = context.dataset.labels
         assert labels is not None
-        with torch.no_grad(), subject.compute.autocast():
+        with torch.no_grad(), context.compute.autocast():
             if self.augment:
-                made = subject.views(columns, Randomness(seed, 0, np.arange(len(index)), subject.compute.device))
+                made = context.views(columns, Randomness(seed, 0, np.arange(len(index)), context.compute.device))
                 view = made[0]
             else:
-                view = subject.views.clean(columns)
-        return view, labels[index].to(subject.compute.device)
+                view = context.views.clean(columns)
+        return view, labels[index].to(context.compute.device)
 
     def _mixing(self, num_classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """(inputs, labels) to (inputs, targets (B, C)): mixed where they are images, with smoothed labels always."""
@@ -182,14 +182,14 @@ class Finetune(Probe):
         return mix
 
 
-def _accuracy(classifier: Classifier, subject: Subject, queries: Tensor) -> float:
-    held_out, labels = subject.queried, subject.queried.labels
+def _accuracy(classifier: Classifier, context: ProbeContext, queries: Tensor) -> float:
+    held_out, labels = context.queried, context.queried.labels
     assert labels is not None
     with evaluating(classifier):
         guesses = []
-        for columns in subject.pieces(held_out, queries):
-            with subject.compute.autocast():
-                guesses.append(predict(classifier, subject.views.clean(columns)))
+        for columns in context.pieces(held_out, queries):
+            with context.compute.autocast():
+                guesses.append(predict(classifier, context.views.clean(columns)))
     return (torch.cat(guesses) == labels[queries]).double().mean().item()
 
 

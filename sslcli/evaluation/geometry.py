@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sslcli.data.base import drawn
 from sslcli.evaluation.base import Metric, Probe, compared
-from sslcli.evaluation.context import Subject
+from sslcli.evaluation.context import ProbeContext
 from sslcli.evaluation.label_free import spread
 
 _FEWEST = 16  # samples from which a spread can be read
@@ -36,20 +36,20 @@ class Geometry(Probe):
             raise ValueError(f"samples must be at least {_FEWEST}, lidar_samples and lidar_views at least 2")
         self.samples, self.lidar_samples, self.lidar_views = samples, lidar_samples, lidar_views
 
-    def __call__(self, subject: Subject) -> dict[str, Metric]:
-        dataset = subject.queried
+    def __call__(self, context: ProbeContext) -> dict[str, Metric]:
+        dataset = context.queried
         index = drawn(len(dataset), self.samples)
         if len(index) < _FEWEST:
             return {}
         few = index[: self.lidar_samples]
-        clean, one, two = (subject.draw(dataset, index, number) for number in (None, 0, 1))
-        views = [subject.draw(dataset, few, number) for number in range(self.lidar_views)]
+        clean, one, two = (context.draw(dataset, index, number) for number in (None, 0, 1))
+        views = [context.draw(dataset, few, number) for number in range(self.lidar_views)]
         groups = {name: torch.stack([view[name] for view in views], dim=1) for name in clean}
         found = {name: spread(clean[name], one[name], two[name], groups[name]) for name in clean}
-        sizes = _sizes(subject.split, clean["trained"], groups["trained"])
+        sizes = _sizes(context.split, clean["trained"], groups["trained"])
         return {
             title: compared(
-                subject,
+                context,
                 {name: values[title] for name, values in found.items() if title in values},
                 _WORDS[title].format_map(sizes),
             )

@@ -13,7 +13,7 @@ from sslcli.data.base import Dataset, balanced
 from sslcli.data.ram_cache import free_memory
 from sslcli.evaluation.base import Metric, Probe, compared
 from sslcli.evaluation.baselines import Rows, inputs, reduced
-from sslcli.evaluation.context import Subject
+from sslcli.evaluation.context import ProbeContext
 from sslcli.evaluation.pca import whitened
 
 _LADDER = (500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
@@ -134,27 +134,27 @@ class KNN(Probe):
         self.temperature, self.whiten = temperature, whiten
         self.max_samples = "all" if max_samples is None else max_samples
 
-    def __call__(self, subject: Subject) -> dict[str, Metric]:
-        labelled, held_out = subject.labelled(), subject.dataset.held_out
+    def __call__(self, context: ProbeContext) -> dict[str, Metric]:
+        labelled, held_out = context.labelled(), context.dataset.held_out
         if labelled is None or held_out is None:
             return {}
-        count = self._count(subject)
+        count = self._count(context)
         bank, queries = (balanced(labels, count) for labels in labelled)
         labels, truth = labelled[0][bank], labelled[1][queries]
         plain: dict[str, list[float]] = {}
         white: dict[str, list[float]] = {}
-        for name, (rows, asked) in self._readings(subject, bank, held_out, queries):
-            plain[name] = self._accuracies(rows, labels, asked, truth, subject)
+        for name, (rows, asked) in self._readings(context, bank, held_out, queries):
+            plain[name] = self._accuracies(rows, labels, asked, truth, context)
             if self.whiten:
                 pair = whitened(rows, asked, components=self.whiten)
-                white[name] = self._accuracies(pair[0], labels, pair[1], truth, subject)
+                white[name] = self._accuracies(pair[0], labels, pair[1], truth, context)
         sizes = f"bank {len(bank):,} train, queries {len(queries):,} held out"
         how = f", all rows PCA-whitened to at most {self.whiten}, fitted on the bank"
         found = {}
         for title, values, suffix in (("knn_top1", plain, ""), ("knn_whitened_top1", white, how)):
             for place, k in enumerate(self.ks if values else ()):
                 found[title if k == self.ks[0] else f"{title}_k{k}"] = compared(
-                    subject,
+                    context,
                     {name: accuracies[place] for name, accuracies in values.items()},
                     f"weighted {min(k, len(bank))}-NN, cosine, vote temperature {self.temperature}, {sizes}{suffix}",
                     samples=count if self.max_samples == "auto" else None,
@@ -162,41 +162,41 @@ class KNN(Probe):
         return found
 
     def _readings(
-        self, subject: Subject, bank: Tensor, held_out: Dataset, queries: Tensor
+        self, context: ProbeContext, bank: Tensor, held_out: Dataset, queries: Tensor
     ) -> Iterator[tuple[str, Rows]]:
         """What neighbours are sought in, by name; one is let go before the next is made."""
-        for name, rows in inputs(subject, bank, held_out, queries):
+        for name, rows in inputs(context, bank, held_out, queries):
             if name == "raw_input":
                 yield from reduced(rows)
             else:
                 yield name, rows
 
     def _accuracies(
-        self, bank: Tensor, labels: Tensor, queries: Tensor, truth: Tensor, subject: Subject
+        self, bank: Tensor, labels: Tensor, queries: Tensor, truth: Tensor, context: ProbeContext
     ) -> list[float]:
         return knn_accuracy(
-            bank, labels, queries, truth, ks=self.ks, temperature=self.temperature, device=subject.compute.device
+            bank, labels, queries, truth, ks=self.ks, temperature=self.temperature, device=context.compute.device
         )
 
-    def _count(self, subject: Subject) -> int:
-        dataset, held_out = subject.dataset, subject.queried
+    def _count(self, context: ProbeContext) -> int:
+        dataset, held_out = context.dataset, context.queried
         whole = max(len(dataset), len(held_out))
         if isinstance(self.max_samples, int):
             return self.max_samples
         if self.max_samples == "all":
             return whole
-        if subject.settled is not None:
-            return subject.settled
+        if context.settled is not None:
+            return context.settled
         trial = torch.arange(min(256, len(dataset)))
-        subject.embed("trained", dataset, trial)  # the first pass warms up
+        context.embed("trained", dataset, trial)  # the first pass warms up
         start = time.perf_counter()
-        subject.embed("trained", dataset, trial)
+        context.embed("trained", dataset, trial)
         per_sample = (time.perf_counter() - start) / len(trial)
         # Bank and queries, each through every encoder, and as much again for the votes.
-        affordable = subject.budget / per_sample / (4 * len(subject.encoders))
+        affordable = context.budget / per_sample / (4 * len(context.encoders))
         # In memory: bank and queries of every encoder, which other probes may read again, and copies while whitening.
-        width = max(encoder.dim for encoder in subject.encoders.values())
-        copies = 2 * len(subject.encoders) + 4
+        width = max(encoder.dim for encoder in context.encoders.values())
+        copies = 2 * len(context.encoders) + 4
         affordable = min(affordable, _MEMORY * free_memory() / (4 * width * copies))
         if affordable >= whole:
             return whole

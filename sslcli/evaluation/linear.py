@@ -12,7 +12,7 @@ from tqdm import tqdm
 from sslcli.data.base import balanced
 from sslcli.evaluation.base import Metric, Probe, compared
 from sslcli.evaluation.baselines import Rows, inputs
-from sslcli.evaluation.context import Subject, chosen
+from sslcli.evaluation.context import ProbeContext, chosen
 from sslcli.evaluation.softmax_regression import Classifiers, Setting, fit, grid
 from sslcli.randomness import fold
 
@@ -65,25 +65,25 @@ class Linear(Probe):
         self.shares, self.folds, self.steps, self.batch_size = labels, folds, steps, batch_size
         self.max_samples = max_samples
 
-    def __call__(self, subject: Subject) -> dict[str, Metric]:
-        labelled, held_out = subject.labelled(), subject.dataset.held_out
+    def __call__(self, context: ProbeContext) -> dict[str, Metric]:
+        labelled, held_out = context.labelled(), context.dataset.held_out
         if labelled is None or held_out is None:
             return {}
         train, queries = (chosen(labels, self.max_samples) for labels in labelled)
         if len(train) < 2 * self.folds:
             return {}
         labels, truth = labelled[0][train], labelled[1][queries]
-        shares = self._shares(labels, subject.seed)
+        shares = self._shares(labels, context.seed)
         outcomes: dict[float, dict[str, Outcome]] = {share: {} for share in shares}
-        readings = inputs(subject, train, held_out, queries)
-        with tqdm(total=len(shares) * (1 + len(subject.encoders)), desc="linear", leave=False, disable=None) as bar:
+        readings = inputs(context, train, held_out, queries)
+        with tqdm(total=len(shares) * (1 + len(context.encoders)), desc="linear", leave=False, disable=None) as bar:
             for name, (rows, asked) in readings:
                 for share, part in shares.items():
-                    outcomes[share][name] = self._classify(rows, labels, part, (asked, truth), subject)
+                    outcomes[share][name] = self._classify(rows, labels, part, (asked, truth), context)
                     bar.update()
         return {
             "linear_top1" if share == self.shares[0] else f"linear_top1_{100 * share:g}pct": self._metric(
-                subject, outcomes[share], len(part), len(queries)
+                context, outcomes[share], len(part), len(queries)
             )
             for share, part in shares.items()
         }
@@ -99,19 +99,19 @@ class Linear(Probe):
                 found[share] = order[balanced(labels[order], count)].sort().values
         return found
 
-    def _classify(self, rows: Tensor, labels: Tensor, part: Tensor, test: Rows, subject: Subject) -> Outcome:
+    def _classify(self, rows: Tensor, labels: Tensor, part: Tensor, test: Rows, context: ProbeContext) -> Outcome:
         """The accuracy on ``test`` (rows, labels) of the setting that was best on some of the rows in ``part``."""
         num_classes = int(torch.cat([labels, test[1]]).max()) + 1
-        is_back = held_back(labels[part], self.folds, subject.seed)
+        is_back = held_back(labels[part], self.folds, context.seed)
         front, back = part[~is_back], part[is_back]
         tried: list[tuple[float, Setting]] = []
         for standardise in (False, True):
             same = [setting for setting in self.settings if setting.standardise == standardise]
-            classifiers = self._fit(rows, labels, front, same, num_classes, subject)
+            classifiers = self._fit(rows, labels, front, same, num_classes, context)
             _, loss = classifiers.score(rows[back], labels[back])
             tried += zip(loss.tolist(), same)
         best = min(tried, key=lambda trial: trial[0])[1]
-        accuracy, _ = self._fit(rows, labels, part, [best], num_classes, subject).score(*test)
+        accuracy, _ = self._fit(rows, labels, part, [best], num_classes, context).score(*test)
         return Outcome(float(accuracy), best)
 
     def _fit(
@@ -121,7 +121,7 @@ class Linear(Probe):
         part: Tensor,
         settings: list[Setting],
         num_classes: int,
-        subject: Subject,
+        context: ProbeContext,
     ) -> Classifiers:
         return fit(
             rows,
@@ -131,17 +131,17 @@ class Linear(Probe):
             num_classes=num_classes,
             steps=self.steps,
             batch_size=min(self.batch_size, max(1, len(part) // 8)),
-            seed=fold(subject.seed, "linear order"),
-            device=subject.compute.device,
+            seed=fold(context.seed, "linear order"),
+            device=context.compute.device,
         )
 
-    def _metric(self, subject: Subject, outcomes: Mapping[str, Outcome], count: int, queries: int) -> Metric:
+    def _metric(self, context: ProbeContext, outcomes: Mapping[str, Outcome], count: int, queries: int) -> Metric:
         protocol = (
             f"softmax regression on frozen features of clean views, {count:,} train labels, "
             f"queries {queries:,} held out; of {len(self.settings)} settings the best on one in {self.folds} of the "
             f"train samples, then trained on all of them ({outcomes['trained'].setting}); {self.steps} steps of SGD"
         )
-        return compared(subject, {name: outcome.accuracy for name, outcome in outcomes.items()}, protocol)
+        return compared(context, {name: outcome.accuracy for name, outcome in outcomes.items()}, protocol)
 
 
 def held_back(labels: Tensor, folds: int, seed: int) -> Tensor:

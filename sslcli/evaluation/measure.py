@@ -11,17 +11,17 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sslcli.components import Parts, build_encoder, restore_parts
+from sslcli.components import Components, build_encoder, restore_components
 from sslcli.config.instantiate import allow, build
 from sslcli.config.sections import DeviceSection, FeedSection, section
 from sslcli.data.base import Dataset, drawn
-from sslcli.data.corrupt import Mended
+from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.dataloading import in_pieces
 from sslcli.encoders.base import Encoder
 from sslcli.encoders.batchnorm import batch_norms
 from sslcli.errors import UserError
 from sslcli.evaluation.base import Embed, Metric, Probe, compared, table
-from sslcli.evaluation.context import Subject, evaluating, labels_of
+from sslcli.evaluation.context import ProbeContext, evaluating, labels_of
 from sslcli.evaluation.context import embed as features_of
 from sslcli.evaluation.label_free import rankme
 from sslcli.features import Features
@@ -51,7 +51,7 @@ def on_device(dataset: Dataset, index: Tensor, compute: Compute, workers: int | 
 
 def measure(
     config: Mapping[str, Any],
-    parts: Parts,
+    components: Components,
     compute: Compute,
     probe: Probe,
     *,
@@ -64,7 +64,7 @@ def measure(
 
     Args:
         config: the run's.
-        parts: its parts.
+        components: its components.
         compute: where to compute.
         probe: what measures.
         budget: seconds that it may take, where its size is left to it.
@@ -72,56 +72,62 @@ def measure(
         settled: the size that it settled on before.
         seed: of what it draws; null is the run's.
     """
-    measured = subject(config, parts, compute, budget=budget, start=start)
+    measured = probe_context(config, components, compute, budget=budget, start=start)
     measured.settled = settled
     measured.seed = measured.seed if seed is None else seed
-    metrics = probe(measured) or without_labels(config, parts, compute, measured)
-    if parts.objective.label is not None:
+    metrics = probe(measured) or without_labels(config, components, compute, measured)
+    if components.objective.label is not None:
         for metric in metrics.values():
             metric.protocol += "; training used labels"
-    replaced = sum(len(part.places) for part in (parts.dataset, parts.dataset.held_out) if isinstance(part, Mended))
+    replaced = sum(
+        len(part.places)
+        for part in (components.dataset, components.dataset.held_out)
+        if isinstance(part, CorruptReplaced)
+    )
     for metric in metrics.values():
         metric.protocol += f"; {replaced} unreadable samples replaced by others" if replaced else ""
     return metrics
 
 
-def without_labels(config: Mapping[str, Any], parts: Parts, compute: Compute, measured: Subject) -> dict[str, Metric]:
+def without_labels(
+    config: Mapping[str, Any], components: Components, compute: Compute, measured: ProbeContext
+) -> dict[str, Metric]:
     """The held-out loss and RankMe, where a probe finds nothing to measure."""
-    held_out = parts.dataset.held_out
+    held_out = components.dataset.held_out
     if held_out is None:
         return {}
     metrics: dict[str, Metric] = {}
-    loss = held_out_loss(config, parts, compute, held_out)
+    loss = held_out_loss(config, components, compute, held_out)
     if loss is not None:
         metrics["held_out_loss"] = loss
     index = drawn(len(held_out), 2048)
     metrics["rankme"] = compared(
         measured,
         {name: rankme(measured.features(name, held_out, index)) for name in measured.encoders},
-        f"effective rank of {len(index):,} held-out features of width {parts.encoder.dim} (RankMe)",
+        f"effective rank of {len(index):,} held-out features of width {components.encoder.dim} (RankMe)",
     )
     return metrics
 
 
-def subject(
-    config: Mapping[str, Any], parts: Parts, compute: Compute, *, budget: float, start: Path | None = None
-) -> Subject:
+def probe_context(
+    config: Mapping[str, Any], components: Components, compute: Compute, *, budget: float, start: Path | None = None
+) -> ProbeContext:
     """A run's encoder with its data and controls, as probes meet it."""
     workers = FeedSection.of(config["dataset"]).workers
-    encoders = {"trained": parts.encoder, **controls(config, parts, compute, start)}
+    encoders = {"trained": components.encoder, **controls(config, components, compute, start)}
 
     drops_paths = "drop_path" in config["encoder"]
 
     def copied(name: str, drop_path: float) -> Encoder:
         own = {**config["encoder"], "drop_path": drop_path} if drops_paths else config["encoder"]
-        encoder = build_encoder({**config, "encoder": own}, parts.encoder.spec)
+        encoder = build_encoder({**config, "encoder": own}, components.encoder.spec)
         encoder.load_state_dict(encoders[name].state_dict())
         return encoder.to(compute.device).to(memory_format=torch.channels_last)
 
-    return Subject(
-        parts.dataset,
+    return ProbeContext(
+        components.dataset,
         encoders,
-        parts.views,
+        components.views,
         compute,
         pieces=lambda dataset, index: on_device(dataset, index, compute, workers),
         copied=copied,
@@ -131,45 +137,49 @@ def subject(
     )
 
 
-def controls(config: Mapping[str, Any], parts: Parts, compute: Compute, start: Path | None) -> dict[str, Encoder]:
+def controls(
+    config: Mapping[str, Any], components: Components, compute: Compute, start: Path | None
+) -> dict[str, Encoder]:
     """What the trained encoder is compared with, by name: the same encoder with other weights."""
-    found = {"random_init": random_init(config, parts, compute)}
+    found = {"random_init": random_init(config, components, compute)}
     if start is not None and start.is_file():
-        encoder = build_encoder(config, parts.encoder.spec)
+        encoder = build_encoder(config, components.encoder.spec)
         encoder.load_state_dict(load_file(start))
         found["start"] = encoder.to(compute.device).eval()
     return found
 
 
 @torch.no_grad()
-def random_init(config: Mapping[str, Any], parts: Parts, compute: Compute, *, samples: int = 2048) -> Encoder:
+def random_init(config: Mapping[str, Any], components: Components, compute: Compute, *, samples: int = 2048) -> Encoder:
     """This run's encoder before its first step, its BatchNorm statistics measured on training ``samples``.
 
     Without them the control would read one to two points worse than random weights are.
     """
-    encoder = build_encoder(config, parts.encoder.spec).to(compute.device)
+    encoder = build_encoder(config, components.encoder.spec).to(compute.device)
     norms = batch_norms(encoder)
     if norms:
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # a plain mean over what follows
         encoder.train()
-        chosen = drawn(len(parts.dataset), samples)
+        chosen = drawn(len(components.dataset), samples)
         for part in chosen.chunk(1 + len(chosen) // 512):  # alike in size: of one sample there are no statistics
-            columns = {name: c.to(compute.device) for name, c in parts.dataset.fetch(part).items()}
-            encoder(parts.views.clean(columns))
+            columns = {name: c.to(compute.device) for name, c in components.dataset.fetch(part).items()}
+            encoder(components.views.clean(columns))
     return encoder.eval()
 
 
 @torch.no_grad()
-def held_out_loss(config: Mapping[str, Any], parts: Parts, compute: Compute, held_out: Dataset) -> Metric | None:
+def held_out_loss(
+    config: Mapping[str, Any], components: Components, compute: Compute, held_out: Dataset
+) -> Metric | None:
     """The objective's loss on one batch that training never saw, beside its chance level."""
     size = min(config["train"]["batch_size"], len(held_out), 1024)
-    if size < 2 and parts.objective.couples_batch:
+    if size < 2 and components.objective.couples_batch:
         return None
     columns = {name: c.to(compute.device) for name, c in held_out.fetch(drawn(len(held_out), size)).items()}
-    value = dry_loss(parts, columns, compute, seed=config["seed"])
-    chance = parts.objective.chance(size)
+    value = dry_loss(components, columns, compute, seed=config["seed"])
+    chance = components.objective.chance(size)
     return Metric(
         value,
         f"the objective's loss on {size:,} held-out samples, eval mode",
@@ -180,16 +190,16 @@ def held_out_loss(config: Mapping[str, Any], parts: Parts, compute: Compute, hel
 
 
 @torch.no_grad()
-def dry_loss(parts: Parts, columns: dict[str, Tensor], compute: Compute, *, seed: int) -> float:
+def dry_loss(components: Components, columns: dict[str, Tensor], compute: Compute, *, seed: int) -> float:
     """The objective's loss on a batch in eval mode, leaving no trace in any part."""
     size = len(next(iter(columns.values())))
     randomness = Randomness(seed, 0, np.arange(size), compute.device)
-    with evaluating(parts.encoder, parts.objective):
+    with evaluating(components.encoder, components.objective):
         with compute.autocast():
-            views = parts.views(columns, randomness)
-            check_readable(parts.encoder, views, parts.views.num_local)
-            outputs = parts.objective.project(Features(parts.encoder, views, randomness, columns))
-        return float(parts.objective.loss(outputs).total)
+            views = components.views(columns, randomness)
+            check_readable(components.encoder, views, components.views.num_local)
+            outputs = components.objective.project(Features(components.encoder, views, randomness, columns))
+        return float(components.objective.loss(outputs).total)
 
 
 def run(config: Mapping[str, Any]) -> dict[str, Metric]:
@@ -199,11 +209,11 @@ def run(config: Mapping[str, Any]) -> dict[str, Metric]:
     newest = is_newest(run_dir, state["step"])  # now: a run that goes on writes others meanwhile
     compute = compute_for(config, state)
     other = config["dataset"] or None  # the run's own
-    parts = restore_parts(state, compute.device, other)
+    components = restore_components(state, compute.device, other)
     probe = build(config["probe"], Probe, where="probe")
     metrics = measure(
         {**state["config"], "dataset": other or state["config"]["dataset"]},
-        parts,
+        components,
         compute,
         probe,
         budget=budget(state["seconds"]),
@@ -215,7 +225,7 @@ def run(config: Mapping[str, Any]) -> dict[str, Metric]:
         raise UserError("probe: these data have no held-out part, so there is nothing to measure.")
     console = Console()
     console.line(f"{run_dir}, step {state['step']}")
-    if labels_of(parts.dataset) is None:
+    if labels_of(components.dataset) is None:
         console.line("labels are missing in one split of these data, or in both: what reads them is left out")
     for text in table(metrics):
         console.line(text)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sslcli.data.base import Dataset, drawn
 from sslcli.evaluation.base import Metric, Probe, compared
-from sslcli.evaluation.context import Subject
+from sslcli.evaluation.context import ProbeContext
 from sslcli.evaluation.pca import principal_axes
 from sslcli.objectives.losses.critics import Separable
 from sslcli.objectives.losses.densities import ConditionalGaussian, club, gaussian_information
@@ -74,12 +74,12 @@ class MutualInformation(Probe):
         self.components, self.samples, self.batch_size = components, samples, batch_size
         self.hidden_dim, self.steps, self.lr = hidden_dim, steps, lr
 
-    def __call__(self, subject: Subject) -> dict[str, Metric]:
-        held_out = subject.dataset.held_out
-        if held_out is None or min(len(subject.dataset), len(held_out)) < 20:
+    def __call__(self, context: ProbeContext) -> dict[str, Metric]:
+        held_out = context.dataset.held_out
+        if held_out is None or min(len(context.dataset), len(held_out)) < 20:
             return {}
-        pairs = [self._pairs(subject, dataset) for dataset in (subject.dataset, held_out)]
-        found = {name: self._interval(pairs[0][name], pairs[1][name], subject) for name in pairs[0]}
+        pairs = [self._pairs(context, dataset) for dataset in (context.dataset, held_out)]
+        found = {name: self._interval(pairs[0][name], pairs[1][name], context) for name in pairs[0]}
         trained = found["trained"]
         count, queried = (len(part["trained"][0]) for part in pairs)
         size = min(self.batch_size, queried)
@@ -88,34 +88,34 @@ class MutualInformation(Probe):
         wrong = "; it lies below the floor, so here q is wrong" if trained.ceiling < trained.floor else ""
         return {
             "mi_floor": compared(
-                subject,
+                context,
                 {name: interval.floor for name, interval in found.items()},
                 f"nats {between}: InfoNCE, a lower bound in expectation, at most log {size:,}; critic {fitted}",
                 std=trained.floor_std,
             ),
             "mi_gaussian": compared(
-                subject,
+                context,
                 {name: interval.gaussian for name, interval in found.items()},
                 f"nats {between}: of Gaussians with these covariances, no bound; {queried:,} held-out pairs",
             ),
             "mi_ceiling": compared(
-                subject,
+                context,
                 {name: interval.ceiling for name, interval in found.items()},
                 f"nats {between}: CLUB, an upper bound as far as its Gaussian q is right; q {fitted}{wrong}",
                 std=trained.ceiling_std,
             ),
         }
 
-    def _pairs(self, subject: Subject, dataset: Dataset) -> dict[str, tuple[Tensor, Tensor]]:
+    def _pairs(self, context: ProbeContext, dataset: Dataset) -> dict[str, tuple[Tensor, Tensor]]:
         index = drawn(len(dataset), self.samples)
-        one, two = (subject.draw(dataset, index, number) for number in (0, 1))
+        one, two = (context.draw(dataset, index, number) for number in (0, 1))
         return {name: (one[name], two[name]) for name in one}
 
-    def _interval(self, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], subject: Subject) -> Interval:
-        device = subject.compute.device
+    def _interval(self, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], context: ProbeContext) -> Interval:
+        device = context.compute.device
         reduce = _components(torch.cat(train), self.components)
         x, y = (reduce(rows).to(device) for rows in train)
-        seed = fold(subject.seed, "mutual information")
+        seed = fold(context.seed, "mutual information")
         with torch.random.fork_rng():
             torch.manual_seed(seed % 2**63)
             critic = Separable(x.shape[1], hidden_dim=self.hidden_dim).to(device)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sslcli.data.base import Dataset, balanced
 from sslcli.encoders.base import Encoder
-from sslcli.evaluation.collapse_monitor import Quality
+from sslcli.evaluation.collapse_monitor import CollapseMonitor
 from sslcli.evaluation.context import labels_of
 from sslcli.evaluation.knn import knn_accuracy
 
@@ -17,8 +17,8 @@ K, TEMPERATURE = 20, 0.07
 RISING = ("knn_top1", "rankme", "lidar")  # what may be called better for being higher
 
 
-class Glance:
-    """``knn_top1`` where there are labels, and what ``Quality`` measures: the same samples every time.
+class OnlineEvaluation:
+    """``knn_top1`` where there are labels, and what ``CollapseMonitor`` measures: the same samples every time.
 
     20-NN of 1,000 held-out samples in 2,000 training samples has a standard error of about a point, but steps of one
     run are compared on the same samples, which is finer.
@@ -29,7 +29,9 @@ class Glance:
         quality: the label-free metrics.
     """
 
-    def __init__(self, dataset: Dataset, embed: Callable[[Encoder, Dataset, Tensor], Tensor], quality: Quality) -> None:
+    def __init__(
+        self, dataset: Dataset, embed: Callable[[Encoder, Dataset, Tensor], Tensor], quality: CollapseMonitor
+    ) -> None:
         self._dataset, self._embed, self._quality = dataset, embed, quality
         labelled = labels_of(dataset)
         self._samples = labelled and (balanced(labelled[0], BANK), balanced(labelled[1], QUERIES))

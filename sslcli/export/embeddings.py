@@ -15,7 +15,7 @@ from sslcli.components import build_dataset
 from sslcli.config.sections import FeedSection
 from sslcli.data.base import Dataset
 from sslcli.data.dataloading import in_pieces
-from sslcli.data.marked import READABLE, Marked
+from sslcli.data.marked import READABLE, CorruptFlagged
 from sslcli.errors import UserError
 from sslcli.export.base import TOLERANCE, Checked, Different, Format, Lines, Source
 from sslcli.export.tables import NumpyTable, ParquetTable, Rows, Table
@@ -75,7 +75,7 @@ class Embeddings(Format):
         parts = {"train": train, "held_out": train.held_out}
         if self.split != "both" and parts[self.split] is None:
             raise UserError(f"format.split={self.split}: this data has no such part. Use format.split=both")
-        return [_Part(n, Marked(d)) for n, d in parts.items() if d is not None and self.split in (n, "both")]
+        return [_Part(n, CorruptFlagged(d)) for n, d in parts.items() if d is not None and self.split in (n, "both")]
 
     @torch.inference_mode()
     def _rows(self, source: Source) -> Iterator[Rows]:
@@ -126,7 +126,7 @@ class _Part:
     """A part of the data."""
 
     name: str
-    dataset: Marked
+    dataset: CorruptFlagged
 
     def names(self) -> Iterator[str]:
         """What every sample is called."""

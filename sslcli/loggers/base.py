@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from sslcli.errors import UserError
-from sslcli.report.visuals import Exhibits
+from sslcli.report.visuals import Visuals
 
 Warn = Callable[[str], None]
 
@@ -78,7 +78,7 @@ class Loggers:
         """Views by the names of their columns, for those that take pictures."""
         self.each(lambda logger: _pictures(logger, step, "views", look()) if logger.takes_pictures else None)
 
-    def show(self, step: int, look: Callable[[], Exhibits]) -> None:
+    def show(self, step: int, look: Callable[[], Visuals]) -> None:
         """What a trained model can be shown by, for those that take pictures."""
 
         def act(logger: Logger) -> None:

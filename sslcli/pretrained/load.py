@@ -42,7 +42,7 @@ class Report:
         )
 
 
-def start_from(encoder: Encoder, source: str) -> Report:
+def load_weights(encoder: Encoder, source: str) -> Report:
     """Load ``source`` into ``encoder``.
 
     Args:

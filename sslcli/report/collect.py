@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslcli.components import Parts
+from sslcli.components import Components
 from sslcli.config.sections import FeedSection
 from sslcli.data.base import Dataset, balanced, drawn
 from sslcli.evaluation.base import Embed
@@ -20,7 +20,7 @@ from sslcli.evaluation.measure import embedder, random_init
 from sslcli.features import Features
 from sslcli.randomness import Randomness
 from sslcli.report.preview import first_views, masked_out, pixels, shows_pictures
-from sslcli.report.visuals import Embedding, Exhibits, Masked, Neighbours
+from sslcli.report.visuals import Embedding, Masked, Neighbours, Visuals
 from sslcli.training.device import Compute
 from sslcli.types import Field, Reconstruction
 
@@ -34,36 +34,40 @@ _RANGE = 2.5  # standard deviations from mid-gray to black and white, where a ta
 
 
 @torch.no_grad()
-def exhibits(
-    config: Mapping[str, Any], parts: Parts, compute: Compute, *, budget: float, thumbnails: bool = False
-) -> Exhibits:
+def collect_visuals(
+    config: Mapping[str, Any], components: Components, compute: Compute, *, budget: float, thumbnails: bool = False
+) -> Visuals:
     """Look at a trained model, in eval mode and leaving no trace in it.
 
     Args:
         config: the run's.
-        parts: trained, on the device.
+        components: trained, on the device.
         compute: where and how precisely to compute.
         budget: seconds that embedding samples may take, about.
         thumbnails: make small pictures of the embedded samples.
     """
     workers = FeedSection.of(config["dataset"]).workers
-    embed = embedder(parts.encoder, parts.views, compute, workers=workers)
-    untrained = embedder(random_init(config, parts, compute, samples=512), parts.views, compute, workers=workers)
-    shown = parts.dataset.held_out or parts.dataset
+    embed = embedder(components.encoder, components.views, compute, workers=workers)
+    untrained = embedder(
+        random_init(config, components, compute, samples=512), components.views, compute, workers=workers
+    )
+    shown = components.dataset.held_out or components.dataset
     count = _affordable(embed, shown, budget / 3)
-    seen = shows_pictures(parts)
+    seen = shows_pictures(components)
     index = _spread(shown, min(count, MAPPED))
     embedding = Embedding(
         embed(shown, index),
         untrained(shown, index),
         None if shown.labels is None else shown.labels[index],
-        _pictures(parts, shown, index, compute, largest=THUMBNAIL) if seen and thumbnails else None,
-        shown is not parts.dataset,
+        _pictures(components, shown, index, compute, largest=THUMBNAIL) if seen and thumbnails else None,
+        shown is not components.dataset,
     )
-    return Exhibits(
-        views=first_views(parts, compute, seed=config["seed"]) if seen else {},
-        masked=_masked(parts, shown, _spread(shown, min(count, MEASURED)), compute, config["seed"]) if seen else None,
-        neighbours=_neighbours(parts, shown, embed, count, compute) if seen else None,
+    return Visuals(
+        views=first_views(components, compute, seed=config["seed"]) if seen else {},
+        masked=_masked(components, shown, _spread(shown, min(count, MEASURED)), compute, config["seed"])
+        if seen
+        else None,
+        neighbours=_neighbours(components, shown, embed, count, compute) if seen else None,
         embedding=embedding,
     )
 
@@ -83,33 +87,35 @@ def _spread(dataset: Dataset, count: int) -> Tensor:
     return drawn(len(dataset), count) if dataset.labels is None else balanced(dataset.labels, count)
 
 
-def _pictures(parts: Parts, dataset: Dataset, index: Tensor, compute: Compute, *, largest: int | None = None) -> Tensor:
+def _pictures(
+    components: Components, dataset: Dataset, index: Tensor, compute: Compute, *, largest: int | None = None
+) -> Tensor:
     """The samples as evaluation reads them, (N, C, H, W) in [0, 1] on the CPU, at most ``largest`` pixels a side."""
     made = []
     for part in index.split(256):
         columns = {key: c.to(compute.device) for key, c in dataset.fetch(part).items()}
-        x = pixels(parts.views.clean(columns).x, dataset.spec[parts.views.field])
+        x = pixels(components.views.clean(columns).x, dataset.spec[components.views.field])
         if largest is not None and max(x.shape[2:]) > largest:
             x = F.interpolate(x, scale_factor=largest / max(x.shape[2:]), mode="bilinear", antialias=True).clamp(0, 1)
         made.append(x)
     return torch.cat(made)
 
 
-def _masked(parts: Parts, shown: Dataset, index: Tensor, compute: Compute, seed: int) -> Masked | None:
+def _masked(components: Components, shown: Dataset, index: Tensor, compute: Compute, seed: int) -> Masked | None:
     """What the objective makes of the first view of the samples at ``index``, with the masks of step 0."""
     columns = {name: c.to(compute.device) for name, c in shown.fetch(index).items()}
     randomness = Randomness(seed, 0, np.arange(len(index)), compute.device)
-    with evaluating(parts.encoder, parts.objective), compute.autocast():
-        features = Features(parts.encoder, parts.views(columns, randomness), randomness, columns)
-        made = parts.objective.reconstruction(features, 0)
+    with evaluating(components.encoder, components.objective), compute.autocast():
+        features = Features(components.encoder, components.views(columns, randomness), randomness, columns)
+        made = components.objective.reconstruction(features, 0)
     if made is None:
         return None
     hidden = made.hidden[:, None].expand_as(made.target)
-    view = pixels(features.views[0].x, shown.spec[parts.views.field])
+    view = pixels(features.views[0].x, shown.spec[components.views.field])
     pictures = {
         "input": view,
         "masked": masked_out(view, made.hidden),
-        **_completed(made, shown.spec[parts.views.field]),
+        **_completed(made, shown.spec[components.views.field]),
     }
     few = torch.linspace(0, len(index) - 1, min(ROWS, len(index))).long()
     return Masked(
@@ -136,9 +142,11 @@ def _completed(made: Reconstruction, field: Field) -> dict[str, Tensor]:
     return {name: (x.cpu() / (2 * _RANGE) + 0.5).clamp(0, 1).where(hidden, 0.5) for name, x in gray.items()}
 
 
-def _neighbours(parts: Parts, shown: Dataset, embed: Embed, count: int, compute: Compute) -> Neighbours | None:
+def _neighbours(
+    components: Components, shown: Dataset, embed: Embed, count: int, compute: Compute
+) -> Neighbours | None:
     """The nearest training samples of a few held-out ones; None where nothing is held out."""
-    dataset = parts.dataset
+    dataset = components.dataset
     if shown is dataset:
         return None
     queries, bank = _spread(shown, ROWS), _spread(dataset, count)
@@ -148,5 +156,5 @@ def _neighbours(parts: Parts, shown: Dataset, embed: Embed, count: int, compute:
     same = None
     if dataset.labels is not None and shown.labels is not None:
         same = dataset.labels[found] == shown.labels[queries][:, None]
-    nearest = _pictures(parts, dataset, found.flatten(), compute).unflatten(0, found.shape)
-    return Neighbours(_pictures(parts, shown, queries, compute), nearest, best, same, len(bank))
+    nearest = _pictures(components, dataset, found.flatten(), compute).unflatten(0, found.shape)
+    return Neighbours(_pictures(components, shown, queries, compute), nearest, best, same, len(bank))

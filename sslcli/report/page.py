@@ -20,7 +20,7 @@ from sslcli.data.pictures.encode import address
 from sslcli.report import charts
 from sslcli.report.figures import CONTROL, variable
 from sslcli.report.maps import maps, singular_values
-from sslcli.report.visuals import Embedding, Exhibits
+from sslcli.report.visuals import Embedding, Visuals
 from sslcli.run_dir.formatting import is_share, number, part
 from sslcli.run_dir.records import Reading, Record
 
@@ -56,7 +56,7 @@ class Row:
     protocol: str
 
 
-def run_page(record: Record, identity: Mapping[str, Any], exhibits: Exhibits | None, note: str = "") -> str:
+def run_page(record: Record, identity: Mapping[str, Any], collect_visuals: Visuals | None, note: str = "") -> str:
     """The page of a run as HTML that needs nothing beside it.
 
     Args:
@@ -66,13 +66,15 @@ def run_page(record: Record, identity: Mapping[str, Any], exhibits: Exhibits | N
         note: the reason, then.
     """
     shown: dict[str, Any] = {"views": None, "masked": None, "neighbours": None, "maps": [], "spectrum": None}
-    if exhibits is not None:
+    if collect_visuals is not None:
         shown = {
-            "views": _strip(exhibits.views) if exhibits.views else None,
-            "masked": exhibits.masked and {"strip": _strip(exhibits.masked.pictures), "of": exhibits.masked},
-            "neighbours": exhibits.neighbours and {"rows": list(_neighbours(exhibits)), "of": exhibits.neighbours},
-            "held_out": exhibits.embedding.held_out,
-            **_embedding(exhibits.embedding),
+            "views": _strip(collect_visuals.views) if collect_visuals.views else None,
+            "masked": collect_visuals.masked
+            and {"strip": _strip(collect_visuals.masked.pictures), "of": collect_visuals.masked},
+            "neighbours": collect_visuals.neighbours
+            and {"rows": list(_neighbours(collect_visuals)), "of": collect_visuals.neighbours},
+            "held_out": collect_visuals.embedding.held_out,
+            **_embedding(collect_visuals.embedding),
         }
     quality = {name: number(name, value) for name, value in (record.result or {}).get("quality", {}).items()}
     return render(
@@ -199,9 +201,9 @@ def _strip(columns: Mapping[str, Tensor]) -> Strip:
     return Strip(list(columns), [[address(picture) for picture in row] for row in zip(*columns.values())])
 
 
-def _neighbours(exhibits: Exhibits) -> Iterator[dict[str, Any]]:
+def _neighbours(collect_visuals: Visuals) -> Iterator[dict[str, Any]]:
     """Each query with its neighbours: address, similarity, and whether the label is the same."""
-    found = exhibits.neighbours
+    found = collect_visuals.neighbours
     assert found is not None
     for i, query in enumerate(found.queries):
         same: list[bool | None] = [None] * found.nearest.shape[1] if found.same is None else found.same[i].tolist()

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslcli.components import Parts
+from sslcli.components import Components
 from sslcli.data.loader import Loader
 from sslcli.errors import UserError
 from sslcli.randomness import Randomness
@@ -23,53 +23,53 @@ _CELL, _GAP, _TITLE = 112, 4, 16  # pixels
 _HIDDEN_GRAY = 0.5
 
 
-def write_preview(parts: Parts, compute: Compute, path: Path, *, seed: int) -> None:
+def write_preview(components: Components, compute: Compute, path: Path, *, seed: int) -> None:
     """Write a PNG of the first samples of step 0: a row for each, with the columns named above.
 
     Raises:
         UserError: the data are no images.
     """
-    if not shows_pictures(parts):
-        raise UserError(f"preview: the column '{parts.views.field}' holds no pictures of 1 or 3 channels to show.")
-    picture = sheet(first_views(parts, compute, seed=seed))
+    if not shows_pictures(components):
+        raise UserError(f"preview: the column '{components.views.field}' holds no pictures of 1 or 3 channels to show.")
+    picture = sheet(first_views(components, compute, seed=seed))
     write_atomically(path, lambda file: picture.save(file, "PNG"), key="preview")
 
 
-def shows_pictures(parts: Parts) -> bool:
+def shows_pictures(components: Components) -> bool:
     """Whether the run's views are of pictures with 1 or 3 channels."""
-    shape = parts.dataset.spec[parts.views.field].shape
+    shape = components.dataset.spec[components.views.field].shape
     return len(shape) == 3 and shape[0] in (1, 3)
 
 
 @torch.no_grad()
-def first_views(parts: Parts, compute: Compute, *, seed: int) -> dict[str, Tensor]:
+def first_views(components: Components, compute: Compute, *, seed: int) -> dict[str, Tensor]:
     """Of the first samples of step 0: the images, each view, and what is hidden of it, (B, C, H, W) in [0, 1]."""
-    name = parts.views.field
-    field = parts.dataset.spec[name]
-    columns = _first_samples(parts, compute, seed)
+    name = components.views.field
+    field = components.dataset.spec[name]
+    columns = _first_samples(components, compute, seed)
     positions = np.arange(len(next(iter(columns.values()))))
     randomness = Randomness(seed, 0, positions, compute.device)
-    views = parts.views(columns, randomness)
+    views = components.views(columns, randomness)
     source = columns[name] if name in columns else columns[f"{name}/0"]  # cut by workers: there is no whole image
-    shown = {"image" if name in columns else "crop 1": pixels(parts.views.clean({name: source}).x, field)}
+    shown = {"image" if name in columns else "crop 1": pixels(components.views.clean({name: source}).x, field)}
     for k, view in enumerate(views):
         shown[f"view {k + 1}"] = pixels(view.x, field)
-        hidden = parts.objective.hidden(view, randomness, k)
+        hidden = components.objective.hidden(view, randomness, k)
         if hidden is not None:
             shown[f"view {k + 1}, masked"] = masked_out(pixels(view.x, field), hidden)
     return shown
 
 
-def _first_samples(parts: Parts, compute: Compute, seed: int) -> dict[str, Tensor]:
+def _first_samples(components: Components, compute: Compute, seed: int) -> dict[str, Tensor]:
     """The columns of the first few of step 0; their order and crops do not depend on the batch's size."""
     loader = Loader(
-        parts.dataset,
-        batch_size=min(SAMPLES, len(parts.dataset)),
+        components.dataset,
+        batch_size=min(SAMPLES, len(components.dataset)),
         accumulate=1,
         seed=seed,
         workers=0,
         device=compute.device,
-        crops=parts.views.crops if parts.dataset.cuts_crops else None,
+        crops=components.views.crops if components.dataset.cuts_crops else None,
     )
     return dict(next(loader.batches(0))[0])
 

@@ -41,7 +41,7 @@ class Embedding:
 
 
 @dataclass
-class Exhibits:
+class Visuals:
     """Everything that there is to show of one model; what its data have no pictures for is empty."""
 
     views: dict[str, Tensor]  # by the column's name, (B, C, H, W) in [0, 1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from sslcli.data.base import Bad
+from sslcli.data.base import CorruptSample
 from sslcli.errors import UserError
 from sslcli.run_dir.files import writable
 
@@ -30,7 +30,7 @@ class BadSampleList:
             self.allowed = int(max_bad * num_samples)
         self._lines: dict[str, None] = {}  # in the order in which they were met
 
-    def add(self, found: Iterable[Bad]) -> None:
+    def add(self, found: Iterable[CorruptSample]) -> None:
         """Count those that are new.
 
         Raises:

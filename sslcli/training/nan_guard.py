@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-class FiniteGuard:
+class NanGuard:
     """Looks at every step without waiting for it; the host reads the latch at log lines and before saving."""
 
     def __init__(self, device: torch.device) -> None:

@@ -30,7 +30,7 @@ from sslcli.training.early_stopping import Watch, best_steps
 from sslcli.training.grad_cache import Outputs, backward
 from sslcli.training.gradient_conflict import conflict, last_weight
 from sslcli.training.meter import JsonLines, Meter
-from sslcli.training.nan_guard import FiniteGuard, all_finite
+from sslcli.training.nan_guard import NanGuard, all_finite
 from sslcli.training.schedule import Schedule
 from sslcli.types import Loss, scalar
 from sslcli.views.base import Views
@@ -98,7 +98,7 @@ class Trainer:
                 module.encoder.compile()
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.dtype == torch.float16)
         self.meter = Meter()
-        self.guard = FiniteGuard(compute.device)
+        self.guard = NanGuard(compute.device)
         self.lines = JsonLines(run_dir / "metrics.jsonl")
         self._rates: dict[int, float] = {}  # learning rate of each step since the last log line
         self._conflict: dict[str, Tensor] = {}  # how the terms' gradients compare in the step just done

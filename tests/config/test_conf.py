@@ -8,7 +8,7 @@ import torch
 from support.helpers import TINY, compose, make_trainer
 
 from sslcli.cli import conf_dir
-from sslcli.components import build_dataset, build_parts
+from sslcli.components import build_components, build_dataset
 from sslcli.config.help import describe
 from sslcli.config.instantiate import build
 from sslcli.config.sections import WatchSection
@@ -79,7 +79,7 @@ def test_every_objective_trains_every_encoder_family(tmp_path, encoder, objectiv
     arguments = (*TINY, f"encoder={encoder}", f"objective={objective}", "train.batch_size=4")
     if encoder == "mlp" and objective in NEEDS_TOKENS:
         with pytest.raises(UserError, match="no image tokens"):
-            build_parts(compose(*arguments))
+            build_components(compose(*arguments))
         return
     trainer = make_trainer(tmp_path, *arguments)
     seen = {}
@@ -121,16 +121,16 @@ def test_an_own_part_works_from_an_own_package(tmp_path, monkeypatch):
     config = compose(*TINY)
     config["objective"]["_target_"] = "mypkg_for_test.mine.Mine"
     with pytest.raises(UserError, match=r"plugins=\[mypkg_for_test\]"):
-        build_parts(config)
+        build_components(config)
     allow(["mypkg_for_test"])
     try:
-        assert type(build_parts(config).objective).__name__ == "Mine"
+        assert type(build_components(config).objective).__name__ == "Mine"
     finally:
         allow([])
 
 
 def test_joint_parts_share_the_encoder_and_keep_their_own_keys():
-    parts = build_parts(compose(*TINY, "objective=joint", "objective.parts.infonce.temperature=0.3"))
+    parts = build_components(compose(*TINY, "objective=joint", "objective.parts.infonce.temperature=0.3"))
     assert parts.objective.parts["infonce"].temperature.start == 0.3
     assert parts.objective.num_views == 2 and parts.objective.couples_batch
 

@@ -7,7 +7,7 @@ from support.helpers import compose, make_trainer
 
 from sslcli.cli import conf_dir
 from sslcli.commands.train import check_fit
-from sslcli.components import build_parts
+from sslcli.components import build_components
 from sslcli.training.schedule import Steps
 
 # arXiv:2006.07733, table 6: what BYOL does to one view and to the other; its followers do the same
@@ -126,7 +126,7 @@ def test_a_published_recipe_trains(name, tmp_path):
                f"encoder={encoder}", "train.batch_size=16", "train.epochs=null", "train.steps=1", *smaller)  # fmt: skip
     config = compose(*options)
     trainer = make_trainer(tmp_path, *options)
-    check_fit(build_parts(config), trainer.train, trainer.compute, config["seed"])
+    check_fit(build_components(config), trainer.train, trainer.compute, config["seed"])
     trainer.fit()
     assert trainer.step == 1
 

@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 from sslcli.cli import conf_dir
 from sslcli.config.instantiate import locate
 from sslcli.config.sections import FeedSection
-from sslcli.data.base import Bad, BadSamples, Columns, Labelled, Subset, balanced, with_held_out
-from sslcli.data.corrupt import Mended
+from sslcli.data.base import Columns, CorruptSample, CorruptSamples, Labelled, Subset, balanced, with_held_out
+from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.published.fashion_mnist import EMBEDDED, fashion_mnist, fashion_mnist_mini
 from sslcli.data.synthetic import synthetic
 from sslcli.errors import UserError
@@ -211,13 +211,13 @@ def test_a_column_of_labels_is_refused_where_some_have_none_and_made_where_only_
 def test_an_unreadable_sample_without_a_label_is_replaced_by_another_without():
     class Partly(Columns):
         def fetch(self, index):
-            bad = {row: Bad(str(i), "damaged") for row, i in enumerate(index.tolist()) if i < 10}
+            bad = {row: CorruptSample(str(i), "damaged") for row, i in enumerate(index.tolist()) if i < 10}
             if bad:
-                raise BadSamples(bad)
+                raise CorruptSamples(bad)
             return super().fetch(index)
 
     whole = numbers(100, SOME)
-    mended = Mended(Partly(whole.spec, whole.columns, SOME))
+    mended = CorruptReplaced(Partly(whole.spec, whole.columns, SOME))
     chosen = mended.fetch(torch.arange(100))["x"]
     assert torch.equal(SOME[chosen], SOME) and chosen.min() == 10
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from sslcli.data.base import Bad, BadSamples, Dataset, Labelled, Subset
-from sslcli.data.corrupt import Mended
+from sslcli.data.base import CorruptSample, CorruptSamples, Dataset, Labelled, Subset
+from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.loader import Loader
-from sslcli.data.ram_cache import Cached
+from sslcli.data.ram_cache import RamCache
 from sslcli.errors import UserError
 from sslcli.run_dir.bad_samples import BadSampleList
 from sslcli.types import Field, Spec
@@ -26,11 +26,13 @@ class Pictures(Dataset):
         return self.count
 
     def fetch(self, index):
-        rows = {row: Bad(f"file {i}", "damaged") for row, i in enumerate(index.tolist()) if i in self.unreadable}
+        rows = {
+            row: CorruptSample(f"file {i}", "damaged") for row, i in enumerate(index.tolist()) if i in self.unreadable
+        }
         for i in index.tolist():
             self.reads[i] += 1
         if rows:
-            raise BadSamples(rows)
+            raise CorruptSamples(rows)
         return {"image": index.to(torch.uint8)[:, None, None, None]}
 
 
@@ -39,14 +41,14 @@ def fetched(dataset, index):
 
 
 def test_a_bad_sample_is_replaced_by_the_same_readable_one_every_time():
-    first, second = (Mended(Pictures(50, bad={3, 7, 9})) for _ in range(2))
+    first, second = (CorruptReplaced(Pictures(50, bad={3, 7, 9})) for _ in range(2))
     alone = fetched(first, [3])
     assert alone[0] not in {3, 7, 9}
     assert fetched(second, [1, 7, 3, 3, 9]) == [1, *fetched(first, [7]), *alone, *alone, *fetched(first, [9])]
 
 
 def test_what_was_met_is_told_for_each_request():
-    dataset = Mended(Pictures(50, bad={3, 7}))
+    dataset = CorruptReplaced(Pictures(50, bad={3, 7}))
     fetched(dataset, [1, 3])
     assert [bad.where for bad in dataset.met] == ["file 3"]
     fetched(dataset, [1, 2])
@@ -58,7 +60,7 @@ def test_what_was_met_is_told_for_each_request():
 
 def test_a_replacement_is_of_the_same_class():
     labels = torch.arange(60) % 4
-    dataset = Mended(Labelled(Pictures(60, bad=set(range(0, 40, 3)), labels=labels), "label"))
+    dataset = CorruptReplaced(Labelled(Pictures(60, bad=set(range(0, 40, 3)), labels=labels), "label"))
     columns = dataset.fetch(torch.arange(60))
     assert torch.equal(columns["label"], labels)
     assert torch.equal(columns["image"].flatten() % 4, labels)
@@ -66,7 +68,7 @@ def test_a_replacement_is_of_the_same_class():
 
 def test_where_a_whole_class_is_bad_a_replacement_is_of_another():
     labels = torch.tensor([0, 0, 1, 1, 1, 1])
-    mended = Mended(Pictures(6, bad=[0, 1], labels=labels))
+    mended = CorruptReplaced(Pictures(6, bad=[0, 1], labels=labels))
     found = mended.fetch(torch.tensor([0, 1, 2]))["image"][:, 0, 0, 0]
     assert set(found.tolist()) <= {2, 3, 4, 5} and len(mended.places) == 2
 
@@ -74,12 +76,12 @@ def test_where_a_whole_class_is_bad_a_replacement_is_of_another():
 def test_a_replacement_of_a_training_sample_is_a_training_sample():
     pictures = Pictures(40, bad={1, 5, 11})
     train = Subset(pictures, torch.arange(1, 40, 2))
-    assert all(i % 2 for i in fetched(Mended(train), range(20)))
+    assert all(i % 2 for i in fetched(CorruptReplaced(train), range(20)))
 
 
 def test_where_everything_is_bad_it_says_so():
     with pytest.raises(UserError, match=r"dataset\.path: too many .* file 2 \(damaged\)"):
-        fetched(Mended(Pictures(5, bad=range(5))), [2])
+        fetched(CorruptReplaced(Pictures(5, bad=range(5))), [2])
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -106,7 +108,7 @@ def listed(tmp_path, warned=None, num_samples=1000, max_bad=None):
 
 
 def some(*numbers):
-    return [Bad(f"folder/{n}.jpg", "cut short") for n in numbers]
+    return [CorruptSample(f"folder/{n}.jpg", "cut short") for n in numbers]
 
 
 def test_each_bad_sample_is_listed_once_and_the_first_is_told(tmp_path):
@@ -146,10 +148,10 @@ def test_past_the_limit_the_run_stops_and_names_count_first_and_file(tmp_path, n
 def test_odd_names_stay_one_line_each(tmp_path):
     bad = listed(tmp_path)
     name = "a\nb\t\udcff.png"  # a byte that is not UTF-8, as os.fsdecode gives it
-    bad.add([Bad(name, "empty")])
+    bad.add([CorruptSample(name, "empty")])
     assert (tmp_path / "bad.txt").read_bytes() == b"a\\nb\\t\xff.png\tempty\n"
-    bad.add([Bad(name, "empty")])
-    listed(tmp_path).add([Bad(name, "empty")])
+    bad.add([CorruptSample(name, "empty")])
+    listed(tmp_path).add([CorruptSample(name, "empty")])
     assert len((tmp_path / "bad.txt").read_bytes().splitlines()) == 1
 
 
@@ -158,25 +160,25 @@ def test_odd_names_stay_one_line_each(tmp_path):
 
 def test_a_cached_sample_is_read_once_and_stays_the_same():
     pictures = Pictures(20)
-    cached = Cached(pictures)
+    cached = RamCache(pictures)
     assert fetched(cached, [3, 5, 3]) == [3, 5, 3] and fetched(cached, [5, 6]) == [5, 6]
     assert fetched(cached, list(range(20))) == list(range(20))
     assert pictures.reads[5] == 1 and pictures.reads[6] == 1
 
 
 def test_a_bad_sample_is_told_by_its_row_and_never_kept():
-    cached = Cached(Pictures(20, bad={4}))
+    cached = RamCache(Pictures(20, bad={4}))
     fetched(cached, [1, 2])
     for _ in range(2):
-        with pytest.raises(BadSamples) as caught:
+        with pytest.raises(CorruptSamples) as caught:
             fetched(cached, [1, 9, 4, 2])
         assert list(caught.value.rows) == [2]
-    assert fetched(Mended(cached), [1, 9, 4, 2])[:2] == [1, 9]
+    assert fetched(CorruptReplaced(cached), [1, 9, 4, 2])[:2] == [1, 9]
 
 
 def test_forked_workers_share_what_one_of_them_has_read():
     pictures = Pictures(64)
-    loader = Loader(Cached(pictures), batch_size=16, accumulate=1, seed=0, workers=2)
+    loader = Loader(RamCache(pictures), batch_size=16, accumulate=1, seed=0, workers=2)
     stream = loader.batches(0)
     seen = [next(stream)[0]["image"] for _ in range(40)]
     assert torch.equal(torch.cat(seen[:4]).flatten().sort().values, torch.arange(64, dtype=torch.uint8))
@@ -185,7 +187,7 @@ def test_forked_workers_share_what_one_of_them_has_read():
 
 def test_the_cache_gives_the_same_pixels_as_reading():
     generator = np.random.default_rng(0)
-    plain, cached = Pictures(30), Cached(Pictures(30))
+    plain, cached = Pictures(30), RamCache(Pictures(30))
     for _ in range(20):
         index = torch.from_numpy(generator.integers(0, 30, 7))
         assert torch.equal(plain.fetch(index)["image"], cached.fetch(index)["image"])

@@ -7,10 +7,10 @@ import torch
 from support.helpers import TINY, compose, make_trainer, randomness
 from torch.nn import functional as F
 
-from sslcli.components import build_parts
+from sslcli.components import build_components
 from sslcli.data.base import drawn
 from sslcli.errors import UserError
-from sslcli.evaluation.collapse_monitor import Quality
+from sslcli.evaluation.collapse_monitor import CollapseMonitor
 from sslcli.evaluation.knn import KNN
 from sslcli.evaluation.label_free import alignment, dimension_std, rankme, uniformity
 from sslcli.evaluation.measure import measure
@@ -19,11 +19,13 @@ NAMES = {"rankme", "alignment", "uniformity", "dimension_std"}
 
 
 def quality(parts, warn=lambda text: None, **options):
-    return Quality(parts.dataset, parts.views, torch.device("cpu"), seed=0, warn=warn, **{"full": False, **options})
+    return CollapseMonitor(
+        parts.dataset, parts.views, torch.device("cpu"), seed=0, warn=warn, **{"full": False, **options}
+    )
 
 
 def test_it_measures_held_out_samples_in_eval_mode():
-    parts = build_parts(compose(*TINY))
+    parts = build_components(compose(*TINY))
     parts.encoder.train()
     before = {name: b.clone() for name, b in parts.encoder.named_buffers()}
     found = quality(parts)(parts.encoder)
@@ -42,7 +44,7 @@ def test_it_measures_held_out_samples_in_eval_mode():
 
 
 def test_full_adds_lidar_and_alpha_req():
-    parts = build_parts(compose(*TINY))
+    parts = build_components(compose(*TINY))
     found = quality(parts, full=True)(parts.encoder)
     assert set(found) == NAMES | {"lidar", "alpha_req", "alpha_req_r2"}
 
@@ -61,7 +63,7 @@ def test_measuring_does_not_change_the_bits(tmp_path):
 
 
 def test_a_collapsed_encoder_is_named_once():
-    parts = build_parts(compose(*TINY))
+    parts = build_components(compose(*TINY))
     told = []
     measure_quality = quality(parts, warn=told.append)
     last = parts.encoder.trunk[8]
@@ -76,14 +78,14 @@ def test_a_collapsed_encoder_is_named_once():
 
 
 def test_few_samples_are_not_judged():
-    parts = build_parts(compose("dataset=synthetic", "dataset.num_samples=30", "dataset.size=16"))
+    parts = build_components(compose("dataset=synthetic", "dataset.num_samples=30", "dataset.size=16"))
     assert quality(parts)(parts.encoder) == {}
 
 
 @pytest.fixture(scope="module")
 def supervised():
     config = compose(*TINY, "objective.form=supervised", "objective.label=label", "objective.norm=layer")
-    return config, build_parts(config)
+    return config, build_components(config)
 
 
 def test_a_supervised_objective_reads_the_labels_and_says_so(supervised, tmp_path):
@@ -116,5 +118,5 @@ def test_without_labels_there_is_nothing_to_supervise(tmp_path):
 
         from sslcli.components import readable
 
-        objective = build_parts(compose(*TINY, "objective.form=supervised", "objective.label=label")).objective
+        objective = build_components(compose(*TINY, "objective.form=supervised", "objective.label=label")).objective
         readable(vector_dataset(), objective)

@@ -5,21 +5,21 @@ import math
 import numpy as np
 import pytest
 import torch
-from support.helpers import TINY, compose, make_subject
+from support.helpers import TINY, compose, make_context
 from timm.layers import DropPath
 from timm.optim import param_groups_layer_decay
 
-from sslcli.components import build_parts
+from sslcli.components import build_components
 from sslcli.data.synthetic import synthetic
 from sslcli.evaluation.classifier import Classifier, layer_numbers
 from sslcli.evaluation.finetune import Finetune
-from sslcli.evaluation.measure import subject
+from sslcli.evaluation.measure import context
 from sslcli.training.device import choose
 
 
 def measured(*overrides):
     config = compose(*TINY, "train.precision=fp32", *overrides)
-    return subject(config, build_parts(config), choose("cpu", "fp32"), budget=10.0)
+    return context(config, build_components(config), choose("cpu", "fp32"), budget=10.0)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_permuted_labels_read_chance(small):
 
     encoder = ConvNetSmall(dataset.spec, width=4)
     found = Finetune(epochs=2, batch_size=32)(
-        make_subject(dataset, trained=encoder, copied=lambda name, rate: ConvNetSmall(dataset.spec, width=4))
+        make_context(dataset, trained=encoder, copied=lambda name, rate: ConvNetSmall(dataset.spec, width=4))
     )
     chance = math.sqrt(0.25 * 0.75 / 120)
     assert found["finetune_top1"].value == pytest.approx(0.25, abs=4 * chance)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
-from support.helpers import make_subject
+from support.helpers import make_context
 
 from sslcli.data.base import Columns
 from sslcli.data.synthetic import synthetic
@@ -120,7 +120,7 @@ def pixels(dataset, index):
 
 def test_the_probe_reports_value_controls_and_protocol():
     dataset = synthetic(num_samples=500, num_classes=5, size=12)
-    metrics = KNN(k=7, temperature=0.1, max_samples="all")(make_subject(dataset))
+    metrics = KNN(k=7, temperature=0.1, max_samples="all")(make_context(dataset))
     assert list(metrics) == ["knn_top1", "knn_whitened_top1"]
     metric = metrics["knn_top1"]
     assert set(metric.controls) == {"raw_input", "centred", "pca64", "random_init"}
@@ -135,8 +135,8 @@ def test_the_probe_reports_value_controls_and_protocol():
 
 def test_the_first_k_is_the_headline():
     dataset = synthetic(num_samples=500, num_classes=5, size=12)
-    one = KNN(k=50, max_samples="all")(make_subject(dataset))
-    metrics = KNN(k=[50, 1], max_samples="all")(make_subject(dataset))
+    one = KNN(k=50, max_samples="all")(make_context(dataset))
+    metrics = KNN(k=[50, 1], max_samples="all")(make_context(dataset))
     assert list(metrics) == ["knn_top1", "knn_top1_k1", "knn_whitened_top1", "knn_whitened_top1_k1"]
     assert metrics["knn_top1"] == one["knn_top1"] and "1-NN" in metrics["knn_top1_k1"].protocol
 
@@ -144,8 +144,8 @@ def test_the_first_k_is_the_headline():
 def test_a_further_control_stands_beside_the_others():
     """Whatever is given by name, such as the weights that a run began from."""
     dataset = synthetic(num_samples=300, num_classes=5, size=8)
-    flat, deaf = make_subject(dataset).encoders.values()
-    metrics = KNN(max_samples="all")(make_subject(dataset, trained=flat, random_init=deaf, start=flat))
+    flat, deaf = make_context(dataset).encoders.values()
+    metrics = KNN(max_samples="all")(make_context(dataset, trained=flat, random_init=deaf, start=flat))
     controls = metrics["knn_top1"].controls
     assert controls["start"] == metrics["knn_top1"].value > controls["random_init"]
 
@@ -156,7 +156,7 @@ def test_the_controls_are_scikit_learns_on_raw_centred_and_pca_inputs():
     x = dataset.dataset.columns["image"].float()
     # So noisy that errors occur.
     dataset.dataset.columns["image"] = x + 60 * torch.randn(x.shape, generator=generator)
-    controls = KNN(k=5, temperature=0.1, max_samples="all")(make_subject(dataset))["knn_top1"].controls
+    controls = KNN(k=5, temperature=0.1, max_samples="all")(make_context(dataset))["knn_top1"].controls
     bank, queries = (pixels(part, torch.arange(len(part))).double() for part in (dataset, dataset.held_out))
     pca = PCA(64, svd_solver="full").fit(bank.numpy())
     inputs = {
@@ -174,7 +174,7 @@ def test_the_controls_are_scikit_learns_on_raw_centred_and_pca_inputs():
 def test_max_samples_bounds_bank_and_queries_and_keeps_classes_balanced(most):
     dataset = synthetic(num_samples=500, num_classes=5, size=8)
     asked = []
-    metric = KNN(max_samples=most)(make_subject(dataset, asked=asked))["knn_top1"]
+    metric = KNN(max_samples=most)(make_context(dataset, asked=asked))["knn_top1"]
     assert f"bank {min(most, 400)} train, queries {min(most, 100)} held out" in metric.protocol
     assert [part for part, _ in asked] == [dataset, dataset.held_out] * 3  # raw input, trained and untrained
     for part, index in asked:
@@ -189,9 +189,9 @@ def test_max_samples_bounds_bank_and_queries_and_keeps_classes_balanced(most):
 def test_auto_takes_everything_when_the_budget_allows_and_little_when_it_does_not():
     dataset = synthetic(num_samples=2000, num_classes=5, size=4)
     for budget, settled, bank in ((1e6, None, "1,600"), (0.0, None, "500"), (0.0, 1000, "1,000")):
-        subject = make_subject(dataset)
-        subject.budget, subject.settled = budget, settled
-        metric = KNN(max_samples="auto")(subject)["knn_top1"]
+        context = make_context(dataset)
+        context.budget, context.settled = budget, settled
+        metric = KNN(max_samples="auto")(context)["knn_top1"]
         assert f"bank {bank} train" in metric.protocol and metric.samples is not None
 
 
@@ -201,13 +201,13 @@ def test_features_are_extracted_once_for_all_probes():
         name: {"_target_": "sslcli.evaluation.knn.KNN", "k": k, "max_samples": 100}
         for name, k in (("one", 5), ("two", 1))
     }
-    metrics = Several(parts=parts)(make_subject(dataset, asked=asked))
+    metrics = Several(parts=parts)(make_context(dataset, asked=asked))
     assert "1-NN" in metrics["knn_top1"].protocol
     assert len(asked) == 8  # two splits by two encoders, and the pixels twice, which are too many to keep
 
 
 def test_more_neighbours_than_samples_are_said_to_be_fewer():
-    metric = KNN(k=50, max_samples=20)(make_subject(synthetic(num_samples=500, size=4)))["knn_top1"]
+    metric = KNN(k=50, max_samples=20)(make_context(synthetic(num_samples=500, size=4)))["knn_top1"]
     assert metric.protocol.startswith("weighted 20-NN")
 
 
@@ -219,7 +219,7 @@ def test_what_reads_no_labels_reads_all_classes_of_data_in_their_order(probe):
     dataset = Columns(Spec(vector=Field((4,))), {"vector": rows}, labels)
     dataset.held_out = Columns(dataset.spec, {"vector": rows + 0.1}, labels)
     asked = []
-    probe(make_subject(dataset, asked=asked))
+    probe(make_context(dataset, asked=asked))
     assert asked
     for part, index in asked:
         assert len(index.unique()) == len(index) and len(part.labels[index].unique()) >= 6
@@ -230,11 +230,11 @@ def test_samples_without_a_label_are_neither_in_the_bank_nor_asked():
     for part in (dataset, dataset.held_out):
         part.labels = part.labels.masked_fill(torch.arange(len(part)) % 2 == 0, -1)
     asked = []
-    metric = KNN(max_samples="all")(make_subject(dataset, asked=asked))["knn_top1"]
+    metric = KNN(max_samples="all")(make_context(dataset, asked=asked))["knn_top1"]
     assert "bank 200 train, queries 50 held out" in metric.protocol and metric.value > 0.9
     assert all((part.labels[index] >= 0).all() for part, index in asked)
     dataset.labels = torch.full_like(dataset.labels, -1)
-    assert KNN()(make_subject(dataset)) == {}
+    assert KNN()(make_context(dataset)) == {}
 
 
 def test_without_labels_or_a_held_out_part_there_is_nothing_to_measure():
@@ -242,11 +242,11 @@ def test_without_labels_or_a_held_out_part_there_is_nothing_to_measure():
     unlabelled = Columns(spec, {"image": torch.zeros(10, 1, 4, 4)})
     unlabelled.held_out = unlabelled
     labelled = Columns(spec, {"image": torch.zeros(10, 1, 4, 4)}, torch.zeros(10).long())
-    assert KNN()(make_subject(unlabelled)) == {}
-    assert KNN()(make_subject(labelled)) == {}
+    assert KNN()(make_context(unlabelled)) == {}
+    assert KNN()(make_context(labelled)) == {}
     labelled.held_out = unlabelled
-    assert KNN()(make_subject(labelled)) == {}
-    assert NoProbe()(make_subject(synthetic(num_samples=20))) == {}
+    assert KNN()(make_context(labelled)) == {}
+    assert NoProbe()(make_context(synthetic(num_samples=20))) == {}
 
 
 def test_columns_of_ids_have_no_input_controls():
@@ -254,7 +254,7 @@ def test_columns_of_ids_have_no_input_controls():
     dataset = Columns(spec, {"text": ids}, torch.arange(40) % 2)
     dataset.held_out = dataset
 
-    controls = KNN(max_samples="all")(make_subject(dataset))["knn_top1"].controls
+    controls = KNN(max_samples="all")(make_context(dataset))["knn_top1"].controls
     assert set(controls) == {"random_init"}
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
-from support.helpers import Flat, make_subject
+from support.helpers import Flat, make_context
 
 from sslcli.data.base import Columns
 from sslcli.data.synthetic import synthetic
@@ -107,7 +107,7 @@ def test_the_probe_is_scikit_learns_logistic_regression():
     """The same features and regulariser, in minibatches: accuracies within a tenth of a point."""
     dataset = vectors(1500, 4000)
     decay = 3e-3
-    metric = Linear(labels=[1.0], lrs=[3.0], weight_decays=[decay], steps=2000)(make_subject(dataset))["linear_top1"]
+    metric = Linear(labels=[1.0], lrs=[3.0], weight_decays=[decay], steps=2000)(make_context(dataset))["linear_top1"]
     scale = Scale.of(dataset.columns["vector"], standardise="with BatchNorm" in metric.protocol)
     rows, asked = (scale(part.columns["vector"], CPU).numpy() for part in (dataset, dataset.held_out))
     model = LogisticRegression(C=1 / (decay * 1500), max_iter=1000).fit(rows, dataset.labels.numpy())
@@ -116,7 +116,7 @@ def test_the_probe_is_scikit_learns_logistic_regression():
 
 def test_fewer_labels_are_balanced_seeded_and_worse():
     dataset = vectors(2000)
-    metrics = Linear(steps=200)(make_subject(dataset))
+    metrics = Linear(steps=200)(make_context(dataset))
     assert list(metrics) == ["linear_top1", "linear_top1_10pct"]  # 20 labels of 5 classes are fewer than 5 a class
     assert "2,000 train labels" in metrics["linear_top1"].protocol
     assert "200 train labels" in metrics["linear_top1_10pct"].protocol
@@ -128,7 +128,7 @@ def test_fewer_labels_are_balanced_seeded_and_worse():
 
 def test_every_number_has_its_protocol_split_seed_and_controls():
     dataset = synthetic(num_samples=600, num_classes=5, size=8)
-    metric = Linear(steps=100)(make_subject(dataset))["linear_top1"].to_json()
+    metric = Linear(steps=100)(make_context(dataset))["linear_top1"].to_json()
     assert metric["raw_input"] == pytest.approx(metric["value"], abs=0.02) and metric["random_init"] < 0.4
     assert metric["split"] == "held out" and metric["seed"] == 0
     for words in ("clean views", "480 train labels", "queries 120 held out", "learning rate", "BatchNorm", "steps"):
@@ -138,7 +138,7 @@ def test_every_number_has_its_protocol_split_seed_and_controls():
 def test_permuted_labels_read_chance():
     dataset = vectors(2000, 3000)
     dataset.labels = dataset.labels[torch.randperm(2000, generator=torch.Generator().manual_seed(0))]
-    for metric in Linear(steps=100)(make_subject(dataset)).values():
+    for metric in Linear(steps=100)(make_context(dataset)).values():
         assert metric.value == pytest.approx(0.2, abs=0.06)  # of a linear map: its errors are correlated
 
 
@@ -146,13 +146,13 @@ def test_the_held_out_split_chooses_nothing():
     """Other labels there change the score and not the setting."""
     one, two = vectors(600), vectors(600)
     two.held_out.labels = 4 - two.held_out.labels
-    first, second = (Linear(labels=[1.0], steps=100)(make_subject(d))["linear_top1"] for d in (one, two))
+    first, second = (Linear(labels=[1.0], steps=100)(make_context(d))["linear_top1"] for d in (one, two))
     assert first.protocol == second.protocol and first.value != second.value
 
 
 def test_twice_gives_the_same_bits():
     dataset = vectors(500)
-    assert Linear(steps=50)(make_subject(dataset)) == Linear(steps=50)(make_subject(dataset))
+    assert Linear(steps=50)(make_context(dataset)) == Linear(steps=50)(make_context(dataset))
 
 
 def test_the_encoder_is_in_eval_mode_and_left_as_it_was():
@@ -170,7 +170,7 @@ def test_the_encoder_is_in_eval_mode_and_left_as_it_was():
 
     encoder = Normed().train()
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    Linear(steps=5)(make_subject(vectors(300), trained=encoder, random_init=encoder))
+    Linear(steps=5)(make_context(vectors(300), trained=encoder, random_init=encoder))
     assert set(encoder.seen) == {False} and encoder.training and encoder.norm.training
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
 
@@ -179,16 +179,16 @@ def test_unlabelled_samples_are_left_out():
     dataset = vectors(500)
     dataset.labels[::2] = -1
     dataset.held_out.labels[:1000] = -1
-    metric = Linear(labels=[1.0], steps=50)(make_subject(dataset))["linear_top1"]
+    metric = Linear(labels=[1.0], steps=50)(make_context(dataset))["linear_top1"]
     assert "250 train labels, queries 1,000 held out" in metric.protocol and metric.value > 0.5
     dataset.labels = None
-    assert Linear()(make_subject(dataset)) == {}
+    assert Linear()(make_context(dataset)) == {}
 
 
 def test_a_class_that_only_the_held_out_split_has_is_an_error_of_the_encoder():
     dataset = vectors(300)
     dataset.held_out.labels[:500] = 9
-    assert Linear(labels=[1.0], steps=50)(make_subject(dataset))["linear_top1"].value < 0.75
+    assert Linear(labels=[1.0], steps=50)(make_context(dataset))["linear_top1"].value < 0.75
 
 
 def test_every_class_is_kept_back_in_its_share():

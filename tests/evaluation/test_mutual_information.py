@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from support.helpers import Flat, make_subject
+from support.helpers import Flat, make_context
 
 from sslcli.data.base import Columns
 from sslcli.evaluation.geometry import Geometry
@@ -55,8 +55,8 @@ def gaussians(n=3000):
 
 @pytest.fixture(scope="module")
 def metrics():
-    subject = make_subject(gaussians(), Noisy(0.5), trained=Half(), random_init=Flat(DIM))
-    return MutualInformation(components=8, batch_size=500, steps=600, hidden_dim=64)(subject)
+    context = make_context(gaussians(), Noisy(0.5), trained=Half(), random_init=Flat(DIM))
+    return MutualInformation(components=8, batch_size=500, steps=600, hidden_dim=64)(context)
 
 
 def truth(dim):
@@ -85,22 +85,22 @@ def test_protocols_say_what_bounds_what(metrics):
 
 def test_views_that_share_nothing_read_nothing():
     dataset = gaussians(3000)
-    subject = make_subject(dataset, Noisy(100.0), trained=Flat(DIM), random_init=Flat(DIM))
-    metrics = MutualInformation(components=8, batch_size=500, steps=300, hidden_dim=32)(subject)
+    context = make_context(dataset, Noisy(100.0), trained=Flat(DIM), random_init=Flat(DIM))
+    metrics = MutualInformation(components=8, batch_size=500, steps=300, hidden_dim=32)(context)
     assert abs(metrics["mi_floor"].value) < 0.1 and abs(metrics["mi_ceiling"].value) < 0.1
 
 
 def test_the_floor_stays_below_log_n_where_views_are_equal():
     dataset = gaussians(600)
-    subject = make_subject(dataset, Noisy(0.0), trained=Flat(DIM), random_init=Flat(DIM))
-    metrics = MutualInformation(components=8, batch_size=50, steps=200, hidden_dim=32)(subject)
+    context = make_context(dataset, Noisy(0.0), trained=Flat(DIM), random_init=Flat(DIM))
+    metrics = MutualInformation(components=8, batch_size=50, steps=200, hidden_dim=32)(context)
     assert 0.9 * math.log(50) < metrics["mi_floor"].value <= math.log(50)
 
 
 def test_twice_gives_the_same_bits():
     def measure():
-        subject = make_subject(gaussians(300), Noisy(0.5), trained=Half(), random_init=Flat(DIM))
-        return MutualInformation(components=4, batch_size=50, steps=100, hidden_dim=16)(subject)
+        context = make_context(gaussians(300), Noisy(0.5), trained=Half(), random_init=Flat(DIM))
+        return MutualInformation(components=4, batch_size=50, steps=100, hidden_dim=16)(context)
 
     assert measure() == measure()
 
@@ -109,8 +109,8 @@ def test_twice_gives_the_same_bits():
 
 
 def test_geometry_has_the_raw_input_and_the_random_initialisation_beside_it():
-    subject = make_subject(gaussians(500), Noisy(0.5), trained=Half(), random_init=Flat(DIM))
-    metrics = Geometry(samples=400, lidar_samples=100, lidar_views=8)(subject)
+    context = make_context(gaussians(500), Noisy(0.5), trained=Half(), random_init=Flat(DIM))
+    metrics = Geometry(samples=400, lidar_samples=100, lidar_views=8)(context)
     assert {"rankme", "lidar", "alignment", "uniformity", "dimension_std"} <= metrics.keys()
     rank = metrics["rankme"]
     assert rank.value == pytest.approx(DIM / 2, rel=0.02)  # white Gaussians: as many directions as there are
@@ -124,9 +124,9 @@ def test_geometry_has_the_raw_input_and_the_random_initialisation_beside_it():
 
 def test_a_view_is_a_function_of_the_sample_and_its_number():
     dataset = gaussians(100)
-    subject = make_subject(dataset, Noisy(1.0), trained=Half(), random_init=Flat(DIM))
-    whole = subject.draw(dataset, torch.arange(100), 3)
-    few = subject.draw(dataset, torch.tensor([70, 5]), 3)
+    context = make_context(dataset, Noisy(1.0), trained=Half(), random_init=Flat(DIM))
+    whole = context.draw(dataset, torch.arange(100), 3)
+    few = context.draw(dataset, torch.tensor([70, 5]), 3)
     assert torch.equal(few["trained"], whole["trained"][[70, 5]])
-    assert not torch.equal(subject.draw(dataset, torch.tensor([70, 5]), 2)["trained"], few["trained"])
-    assert torch.equal(subject.draw(dataset, torch.arange(5), None)["raw_input"], dataset.columns["vector"][:5])
+    assert not torch.equal(context.draw(dataset, torch.tensor([70, 5]), 2)["trained"], few["trained"])
+    assert torch.equal(context.draw(dataset, torch.arange(5), None)["raw_input"], dataset.columns["vector"][:5])

@@ -24,10 +24,10 @@ from support.modalities import Bag, token_dataset, vector_dataset
 import sslcli
 from sslcli.commands.export import onnx as onnx_format
 from sslcli.commands.load import Pretrained
-from sslcli.data.base import Bad, BadSamples, Columns, Labelled, Subset
-from sslcli.data.corrupt import Mended
-from sslcli.data.marked import READABLE, Marked
-from sslcli.data.ram_cache import Cached
+from sslcli.data.base import Columns, CorruptSample, CorruptSamples, Labelled, Subset
+from sslcli.data.corrupt import CorruptReplaced
+from sslcli.data.marked import READABLE, CorruptFlagged
+from sslcli.data.ram_cache import RamCache
 from sslcli.encoders.mlp import MLP
 from sslcli.errors import UserError
 from sslcli.export.base import Source
@@ -475,24 +475,24 @@ class Files(Columns):
         return f"file{i}"
 
     def fetch(self, index):
-        rows = {row: Bad(self.name_of(i), "broken") for row, i in enumerate(index.tolist()) if i in self.bad}
+        rows = {row: CorruptSample(self.name_of(i), "broken") for row, i in enumerate(index.tolist()) if i in self.bad}
         if rows:
-            raise BadSamples(rows)
+            raise CorruptSamples(rows)
         return super().fetch(index)
 
 
 def test_wrappers_call_a_sample_by_its_own_name():
     files = Files()
-    for wrapped in (Mended(files), Cached(files), Labelled(files, "label"), Marked(files)):
+    for wrapped in (CorruptReplaced(files), RamCache(files), Labelled(files, "label"), CorruptFlagged(files)):
         assert [wrapped.name_of(i) for i in range(8)] == [f"file{i}" for i in range(8)]
     some = Subset(files, torch.tensor([5, 0, 7]))
-    assert [Mended(some).name_of(i) for i in range(3)] == ["file5", "file0", "file7"]
+    assert [CorruptReplaced(some).name_of(i) for i in range(3)] == ["file5", "file0", "file7"]
     assert vector_dataset().name_of(3) == "3"
 
 
 def test_marked_keeps_every_row_at_its_place():
-    found = Marked(Files()).fetch(torch.tensor([5, 1, 2, 7]))
+    found = CorruptFlagged(Files()).fetch(torch.tensor([5, 1, 2, 7]))
     assert found[READABLE].tolist() == [False, True, False, True]
     assert found["image"][:, 0, 0, 0].tolist() == [0, 1, 0, 7]
-    none = Marked(Files()).fetch(torch.tensor([5, 2]))
+    none = CorruptFlagged(Files()).fetch(torch.tensor([5, 2]))
     assert none["image"].shape == (2, 1, 2, 2) and not none[READABLE].any()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from support.helpers import TINY, compose, make_trainer, randomness
 
-from sslcli.components import build_parts
+from sslcli.components import build_components
 from sslcli.errors import UserError
 from sslcli.features import Features
 from sslcli.objectives.masking import scaled_to
@@ -47,7 +47,7 @@ def test_the_gradient_is_the_weighted_sum_of_the_parts_gradients(tmp_path):
 
 def test_share_masked_is_one_masked_pass_a_view_and_a_clean_teacher():
     config = compose(*TINY, *LAYER, "objective=joint_masked", "objective.parts.moco.norm=layer")
-    parts = build_parts(config)
+    parts = build_components(config)
     index = torch.arange(6)
     r = randomness(6)
     calls = []
@@ -144,7 +144,7 @@ def test_a_third_part_from_the_command_line(tmp_path):
 
 def test_parts_that_group_the_views_otherwise_do_not_share_a_pass():
     """InfoNCE's BatchNorm sees both views, BYOL's one, whichever part comes first."""
-    parts = build_parts(compose(*TINY, "objective=joint", "+objective@objective.parts.byol=byol",
+    parts = build_components(compose(*TINY, "objective=joint", "+objective@objective.parts.byol=byol",
                                 "+objective.weights.byol=1", "+objective@objective.parts.vicreg=vicreg",
                                 "+objective.weights.vicreg=1"))  # fmt: skip
     r = randomness(6)
@@ -172,4 +172,4 @@ def test_parts_that_group_the_views_otherwise_do_not_share_a_pass():
 )
 def test_what_does_not_fit_is_refused(overrides, message):
     with pytest.raises(UserError, match=message):
-        build_parts(compose(*TINY, "objective=joint", *overrides))
+        build_components(compose(*TINY, "objective=joint", *overrides))

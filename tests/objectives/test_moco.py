@@ -9,7 +9,7 @@ from support.modalities import vector_dataset
 from torch.nn import functional as F
 
 from sslcli.commands.train import check_fit
-from sslcli.components import build_parts
+from sslcli.components import build_components
 from sslcli.distributed import Ranks
 from sslcli.encoders.mlp import MLP
 from sslcli.errors import UserError
@@ -254,7 +254,7 @@ def test_bn_splits_are_for_training_only():
 
 def test_a_queue_larger_than_the_data_is_refused(tmp_path):
     config = compose(*TINY, "objective=moco", "device=cpu")
-    parts = build_parts(config)
+    parts = build_components(config)
     trainer = make_trainer(tmp_path, *TINY, "objective=moco", parts=parts)
     with pytest.raises(UserError, match="queue=1024 is larger than the 160 training samples"):
         check_fit(parts, trainer.train, trainer.compute, 0)
@@ -274,7 +274,7 @@ def test_a_queue_larger_than_the_data_is_refused(tmp_path):
 )
 def test_what_a_version_does_not_have_is_refused(overrides, message):
     with pytest.raises(UserError, match=message):
-        build_parts(compose(*TINY, "objective=moco", *overrides))
+        build_components(compose(*TINY, "objective=moco", *overrides))
 
 
 def test_version_3_freezes_a_vits_patches(tmp_path):

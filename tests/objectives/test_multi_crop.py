@@ -10,7 +10,7 @@ from support.modalities import vector_dataset
 from torch import nn
 
 from sslcli.commands.train import check_fit
-from sslcli.components import build_parts
+from sslcli.components import build_components
 from sslcli.encoders.convnet_small import ConvNetSmall
 from sslcli.encoders.mlp import MLP
 from sslcli.encoders.timm import Timm
@@ -210,7 +210,7 @@ def test_a_collapsed_encoder_is_at_chance_with_small_views(name):
 
 
 def test_parts_of_a_joint_objective_share_the_pass_of_the_small_views():
-    parts = build_parts(
+    parts = build_components(
         compose(*TINY, "objective=joint", "+objective@objective.parts.byol=byol", "+objective.weights.byol=1",
                 NUM_LOCAL, HALF)
     )  # fmt: skip
@@ -246,7 +246,7 @@ def test_parts_of_a_joint_objective_share_the_pass_of_the_small_views():
 )
 def test_objectives_without_a_rule_for_small_views_refuse_them(objective):
     with pytest.raises(UserError, match=r"views.num_local=2: \w+ as configured reads full-size views only"):
-        build_parts(compose(*TINY, *objective, NUM_LOCAL, HALF))
+        build_components(compose(*TINY, *objective, NUM_LOCAL, HALF))
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_objectives_without_a_rule_for_small_views_refuse_them(objective):
 )
 def test_encoders_that_cannot_read_small_views_refuse_them(tmp_path, options):
     options = (*TINY, "dataset.size=32", NUM_LOCAL, HALF, *options)
-    parts = build_parts(compose(*options))
+    parts = build_components(compose(*options))
     trainer = make_trainer(tmp_path, *options, parts=parts)
     with pytest.raises(UserError, match=r"views.num_local=2: this encoder cannot read small views of 1\d x 1\d pixels"):
         check_fit(parts, trainer.train, trainer.compute, 0)

@@ -7,7 +7,7 @@ import torch
 from support.helpers import TINY, compose
 from torch.nn import functional as F
 
-from sslcli.components import build_parts
+from sslcli.components import build_components
 from sslcli.encoders.mlp import MLP
 from sslcli.objectives.barlow_twins import BarlowTwins, barlow_twins
 from sslcli.objectives.simsiam import SimSiam, negative_cosine
@@ -229,6 +229,6 @@ def test_a_wrong_setting_is_refused(kind, wrong):
 def test_the_yaml_builds_with_the_constructors_defaults(name):
     """One source of truth, said twice: the yaml lists every key with the default of the code."""
     node = compose(*TINY, f"objective={name}")["objective"]
-    objective = build_parts(compose(*TINY, f"objective={name}")).objective
+    objective = build_components(compose(*TINY, f"objective={name}")).objective
     defaults = type(objective).__init__.__kwdefaults__
     assert {key: value for key, value in node.items() if key != "_target_"} == defaults

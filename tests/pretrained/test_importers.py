@@ -24,7 +24,7 @@ from torchvision.models.convnext import CNBlockConfig
 
 from sslcli.encoders.timm import Timm
 from sslcli.errors import UserError
-from sslcli.pretrained.load import start_from
+from sslcli.pretrained.load import load_weights
 from sslcli.types import Field, Spec, View
 
 COUNT = 60  # tensors of this ResNet and the filler, without counters
@@ -68,7 +68,7 @@ RESNETS = {
 def test_every_layout_of_a_resnet_computes_the_same(tmp_path, layout):
     content, model = getattr(foreign, layout)()
     ours = encoder(stem="standard")
-    report = start_from(ours, saved(tmp_path, content))
+    report = load_weights(ours, saved(tmp_path, content))
     assert ", ".join(report.layouts) == RESNETS[layout]
     assert str(report).endswith(f": {COUNT} matched, 1 missing (filler), 0 unexpected")
     same_features(ours, model)
@@ -100,7 +100,7 @@ def mean_of_patches(model):
 def test_every_layout_of_a_vit_computes_the_same(tmp_path, layout):
     content, model = getattr(foreign, layout)()
     ours = encoder("vit_mini", patch_size=4)
-    report = start_from(ours, saved(tmp_path, content))
+    report = load_weights(ours, saved(tmp_path, content))
     assert ", ".join(report.layouts) == VITS[layout]
     assert report.unexpected == [] and set(report.missing) <= {"mask_token"}
     same_features(ours, mean_of_patches(model))
@@ -110,7 +110,7 @@ def test_simmims_swin_computes_the_same_and_keeps_its_mask_token(tmp_path):
     model = foreign.settled(timm.create_model("swin_mini", img_size=64, patch_size=2, num_classes=0))
     content = foreign.simmim_swin(model)
     ours = encoder("swin_mini", 64, patch_size=2)
-    report = start_from(ours, saved(tmp_path, content))
+    report = load_weights(ours, saved(tmp_path, content))
     assert report.layouts == ["SimMIM", "Swin as published", "Swin"]
     assert report.missing == report.unexpected == []
     assert torch.equal(ours.mask_token, content["model"]["encoder.mask_token"].flatten())
@@ -121,7 +121,7 @@ def test_simmims_relative_positions_are_resized_geometrically(tmp_path):
     """Window 6 in pretraining at 192 pixels, 7 here: the published case."""
     model = foreign.settled(timm.create_model("swin_mini", img_size=192, window_size=6, num_classes=0))
     ours = encoder("swin_mini", 224)
-    report = start_from(ours, saved(tmp_path, foreign.simmim_swin(model)))
+    report = load_weights(ours, saved(tmp_path, foreign.simmim_swin(model)))
     assert report.missing == report.unexpected == []
     theirs = model.layers[1].blocks[1].attn.relative_position_bias_table.detach()
     table = ours.model.layers[1].blocks[1].attn.relative_position_bias_table
@@ -141,7 +141,7 @@ def test_simmims_vit_computes_the_same_in_a_model_with_relative_positions(tmp_pa
     model = foreign.settled(timm.create_model("beit_mini", img_size=32, num_classes=0))
     content = foreign.simmim_vit(model)  # before the comparison: it shares the table between the blocks
     ours = encoder("beit_mini", patch_size=4)
-    report = start_from(ours, saved(tmp_path, content))
+    report = load_weights(ours, saved(tmp_path, content))
     assert report.layouts == ["SimMIM", "shared positions", "ViT"]
     assert report.missing == ["fc_norm.bias", "fc_norm.weight"] and report.unexpected == []
     same_features(ours, lambda x: model.forward_features(x)[:, 1:].mean(1))
@@ -151,7 +151,7 @@ def test_a_vits_relative_positions_are_resized_but_for_those_of_the_class_token(
     model = foreign.settled(timm.create_model("beit_mini", img_size=24, num_classes=0))
     content = foreign.simmim_vit(model)
     ours = encoder("beit_mini", 32, patch_size=4)
-    assert start_from(ours, saved(tmp_path, content)).unexpected == []
+    assert load_weights(ours, saved(tmp_path, content)).unexpected == []
     table = content["model"]["encoder.rel_pos_bias.relative_position_bias_table"]
     found = ours.model.blocks[2].attn.relative_position_bias_table
     assert table.shape == (11**2 + 3, 2) and found.shape == (15**2 + 3, 2)
@@ -171,7 +171,7 @@ def test_biases_of_q_and_v_become_those_of_a_vit_that_has_one(tmp_path):
         else:
             state[name] = tensor
     ours = encoder("vit_mini", patch_size=4)
-    assert start_from(ours, saved(tmp_path, state)).missing == ["mask_token"]
+    assert load_weights(ours, saved(tmp_path, state)).missing == ["mask_token"]
     same_features(ours, mean_of_patches(model))
     foreign.vit.cache_clear()
 
@@ -180,7 +180,7 @@ def test_torchvisions_swin_computes_the_same(tmp_path):
     model = torchvision.models.SwinTransformer([4, 4], 24, [2, 2, 2, 2], [1, 2, 4, 8], [7, 7])
     foreign.settled(model)
     ours = encoder("swin_mini", 224)
-    report = start_from(ours, saved(tmp_path, model.state_dict()))
+    report = load_weights(ours, saved(tmp_path, model.state_dict()))
     assert report.layouts == ["torchvision's Swin", "Swin"] and report.missing == ["mask_token"]
     model.head = nn.Identity()
     same_features(ours, model, 224)
@@ -191,7 +191,7 @@ def test_torchvisions_convnext_computes_the_same(tmp_path):
     model = torchvision.models.ConvNeXt([CNBlockConfig(*width) for width in widths])
     foreign.settled(model)
     ours = encoder("convnext_mini", 64, stem="standard")
-    report = start_from(ours, saved(tmp_path, model.state_dict()))
+    report = load_weights(ours, saved(tmp_path, model.state_dict()))
     assert report.layouts == ["torchvision's ConvNeXt", "ConvNeXt"] and report.missing == ["filler"]
     same_features(ours, lambda x: model.features(x).mean((2, 3)), 64)
 
@@ -199,7 +199,7 @@ def test_torchvisions_convnext_computes_the_same(tmp_path):
 def test_positions_are_resized_to_another_image(tmp_path):
     model, weights = foreign.vit()
     ours = encoder("vit_mini", 48, patch_size=4)
-    assert start_from(ours, saved(tmp_path, weights)).missing == ["mask_token"]
+    assert load_weights(ours, saved(tmp_path, weights)).missing == ["mask_token"]
     expected = timm.layers.resample_abs_pos_embed(weights["pos_embed"], [12, 12], num_prefix_tokens=1)
     assert torch.equal(ours.model.pos_embed, expected)
     assert torch.equal(expected[:, 0], weights["pos_embed"][:, 0])  # the class token has no place
@@ -210,7 +210,7 @@ def test_batch_norm_counters_are_no_weights(tmp_path):
     model, weights = foreign.resnet()
     old = {name: tensor for name, tensor in weights.items() if not name.endswith("num_batches_tracked")}
     ours = encoder(stem="standard")
-    assert len(start_from(ours, saved(tmp_path, old)).missing) == 1
+    assert len(load_weights(ours, saved(tmp_path, old)).missing) == 1
     same_features(ours, model)
 
 
@@ -219,7 +219,7 @@ def test_safetensors_and_the_format_before_zip_are_read(tmp_path):
     save_file(weights, tmp_path / "w.safetensors")
     for source in (str(tmp_path / "w.safetensors"), saved(tmp_path, weights, _use_new_zipfile_serialization=False)):
         ours = encoder(stem="standard")
-        start_from(ours, source)
+        load_weights(ours, source)
         same_features(ours, model)
 
 
@@ -239,7 +239,7 @@ class Code:
 def refusal(ours, source):
     before = {name: tensor.clone() for name, tensor in ours.state_dict().items()}
     with pytest.raises(UserError) as found:
-        start_from(ours, source)
+        load_weights(ours, source)
     assert all(torch.equal(tensor, before[name]) for name, tensor in ours.state_dict().items())
     text = str(found.value)
     assert text.startswith("encoder.weights: ") and len(text.splitlines()) <= 2, text
@@ -360,7 +360,7 @@ def test_a_stem_of_another_shape_is_refused_with_the_key_that_mends_it(tmp_path,
     assert f"of another shape: {tensor} is " in text
     ((key, value),) = mended.items()
     assert text.endswith(f"encoder.{key}={value}")
-    report = start_from(encoder(name, 64, **mended), source)
+    report = load_weights(encoder(name, 64, **mended), source)
     assert set(report.missing) <= {"filler", "mask_token"}
 
 
@@ -384,9 +384,9 @@ def test_moco_v3s_small_vit_needs_its_twelve_heads(tmp_path):
     source = saved(tmp_path, {"state_dict": foreign.around(model.state_dict(), "module.base_encoder.")})
     name = "vit_small_patch16_224"
     with pytest.raises(UserError, match="encoder.num_heads=12"):
-        start_from(encoder(name, patch_size=4), source)
+        load_weights(encoder(name, patch_size=4), source)
     with pytest.raises(UserError, match="tensors match"):  # of twelve blocks three are there: past the heads
-        start_from(encoder(name, patch_size=4, num_heads=12), source)
+        load_weights(encoder(name, patch_size=4, num_heads=12), source)
 
 
 def from_timm(folder, name, **environment):

@@ -11,7 +11,7 @@ from support import small_models  # noqa: F401  registers models
 from support.helpers import TINY, compose
 from test_weights import Code
 
-from sslcli.components import build_parts
+from sslcli.components import build_components
 from sslcli.config.sections import differences, run_name
 
 VIT = ("encoder=timm", "encoder.name=vit_mini", "encoder.norm=layer", *TINY, "device=cpu", "train.precision=fp32")
@@ -27,14 +27,14 @@ def test_a_run_starts_from_another_run_its_checkpoint_or_its_export(run, tmp_pat
     assert run("run=a", "output=a.safetensors", command="export")[0] == 0
     trained = newest(tmp_path / "a")["encoder"]
     for source in ("a", "a/checkpoints/step-00000003.pt", "a/checkpoints/last", "a.safetensors"):
-        parts = build_parts(compose(*NET, f"encoder.weights={source}"))
+        parts = build_components(compose(*NET, f"encoder.weights={source}"))
         assert str(parts.start) == f"{source} (sslcli): 16 matched, 0 missing, 0 unexpected"
         assert all(torch.equal(tensor, trained[name]) for name, tensor in parts.encoder.state_dict().items())
 
 
 def test_a_teacher_is_a_copy_of_the_loaded_encoder(run, tmp_path):
     run(*NET, "seed=5", "run_dir=a")
-    parts = build_parts(compose(*NET, "objective=moco", "objective.queue=64", f"encoder.weights={tmp_path / 'a'}"))
+    parts = build_components(compose(*NET, "objective=moco", "objective.queue=64", f"encoder.weights={tmp_path / 'a'}"))
     teacher = {name: t for name, t in parts.objective.state_dict().items() if name.endswith("trunk.0.weight")}
     assert len(teacher) == 1
     (kernel,) = teacher.values()

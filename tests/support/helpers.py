@@ -16,11 +16,11 @@ from hydra.core.global_hydra import GlobalHydra
 
 from sslcli.cli import conf_dir
 from sslcli.commands.train import make_trainer as assemble
-from sslcli.components import Parts, build_parts
+from sslcli.components import Components, build_components
 from sslcli.config.sections import SCHEMAS, check_values, settle_length, to_plain
 from sslcli.distributed import Ranks
 from sslcli.encoders.base import Encoder
-from sslcli.evaluation.context import Subject
+from sslcli.evaluation.context import ProbeContext
 from sslcli.randomness import Randomness
 from sslcli.run_dir.console import Console
 from sslcli.training.device import choose
@@ -44,11 +44,13 @@ def compose(*overrides: str, name: str = "train") -> dict:
     return plain
 
 
-def make_trainer(run_dir: Path, *overrides: str, parts: Parts | None = None, ranks: Ranks | None = None) -> Trainer:
+def make_trainer(
+    run_dir: Path, *overrides: str, parts: Components | None = None, ranks: Ranks | None = None
+) -> Trainer:
     """A trainer as ``ssl-train *overrides device=cpu`` makes it; ``parts`` replaces those of the config."""
     config = compose("device=cpu", *overrides)
     compute = choose("cpu", config["train"]["precision"])
-    return assemble(config, parts or build_parts(config), compute, run_dir, Console(), ranks)
+    return assemble(config, parts or build_components(config), compute, run_dir, Console(), ranks)
 
 
 def start_two(command: list[str], **environment: str) -> list[subprocess.Popen]:
@@ -103,7 +105,7 @@ def plain_views(dataset, **options) -> Views:
     return ImageViews(spec, spec, 2, **options) if images else PassThrough(spec, spec, 2)
 
 
-def make_subject(dataset, views=None, *, asked=None, pieces=64, copied=None, **encoders) -> Subject:
+def make_context(dataset, views=None, *, asked=None, pieces=64, copied=None, **encoders) -> ProbeContext:
     """``dataset`` as a probe meets it; without encoders, what does nothing beside what tells nothing.
 
     ``asked`` is a list that is told of every request as (split, index).
@@ -116,6 +118,6 @@ def make_subject(dataset, views=None, *, asked=None, pieces=64, copied=None, **e
             asked.append((split, index))
         return (split.fetch(part) for part in index.split(pieces))
 
-    return Subject(
+    return ProbeContext(
         dataset, encoders, views or plain_views(dataset), choose("cpu", "fp32"), pieces=read, copied=copied, budget=10.0
     )

@@ -5,7 +5,7 @@ import torch
 from support.helpers import TINY, make_trainer
 from support.modalities import Bag, Towers, token_dataset, user_item_dataset, vector_dataset
 
-from sslcli.components import Parts
+from sslcli.components import Components
 from sslcli.encoders.mlp import MLP
 from sslcli.objectives.infonce import InfoNCE
 from sslcli.training.grad_cache import backward
@@ -74,7 +74,7 @@ def test_dropout_is_alike_in_both_passes(tmp_path):
     dataset = token_dataset()
     torch.manual_seed(0)
     encoder = Bag(dataset.spec, dropout=0.5)
-    parts = Parts(dataset, encoder, InfoNCE(encoder, norm="layer"), PassThrough(dataset.spec, dataset.spec, 2))
+    parts = Components(dataset, encoder, InfoNCE(encoder, norm="layer"), PassThrough(dataset.spec, dataset.spec, 2))
     trainer = make_trainer(tmp_path, *TINY, "train.precision=fp32", "train.accumulate=2", parts=parts)
     batch = next(trainer.loader.batches(0))
     seen = []
@@ -108,7 +108,7 @@ def test_other_modalities_train_through_the_unchanged_loop(tmp_path, name, accum
     dataset, make_encoder, columns = modalities()[name]
     torch.manual_seed(0)
     encoder = make_encoder()
-    parts = Parts(
+    parts = Components(
         dataset, encoder, InfoNCE(encoder, norm="layer"), PassThrough(dataset.spec, dataset.spec, 2, columns=columns)
     )
     trainer = make_trainer(
@@ -127,7 +127,7 @@ def test_other_modalities_learn(tmp_path, name):
     dataset, make_encoder, columns = modalities()[name]
     torch.manual_seed(0)
     encoder = make_encoder()
-    parts = Parts(
+    parts = Components(
         dataset, encoder, InfoNCE(encoder, norm="layer"), PassThrough(dataset.spec, dataset.spec, 2, columns=columns)
     )
     trainer = make_trainer(tmp_path, *TINY, "train.steps=60", "optimizer.lr=0.02", "schedule=constant", parts=parts)

@@ -8,14 +8,14 @@ import torch
 from support.helpers import TINY, compose, make_trainer
 
 from sslcli.commands.train import make_watch
-from sslcli.components import build_parts
+from sslcli.components import build_components
 from sslcli.distributed import Ranks
 from sslcli.errors import UserError
-from sslcli.evaluation.collapse_monitor import Quality
+from sslcli.evaluation.collapse_monitor import CollapseMonitor
 from sslcli.evaluation.knn import knn_accuracy
 from sslcli.evaluation.label_free import rankme
 from sslcli.evaluation.measure import embedder
-from sslcli.evaluation.online import Glance
+from sslcli.evaluation.online import OnlineEvaluation
 from sslcli.run_dir import checkpoint
 from sslcli.run_dir.console import Console
 from sslcli.training.device import choose
@@ -90,7 +90,7 @@ def test_a_killed_run_sees_the_same_and_keeps_the_same_best(watched, tmp_path, s
 
 def test_what_is_seen_is_measured_in_eval_mode_on_the_held_out_samples():
     config = compose(*TINY, "train.precision=fp32")
-    parts, compute = build_parts(config), choose("cpu", "fp32")
+    parts, compute = build_components(config), choose("cpu", "fp32")
     parts.encoder.train()
     before = {name: value.clone() for name, value in parts.encoder.state_dict().items()}
     seen = make_watch({**config, "probe": {"every": 1}}, parts, compute, Console(silent=True))._look(parts.encoder)
@@ -104,11 +104,11 @@ def test_what_is_seen_is_measured_in_eval_mode_on_the_held_out_samples():
 
 
 def test_samples_without_labels_are_seen_without_knn():
-    parts, compute = build_parts(compose(*TINY)), choose("cpu", "fp32")
+    parts, compute = build_components(compose(*TINY)), choose("cpu", "fp32")
     for part in (parts.dataset, parts.dataset.held_out):
         part.labels = None
-    quality = Quality(parts.dataset, parts.views, compute.device, seed=0, full=True, warn=print)
-    glance = Glance(parts.dataset, lambda *_: pytest.fail("nothing to embed"), quality)
+    quality = CollapseMonitor(parts.dataset, parts.views, compute.device, seed=0, full=True, warn=print)
+    glance = OnlineEvaluation(parts.dataset, lambda *_: pytest.fail("nothing to embed"), quality)
     assert not glance.has_labels and "knn_top1" not in glance(parts.encoder) and "rankme" in glance(parts.encoder)
     config = compose(*TINY, "probe.every=1", "checkpoint.keep_best=knn_top1")
     with pytest.raises(UserError, match="no labels to read it by. Use rankme or lidar"):

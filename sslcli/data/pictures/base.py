@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from sslcli.data.base import Bad, BadSamples, Dataset
+from sslcli.data.base import CorruptSample, CorruptSamples, Dataset
 from sslcli.data.pictures.decode import BadPicture, Source, decode, decode_crops
 from sslcli.types import Crops, Field, Spec
 
@@ -89,9 +89,9 @@ class Pictures(Dataset):
                 for column, pixels in zip(columns, read(row, self.encoded.source(i))):
                     column[row] = pixels
             except BadPicture as error:
-                bad[row] = Bad(self.encoded.where(i), str(error))
+                bad[row] = CorruptSample(self.encoded.where(i), str(error))
         if bad:
-            raise BadSamples(bad)
+            raise CorruptSamples(bad)
         return columns
 
 

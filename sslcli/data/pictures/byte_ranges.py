@@ -62,7 +62,7 @@ class Part:
     label: np.ndarray  # (N,) bytes, what is said of its class, or empty
 
 
-class Ranges:
+class ByteRanges:
     """The pictures of a few files, one file after the other.
 
     Args:

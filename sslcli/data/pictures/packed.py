@@ -16,7 +16,7 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 from sslcli.data.base import Dataset, with_held_out
-from sslcli.data.memory_map import Mapped
+from sslcli.data.memory_map import MemoryMap
 from sslcli.data.pictures.base import rgb
 from sslcli.errors import UserError
 
@@ -35,7 +35,7 @@ class Packed(Dataset):
         about = _about(folder)
         try:
             shape = (about["samples"], 3, about["size"], about["size"])
-            self._images = Mapped(folder / "images.npy", shape, _offset(folder / "images.npy", shape))
+            self._images = MemoryMap(folder / "images.npy", shape, _offset(folder / "images.npy", shape))
             if about["classes"]:
                 self.labels = torch.from_numpy(np.load(folder / "labels.npy", allow_pickle=False))
                 if self.labels.shape != shape[:1]:

@@ -11,7 +11,7 @@ import torch
 
 from sslcli.data.base import Dataset, Subset, with_held_out
 from sslcli.data.pictures.base import Crop, Pictures
-from sslcli.data.pictures.byte_ranges import Part, Ranges
+from sslcli.data.pictures.byte_ranges import ByteRanges, Part
 from sslcli.data.pictures.classes import labels_of
 from sslcli.data.pictures.decode import BadPicture
 from sslcli.data.pictures.file_patterns import find
@@ -68,7 +68,7 @@ def parquet(
     return with_held_out(kept, held_out, holdout)
 
 
-class Rows(Ranges):
+class Rows(ByteRanges):
     """The pictures of some tables."""
 
     def __init__(self, files: Sequence[Path], parts: Sequence[Part], tables: Sequence[Path]) -> None:

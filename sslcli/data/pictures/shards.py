@@ -6,7 +6,7 @@ from tqdm import tqdm
 
 from sslcli.data.base import Dataset, with_held_out
 from sslcli.data.pictures.base import Crop, Pictures
-from sslcli.data.pictures.byte_ranges import Ranges
+from sslcli.data.pictures.byte_ranges import ByteRanges
 from sslcli.data.pictures.file_patterns import expand, find
 from sslcli.data.pictures.remote import is_remote, local_copies
 from sslcli.data.pictures.tars import index_tar, member_name
@@ -43,7 +43,7 @@ def shards(
     return with_held_out(Pictures(Shards(tars, parts), size, crop), None, holdout)
 
 
-class Shards(Ranges):
+class Shards(ByteRanges):
     """The pictures of some tars."""
 
     def where(self, i: int) -> str:

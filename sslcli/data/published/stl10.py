@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sslcli.data.base import Dataset, with_held_out
 from sslcli.data.download import unpacked
-from sslcli.data.memory_map import Mapped
+from sslcli.data.memory_map import MemoryMap
 from sslcli.errors import UserError
 from sslcli.types import Field, Spec
 
@@ -41,7 +41,7 @@ def stl10(*, path: str = "data", download: bool = True, holdout: float | None = 
 class STL10(Dataset):
     """The images of some files, one after the other, read from the disk as they are asked for."""
 
-    def __init__(self, parts: Sequence[Mapped], labels: Tensor) -> None:
+    def __init__(self, parts: Sequence[MemoryMap], labels: Tensor) -> None:
         self.spec = _SPEC
         self.parts = list(parts)
         self.labels = labels
@@ -69,9 +69,9 @@ def _named(path: Path) -> Iterator[None]:
         raise UserError(f"dataset.path: {path} {reason}. Remove {path.parent} and unpack it again.") from None
 
 
-def _images(path: Path) -> Mapped:
+def _images(path: Path) -> MemoryMap:
     with _named(path):
-        return Mapped(path, (path.stat().st_size // _BYTES, 3, 96, 96))
+        return MemoryMap(path, (path.stat().st_size // _BYTES, 3, 96, 96))
 
 
 def _labels(path: Path, count: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from support.oddities import encoded, make, smooth
 
-from sslcli.data.base import BadSamples
+from sslcli.data.base import CorruptSamples
 from sslcli.data.pictures.base import Pictures
 from sslcli.data.pictures.file_index import index
 from sslcli.data.pictures.images import images
@@ -88,7 +88,7 @@ def test_an_odd_folder_gives_every_good_picture_and_names_every_bad_one(tmp_path
     order = [os.fsencode(dataset.encoded.source(i)) for i in range(len(dataset))]
     wanted = sorted([*good, *bad], key=lambda path: os.fsencode(path).split(b"/"))
     assert order == [os.fsencode(path) for path in wanted]
-    with pytest.raises(BadSamples) as found:
+    with pytest.raises(CorruptSamples) as found:
         dataset.fetch(torch.arange(len(dataset)))
     assert {order[row] for row in found.value.rows} == {os.fsencode(path) for path in bad}
     for row, one in found.value.rows.items():
@@ -106,7 +106,7 @@ def test_bad_samples_are_told_by_their_row_in_the_request(tmp_path):
     (tmp_path / "1.png").write_bytes(b"")
     dataset = images(path=str(tmp_path), size=4, holdout=0)
     (tmp_path / "3.png").unlink()  # vanishes after the start
-    with pytest.raises(BadSamples) as found:
+    with pytest.raises(CorruptSamples) as found:
         dataset.fetch(torch.tensor([3, 0, 1, 2, 3]))
     named = {row: bad.where.removeprefix(f"{tmp_path}/") for row, bad in found.value.rows.items()}
     assert named == {0: "3.png", 2: "1.png", 4: "3.png"}
@@ -118,7 +118,7 @@ def test_a_name_that_no_terminal_shows_is_told_on_one_line(tmp_path):
         (tmp_path / os.fsdecode(b"a\nb \xff.png")).touch()
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
-    with pytest.raises(BadSamples) as found:
+    with pytest.raises(CorruptSamples) as found:
         only(images(path=str(tmp_path), size=4, holdout=0))
     assert found.value.rows[0].where == f"{tmp_path}/a\\nb \\xff.png"
 
@@ -156,7 +156,7 @@ def test_a_bad_picture_among_crops_is_told_by_its_row(tmp_path):
     save(tmp_path / "0.png", plain((1, 2, 3)))
     (tmp_path / "1.png").write_bytes(encoded(smooth(9, 9), "PNG")[:60])
     dataset = images(path=str(tmp_path), size=8, crop="worker", holdout=0)
-    with pytest.raises(BadSamples) as found:
+    with pytest.raises(CorruptSamples) as found:
         dataset.fetch_crops(torch.tensor([1, 0]), Windows(((4, 4),), [[(0, 0, 5, 5)]] * 2))
     assert list(found.value.rows) == [0]
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from support.oddities import encoded, smooth
 
-from sslcli.data.base import BadSamples
+from sslcli.data.base import CorruptSamples
 from sslcli.data.pictures.parquet import parquet, split_of
 from sslcli.data.pictures.table_index import find_places
 from sslcli.errors import UserError
@@ -158,7 +158,7 @@ def test_rows_without_a_picture_are_bad_samples_with_their_place(tmp_path):
     write(tmp_path / "0.parquet", pictures(range(3)))
     path = write(tmp_path / "1.parquet", contents)
     dataset = shown(tmp_path)
-    with pytest.raises(BadSamples) as found:
+    with pytest.raises(CorruptSamples) as found:
         everything(dataset)
     assert {row: (bad.where, bad.reason) for row, bad in found.value.rows.items()} == {
         5: (f"{path}, row 2", "no bytes in this row"),
@@ -166,7 +166,7 @@ def test_rows_without_a_picture_are_bad_samples_with_their_place(tmp_path):
     }
     whole = pa.array([None, {"bytes": contents[0], "path": None}], HF)  # not even a struct
     pq.write_table(pa.table({"image": whole}), tmp_path / "2.parquet")
-    with pytest.raises(BadSamples) as found:
+    with pytest.raises(CorruptSamples) as found:
         everything(shown(tmp_path / "2.parquet"))
     assert list(found.value.rows) == [0]
 
@@ -174,7 +174,7 @@ def test_rows_without_a_picture_are_bad_samples_with_their_place(tmp_path):
 def test_a_damaged_picture_is_a_bad_sample(tmp_path):
     contents = pictures(range(4))
     contents[1] = contents[1][:60]
-    with pytest.raises(BadSamples) as found:
+    with pytest.raises(CorruptSamples) as found:
         everything(shown(write(tmp_path / "0.parquet", contents)))
     assert list(found.value.rows) == [1]
 

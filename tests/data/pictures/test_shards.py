@@ -20,7 +20,7 @@ from support.oddities import encoded, smooth
 from support.webserver import serving
 
 from sslcli.commands.train import run
-from sslcli.data.base import BadSamples
+from sslcli.data.base import CorruptSamples
 from sslcli.data.loader import Loader
 from sslcli.data.pictures.file_patterns import expand
 from sslcli.data.pictures.images import images
@@ -179,7 +179,7 @@ def test_a_shard_that_has_been_cut_costs_one_sample(tmp_path, whole_shard, share
     (tmp_path / "0.tar").write_bytes(whole_shard[:cut])
     write(tmp_path / "1.tar", [12, 13])
     dataset = shown(tmp_path)
-    with pytest.raises(BadSamples) as found:
+    with pytest.raises(CorruptSamples) as found:
         dataset.fetch(torch.arange(len(dataset)))
     (row,) = found.value.rows
     assert row == len(dataset) - 3  # the last one of the cut shard; before it all are whole
@@ -198,12 +198,12 @@ def test_a_shard_that_is_cut_after_the_start_or_vanishes_is_a_bad_sample(tmp_pat
     write(tmp_path / "1.tar", [12])
     dataset = shown(tmp_path)
     os.truncate(tmp_path / "0.tar", 20_000)
-    with pytest.raises(BadSamples, match="cut") as found:
+    with pytest.raises(CorruptSamples, match="cut") as found:
         everything(dataset)
     assert 0 not in found.value.rows and 11 in found.value.rows and 12 not in found.value.rows
     fresh = pickle.loads(pickle.dumps(dataset))  # with no file open
     (tmp_path / "0.tar").unlink()
-    with pytest.raises(BadSamples, match="No such file"):
+    with pytest.raises(CorruptSamples, match="No such file"):
         fresh.fetch(torch.tensor([0]))
     assert np.array_equal(fresh.fetch(torch.tensor([12]))["image"][0].permute(1, 2, 0), pixels(12))
 

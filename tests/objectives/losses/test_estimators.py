@@ -8,7 +8,7 @@ import torch
 from support.helpers import TINY, compose, make_trainer, randomness
 from torch.nn import functional as F
 
-from sslcli.components import build_parts
+from sslcli.components import build_components
 from sslcli.errors import UserError
 from sslcli.objectives.infomax import normal, sampled
 from sslcli.objectives.losses import densities as den
@@ -362,7 +362,7 @@ def test_infomax_is_the_same_however_the_batch_is_cut(tmp_path, options):
 )
 def test_infomax_refuses_what_does_not_fit(options, message):
     with pytest.raises(UserError, match=message):
-        build_parts(compose(*TINY, "objective=infomax", *options))
+        build_components(compose(*TINY, "objective=infomax", *options))
 
 
 def test_noise_is_standard_normal_and_finite():
