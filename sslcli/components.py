@@ -59,7 +59,7 @@ def build_views(config: Mapping[str, Any], encoder: Encoder, objective: Objectiv
 
 
 def build_components(config: Mapping[str, Any], *, afresh: bool = True) -> Components:
-    """All components of a run before its first step: at their random initialisation, or the encoder at ``encoder.weights``.
+    """All components of a run before its first step: random, or the encoder at ``encoder.weights``.
 
     Args:
         config: the run's.

@@ -56,7 +56,7 @@ class Row:
     protocol: str
 
 
-def run_page(record: Record, identity: Mapping[str, Any], collect_visuals: Visuals | None, note: str = "") -> str:
+def run_page(record: Record, identity: Mapping[str, Any], visuals: Visuals | None, note: str = "") -> str:
     """The page of a run as HTML that needs nothing beside it.
 
     Args:
@@ -66,15 +66,15 @@ def run_page(record: Record, identity: Mapping[str, Any], collect_visuals: Visua
         note: the reason, then.
     """
     shown: dict[str, Any] = {"views": None, "masked": None, "neighbours": None, "maps": [], "spectrum": None}
-    if collect_visuals is not None:
+    if visuals is not None:
         shown = {
-            "views": _strip(collect_visuals.views) if collect_visuals.views else None,
-            "masked": collect_visuals.masked
-            and {"strip": _strip(collect_visuals.masked.pictures), "of": collect_visuals.masked},
-            "neighbours": collect_visuals.neighbours
-            and {"rows": list(_neighbours(collect_visuals)), "of": collect_visuals.neighbours},
-            "held_out": collect_visuals.embedding.held_out,
-            **_embedding(collect_visuals.embedding),
+            "views": _strip(visuals.views) if visuals.views else None,
+            "masked": visuals.masked
+            and {"strip": _strip(visuals.masked.pictures), "of": visuals.masked},
+            "neighbours": visuals.neighbours
+            and {"rows": list(_neighbours(visuals)), "of": visuals.neighbours},
+            "held_out": visuals.embedding.held_out,
+            **_embedding(visuals.embedding),
         }
     quality = {name: number(name, value) for name, value in (record.result or {}).get("quality", {}).items()}
     return render(
@@ -201,9 +201,9 @@ def _strip(columns: Mapping[str, Tensor]) -> Strip:
     return Strip(list(columns), [[address(picture) for picture in row] for row in zip(*columns.values())])
 
 
-def _neighbours(collect_visuals: Visuals) -> Iterator[dict[str, Any]]:
+def _neighbours(visuals: Visuals) -> Iterator[dict[str, Any]]:
     """Each query with its neighbours: address, similarity, and whether the label is the same."""
-    found = collect_visuals.neighbours
+    found = visuals.neighbours
     assert found is not None
     for i, query in enumerate(found.queries):
         same: list[bool | None] = [None] * found.nearest.shape[1] if found.same is None else found.same[i].tolist()
