@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sslcli.commands.load import load as load
+    from sslcli.components import load as load
 
 __version__ = "0.1.0"
 __all__ = ["load"]
@@ -14,7 +14,7 @@ __all__ = ["load"]
 def __getattr__(name: str) -> Any:
     # Late, because torch takes seconds to import and `ssl-train --help` should not.
     if name == "load":
-        from sslcli.commands.load import load
+        from sslcli.components import load
 
         return load
     raise AttributeError(f"module 'sslcli' has no attribute '{name}'")

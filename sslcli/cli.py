@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sslcli import signals
-from sslcli.config.sections import SCHEMAS, check_values, expand, run_name, settle_length, to_plain
+from sslcli.config.checks import check, settle_length
+from sslcli.config.composed import CONFIGS, EvalConfig, ExportConfig, ReportConfig, TrainConfig, read, resolved, schema
+from sslcli.config.paths import expand
 from sslcli.errors import UserError, suggest
 
 
@@ -41,17 +43,20 @@ def _train(config: Any) -> float | None:
     hydra = HydraConfig.get()
     plain = _plain(config, "train")
     settle_length(plain, list(hydra.overrides.task))
-    check_values(plain)
+    typed = read(plain, TrainConfig)
+    check(typed)
     if _is_sweep(hydra):
         run_dir = Path(hydra.sweep.dir) / str(hydra.job.num)
         print(f"job {hydra.job.num}: {' '.join(hydra.overrides.task)}", flush=True)
-    elif plain["run_dir"]:
-        run_dir = expand(plain["run_dir"])
+    elif typed.run_dir:
+        run_dir = expand(typed.run_dir)
     else:
-        run_dir = Path("runs") / run_name(plain, hydra.runtime.choices)
+        from sslcli.run_dir.naming import default_run_dir
+
+        run_dir = default_run_dir(typed, hydra.runtime.choices)
     from sslcli.commands.train import run
 
-    return run(plain, run_dir)
+    return run(typed, run_dir)
 
 
 def _plain(config: Any, name: str) -> dict[str, Any]:
@@ -60,27 +65,27 @@ def _plain(config: Any, name: str) -> dict[str, Any]:
     from sslcli.config.hydra_errors import explain
 
     try:
-        return to_plain(config, SCHEMAS[name])
+        return resolved(config, CONFIGS[name])
     except OmegaConfBaseException as error:
         raise UserError(explain(error)) from error
 
 
 def _evaluate(config: Any) -> None:
-    from sslcli.evaluation.measure import run
+    from sslcli.commands.evaluate import run
 
-    run(_plain(config, "eval"))
+    run(read(_plain(config, "eval"), EvalConfig))
 
 
 def _export(config: Any) -> None:
     from sslcli.commands.export import run
 
-    run(_plain(config, "export"))
+    run(read(_plain(config, "export"), ExportConfig))
 
 
 def _report(config: Any) -> None:
     from sslcli.commands.report import run
 
-    run(_plain(config, "report"))
+    run(read(_plain(config, "report"), ReportConfig))
 
 
 def _main(name: str, task: Callable[[Any], Any]) -> None:
@@ -146,7 +151,7 @@ def _run(name: str, program: str, task: Callable[[Any], Any]) -> int:
             raise UserError("-m: a sweep's jobs have one process each. Start torchrun once for every job.")
         arguments = [*arguments, f'hydra.sweep.dir="{sweep}"', "hydra.sweep.subdir=."]
     sys.argv = [sys.argv[0], *arguments]
-    ConfigStore.instance().store(name="schema", node=SCHEMAS[name])
+    ConfigStore.instance().store(name="schema", node=schema(CONFIGS[name]))
     job = _Job(task, program)
     entry = hydra.main(version_base="1.3", config_path=conf_dir(), config_name=name)(job)
     try:

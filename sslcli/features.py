@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sslcli.distributed import Ranks
 from sslcli.randomness import Randomness
@@ -89,3 +90,16 @@ def _join(views: list[View]) -> View:
 def _split(encoded: Encoded, parts: int) -> list[Encoded]:
     valid = encoded.valid.chunk(parts) if encoded.valid is not None else [None] * parts
     return [Encoded(*fields) for fields in zip(encoded.tokens.chunk(parts), encoded.pooled.chunk(parts), valid)]
+
+
+@contextmanager
+def evaluating(*modules: nn.Module) -> Iterator[None]:
+    """Eval mode: BatchNorm reads its running statistics and leaves them alone, nothing drops out."""
+    were_training = [module.training for module in modules]
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module, was_training in zip(modules, were_training):
+            module.train(was_training)

@@ -1,11 +1,14 @@
-"""The few shapes that travel between the parts: a column's description, a view, an encoding, a loss."""
+"""The few shapes that travel between the rooms: a column's description, a view, an encoding, a loss, a device."""
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from sslcli.errors import UserError, suggest
@@ -114,3 +117,27 @@ class Loss:
     parts: Mapping[str, Tensor]  # detached scalars
     chance: float | Tensor | None = None  # the loss of an encoder that knows nothing, where there is such a level
     terms: Mapping[str, Tensor] = field(default_factory=dict)  # the summands of total, with gradients, if several
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device and the precision of the encoder's and the heads' arithmetic on it."""
+
+    device: torch.device
+    dtype: torch.dtype  # float32, bfloat16 or float16; weights and losses stay float32
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The mixed-precision region for forward passes."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    @property
+    def precision(self) -> str:
+        """Its name on the command line."""
+        return {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.dtype]
+
+    @property
+    def name(self) -> str:
+        """The hardware in words."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return f"{self.device.type} {platform.machine()}"

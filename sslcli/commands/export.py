@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from sslcli.commands.load import Pretrained
-from sslcli.components import restore_encoder
+from sslcli.components import Pretrained, restore_encoder
+from sslcli.config.composed import ExportConfig
 from sslcli.config.instantiate import allow, build
-from sslcli.config.sections import DeviceSection, expand, section
+from sslcli.config.paths import expand
 from sslcli.errors import UserError
 from sslcli.export.base import Format, Source
 from sslcli.export.model_card import NAME, card, check_place
+from sslcli.run_dir.checkpoint import open_run
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.files import replacing, sweep, write_text
 from sslcli.training.device import choose
-from sslcli.training.resume import open_run
 
 
-def run(config: Mapping[str, Any]) -> Path:
+def run(config: ExportConfig) -> Path:
     """Write the file, load it as its user will, compare, and only then put it in its place and say so."""
-    allow(config["plugins"])
-    kind = build(config["format"], Format, where="format")
+    allow(config.plugins)
+    kind = build(config.format.node, Format, where="format")
     source = _source(config, kind)
-    path = _path(config["output"], source.run_dir, kind)
+    path = _path(config.output, source.run_dir, kind)
     console = Console()
     sweep(path.parent, glob.escape(path.stem))
     with replacing(path, "output") as temporary:
         kind.write(source, temporary)
         checked = kind.check(source, temporary)
     lines = kind.lines(source, path)
-    about = _card_path(path, config["output"])
+    about = _card_path(path, config.output)
     write_text(about, card(source, path, lines, checked))
     console.line(f"wrote {path}: {checked}")
     console.line("load it:")
@@ -47,16 +45,15 @@ def _card_path(path: Path, output: str | None) -> Path:
     return path.with_name(f"{path.stem}.{NAME}" if output else NAME)
 
 
-def _source(config: Mapping[str, Any], kind: Format) -> Source:
+def _source(config: ExportConfig, kind: Format) -> Source:
     """The run, its encoder restored where it is to compute."""
-    if config["dataset"] and not kind.reads_data:
+    if config.dataset and not kind.reads_data:
         raise UserError("dataset: only format=embeddings reads data; leave it out.")
-    device: DeviceSection = section(config, "device", DeviceSection)
-    compute = choose(device.name if kind.reads_data else "cpu", "fp32")
-    run_dir, state = open_run(config["run"])
+    compute = choose(config.device.name if kind.reads_data else "cpu", "fp32")
+    run_dir, state = open_run(config.run)
     encoder, views = restore_encoder(state, compute.device)
     model = Pretrained(encoder, views.to(compute.device))
-    return Source(run_dir, state, model, compute, config["dataset"], tuple(config["plugins"]))
+    return Source(run_dir, state, model, compute, config.dataset, tuple(config.plugins))
 
 
 def _path(output: str | None, run_dir: Path, kind: Format) -> Path:

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sslcli.commands.restored import compute_for, visuals_of
 from sslcli.components import restore_components
+from sslcli.config.composed import ReportConfig
 from sslcli.config.instantiate import allow
-from sslcli.config.sections import expand
+from sslcli.config.paths import expand
 from sslcli.errors import UserError
-from sslcli.evaluation.measure import budget, compute_for
-from sslcli.report.collect import collect_visuals
 from sslcli.report.visuals import Visuals
+from sslcli.report.write import COMPARISON, MISSING, PAGE, can_draw
+from sslcli.run_dir.checkpoint import State, open_run
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.files import write_atomically
 from sslcli.run_dir.records import read_run, runs_in
-from sslcli.training.resume import open_run
-
-PAGE, COMPARISON = "report.html", "comparison.html"
-MISSING = "needs matplotlib and jinja2: pip install 'sslcli[report]'"
 
 
-def run(config: Mapping[str, Any]) -> Path:
+def run(config: ReportConfig) -> Path:
     """Write ``report.html`` of one run, or ``comparison.html`` of several or of a sweep; where it is.
 
     Raises:
@@ -31,8 +28,8 @@ def run(config: Mapping[str, Any]) -> Path:
     """
     if not can_draw():
         raise UserError(f"ssl-report {MISSING}")
-    allow(config["plugins"])
-    places = _places(config["run"])
+    allow(config.plugins)
+    places = _places(config.run)
     if len(places) == 1:
         path = _output(config, places[0] / PAGE)
         text = _one(config, places[0])
@@ -44,34 +41,6 @@ def run(config: Mapping[str, Any]) -> Path:
     write_atomically(path, lambda file: file.write(text.encode()), key="output")
     Console().line(f"wrote {path}")
     return path
-
-
-def can_draw() -> bool:
-    """Whether the ``report`` extra is installed."""
-    return all(importlib.util.find_spec(name) for name in ("matplotlib", "jinja2"))
-
-
-def write_page(run_dir: Path, identity: Mapping[str, Any], shown: Visuals | None, note: str = "") -> None:
-    """``report.html`` of a run, from what stands in its directory and what its model can be shown by."""
-    from sslcli.report.page import run_page
-
-    text = run_page(read_run(run_dir), identity, shown, note)
-    write_atomically(run_dir / PAGE, lambda file: file.write(text.encode()))
-
-
-def publish(run_dir: Path, identity: Mapping[str, Any], look: Callable[[], Visuals], console: Console) -> str:
-    """The page of a run that has just ended, where that is possible: its path, or why there is none.
-
-    Nothing that goes wrong here may fail the run, whose result stands already.
-    """
-    if not can_draw():
-        return f"none: it {MISSING}"
-    try:
-        write_page(run_dir, identity, look())
-    except Exception as error:
-        console.warn(f"{PAGE} could not be written: {str(error) or type(error).__name__}")
-        return "none, see the warning; try ssl-report"
-    return str(run_dir / PAGE)
 
 
 def _places(given: Any) -> list[Path]:
@@ -95,25 +64,25 @@ def _folder_of(places: list[Path]) -> Path:
     return places[0].parent if len(parents) == 1 else Path()
 
 
-def _output(config: Mapping[str, Any], default: Path) -> Path:
-    return expand(config["output"]) if config["output"] else default
+def _output(config: ReportConfig, default: Path) -> Path:
+    return expand(config.output) if config.output else default
 
 
-def _one(config: Mapping[str, Any], place: Path) -> str:
+def _one(config: ReportConfig, place: Path) -> str:
     """The page of a run, with pictures if its checkpoint, its components and its data are there."""
     from sslcli.report.page import run_page
 
-    identity: Mapping[str, Any] = {}
-    shown, note = None, ""
+    state: Mapping[str, Any] = {}
+    visuals, note = None, ""
     try:
-        _, identity = open_run(str(place))
-        shown = _look(config, identity)
+        _, state = open_run(str(place))
+        visuals = _visuals(config, state)
     except UserError as error:  # the data have moved, say; the curves and numbers are here
         note = f"Without pictures: {error}"
-    return run_page(read_run(place), identity, shown, note)
+    return run_page(read_run(place), state, visuals, note)
 
 
-def _look(config: Mapping[str, Any], state: Mapping[str, Any]) -> Visuals:
-    compute = compute_for(config, state)
+def _visuals(config: ReportConfig, state: State) -> Visuals:
+    compute = compute_for(config.device, state)
     components = restore_components(state, compute.device)
-    return collect_visuals(state["config"], components, compute, budget=budget(state["seconds"]))
+    return visuals_of(state["config"], components, compute, seconds=state["seconds"])

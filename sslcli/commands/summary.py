@@ -1,8 +1,7 @@
-"""What a run says of itself: the lines before training, ``result.json`` and the table after it."""
+"""What a run says of itself: the lines before training, and the table after it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,14 @@ from typing import Any
 import torch
 
 from sslcli.components import Components
+from sslcli.config.composed import TrainConfig
 from sslcli.evaluation.base import Metric, table
 from sslcli.run_dir.console import Console
-from sslcli.run_dir.files import write_text
-from sslcli.run_dir.formatting import part
+from sslcli.run_dir.result_json import headline
 from sslcli.training.trainer import Trainer
 
 
-def announce(console: Console, config: Mapping[str, Any], components: Components, trainer: Trainer) -> None:
+def announce(console: Console, config: TrainConfig, components: Components, trainer: Trainer) -> None:
     """What is about to be trained on what."""
     held_out = components.dataset.held_out
     weights = sum(p.numel() for p in components.encoder.parameters())
@@ -28,27 +27,14 @@ def announce(console: Console, config: Mapping[str, Any], components: Components
         "run_dir": str(trainer.run_dir),
         "data": f"{len(components.dataset):,} training samples, {len(held_out) if held_out else 0:,} held out, "
         + ("no labels in training" if components.objective.label is None else "LABELS are used in training"),
-        "encoder": f"{part(config, 'encoder')}, {weights:,} parameters, features of width {components.encoder.dim}",
-        "objective": part(config, "objective") + (f", loss at chance {chance:.4f}" if chance else ""),
+        "encoder": f"{config.encoder.name}, {weights:,} parameters, features of width {components.encoder.dim}",
+        "objective": config.objective.name + (f", loss at chance {chance:.4f}" if chance else ""),
         "training": f"{f'{steps} steps' if steps else f'{minutes} minutes'}, batch {trainer.loader.batch_size}, "
         f"learning rate {rate:.3g}, {trainer.compute.precision} on {trainer.compute.name}, "
         f"{torch.get_num_threads()} threads" + (f", {trainer.ranks.size} processes" if trainer.ranks.size > 1 else ""),
     }
     for name, text in rows.items():
         console.line(f"{name:<9} {text}")
-
-
-def write_result(seed: int, trainer: Trainer, metrics: Mapping[str, Metric], quality: Mapping[str, float]) -> None:
-    """``result.json``, which says that the run is finished."""
-    result = {
-        "metrics": {name: metric.to_json() for name, metric in metrics.items()},
-        "quality": dict(quality),
-        "steps": trainer.step,
-        "seconds": round(trainer.seconds, 2),
-        "seed": seed,
-        "uses_labels": trainer.objective.label is not None,
-    }
-    write_text(trainer.run_dir / "result.json", json.dumps(result, indent=2) + "\n")
 
 
 def say_result(
@@ -71,22 +57,8 @@ def say_result(
     return headline({name: metric.value for name, metric in metrics.items()})
 
 
-def finished(run_dir: Path, step: int) -> dict[str, Any] | None:
-    """The result of a run that was reported at ``step``, if it was."""
-    path = run_dir / "result.json"
-    if not path.is_file():
-        return None
-    result: dict[str, Any] = json.loads(path.read_text())
-    return result if result.get("steps") == step else None
-
-
 def say_finished(console: Console, run_dir: Path, result: Mapping[str, Any]) -> float | None:
     """A finished run's headline number again, and how to start it afresh."""
     console.line(f"{run_dir} is finished ({result['steps']} steps): nothing to do.")
     console.line(f"Start it afresh: the same command with resume=never. Evaluate it: ssl-eval run={run_dir}")
     return headline({name: metric["value"] for name, metric in result["metrics"].items()})
-
-
-def headline(values: Mapping[str, float]) -> float | None:
-    """The number that a sweep looks at."""
-    return values.get("knn_top1", values.get("held_out_loss"))

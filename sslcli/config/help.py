@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
-from sslcli.config.sections import SCHEMAS
+from sslcli.config.composed import CONFIGS
 
 _USAGE = {
     "train": (
@@ -62,7 +62,7 @@ def text(name: str, conf: str, extra: str | None) -> str:
         for option, description in _options(group, places):
             lines.append(f"    {option:<22} {description}")
     lines += ["", "Keys (key=value):"]
-    lines += [f"  {key:<24} {description}" for key, description in _keys(SCHEMAS[name], "")]
+    lines += [f"  {key:<24} {description}" for key, description in _keys(CONFIGS[name], "")]
     if name == "train":
         lines += [
             "  optimizer.lr             learning rate; optimizer.scale=linear grows it with the batch",

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
-from sslcli.config.sections import FeedSection, TrainSection
+from sslcli.config.composed import TrainConfig
 from sslcli.data.base import Columns, CorruptSample, Dataset
 from sslcli.data.corrupt import CorruptReplaced
-from sslcli.data.loader import Loader
+from sslcli.data.loader import Loader, MakeCrops
 from sslcli.data.ram_cache import RamCache, free_memory, num_bytes
 from sslcli.data.workers import available_cpus, by_workers, default_workers
 from sslcli.distributed import Ranks
@@ -22,8 +21,6 @@ from sslcli.errors import UserError
 from sslcli.randomness import to_device
 from sslcli.run_dir.bad_samples import BadSampleList
 from sslcli.run_dir.console import Console
-from sslcli.training.device import Compute
-from sslcli.views.base import Views
 
 SHARE = 0.25  # of the memory that is free, which ``dataset.cache=auto`` is content with
 _PIECE = 512  # samples at a time where a dataset is read through
@@ -44,20 +41,30 @@ def kept_in_memory(dataset: Dataset, cache: str) -> Dataset:
 
 
 def make_loader(
-    config: Mapping[str, Any],
+    config: TrainConfig,
     dataset: Dataset,
-    views: Views,
-    compute: Compute,
+    *,
+    crops: MakeCrops,
+    device: torch.device,
     run_dir: Path,
     console: Console,
     ranks: Ranks,
 ) -> Loader:
     """The loader of a run.
 
+    Args:
+        config: the run's.
+        dataset: the training split.
+        crops: makes the random crops of a batch, for a dataset that cuts them out of its full images itself.
+        device: where the batches are wanted.
+        run_dir: where samples that cannot be read are listed.
+        console: told of them.
+        ranks: the processes of the run.
+
     Raises:
         UserError: sizes that do not fit each other, or keys that contradict each other.
     """
-    train, feed = TrainSection(**config["train"]), FeedSection.of(config["dataset"])
+    train, wanted = config.train, config.dataset
     if train.batch_size % (train.accumulate * ranks.size):
         raise UserError(
             f"train.batch_size={train.batch_size} is not a multiple of {ranks.size} processes x "
@@ -68,21 +75,21 @@ def make_loader(
             f"train.batch_size={train.batch_size} is more than the {len(dataset)} training samples. "
             f"Give at most {len(dataset)}."
         )
-    if dataset.cuts_crops and feed.cache in ("memory", "device"):
-        raise UserError(f"dataset.cache={feed.cache}: with dataset.crop=worker every crop is new. Use cache=none.")
-    workers = default_workers(dataset) if feed.workers is None else feed.workers
-    bad = BadSampleList(run_dir / "bad_samples.txt", len(dataset), feed.max_bad, console.warn)
-    if _belongs_on_device(dataset, feed.cache, compute.device):
-        dataset = OnDevice(dataset, compute.device, workers=workers, on_bad=bad.add)
+    if dataset.cuts_crops and wanted.cache in ("memory", "device"):
+        raise UserError(f"dataset.cache={wanted.cache}: with dataset.crop=worker every crop is new. Use cache=none.")
+    workers = default_workers(dataset) if wanted.workers is None else wanted.workers
+    bad = BadSampleList(run_dir / "bad_samples.txt", len(dataset), wanted.max_bad, console.warn)
+    if _belongs_on_device(dataset, wanted.cache, device):
+        dataset = OnDevice(dataset, device, workers=workers, on_bad=bad.add)
         workers = 0
     return Loader(
         dataset,
         batch_size=train.batch_size,
         accumulate=train.accumulate,
-        seed=config["seed"],
+        seed=config.seed,
         workers=workers,
-        device=compute.device,
-        crops=views.crops if dataset.cuts_crops else None,
+        device=device,
+        crops=crops if dataset.cuts_crops else None,
         on_bad=bad.add,
         advice=_advice(dataset, workers),
         ranks=ranks,
@@ -97,9 +104,9 @@ def _advice(dataset: Dataset, workers: int) -> str:
         return f"raise dataset.workers, now {workers}; this process may use {available_cpus()} CPUs"
     if not dataset.decodes:
         return "the disk is too slow; copy the data to a faster one, or make room for them in memory"
-    pack = "pack the data once at the training size with scripts/pack.py and use dataset=packed"
+    pack = "pack the data once at the training size with ssl-pack and use dataset=packed"
     if dataset.keeps:
-        return f"the first epoch decodes, later ones read from memory; to be spared it, {pack}"
+        return f"the first epoch decodes, later ones read from memory; to avoid this, {pack}"
     return f"keep decoded samples with dataset.cache=memory, or {pack}"
 
 

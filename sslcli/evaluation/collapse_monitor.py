@@ -11,8 +11,9 @@ from torch import Tensor
 
 from sslcli.data.base import Dataset, drawn
 from sslcli.encoders.base import Encoder
-from sslcli.evaluation.context import Columns, evaluating, random_view
+from sslcli.evaluation.context import Columns, random_view
 from sslcli.evaluation.label_free import collapse, spread
+from sslcli.features import evaluating
 from sslcli.randomness import Randomness
 from sslcli.types import View
 from sslcli.views.base import Views

@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from sslcli.data.base import Dataset, balanced, with_label
 from sslcli.encoders.base import Encoder
+from sslcli.features import evaluating
 from sslcli.randomness import Randomness
-from sslcli.types import View
+from sslcli.types import Compute, View
 from sslcli.views.base import Views
 
 Columns = Mapping[str, Tensor]
 RAW_PIXELS = 32  # side that larger images are averaged down to where they are read as raw numbers
-
-
-class Compute(Protocol):
-    """A device and a precision."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where to compute."""
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The precision of the encoder's arithmetic."""
-
-    def autocast(self) -> AbstractContextManager[None]:
-        """The mixed-precision region for forward passes."""
 
 
 @dataclass
@@ -164,16 +148,3 @@ def embed(encoder: Encoder, views: Views, compute: Compute, pieces: Iterator[Col
 def _read(encoder: Encoder, view: View, compute: Compute) -> Tensor:
     with evaluating(encoder), compute.autocast():
         return encoder(view).pooled.float().cpu()
-
-
-@contextmanager
-def evaluating(*modules: nn.Module) -> Iterator[None]:
-    """Eval mode: BatchNorm reads its running statistics and leaves them alone, nothing drops out."""
-    were_training = [module.training for module in modules]
-    for module in modules:
-        module.eval()
-    try:
-        yield
-    finally:
-        for module, was_training in zip(modules, were_training):
-            module.train(was_training)

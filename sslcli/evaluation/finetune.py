@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from sslcli.evaluation.base import Metric, Probe, compared
 from sslcli.evaluation.classifier import Classifier, predict
-from sslcli.evaluation.context import ProbeContext, chosen, evaluating
+from sslcli.evaluation.context import ProbeContext, chosen
+from sslcli.features import evaluating
 from sslcli.randomness import Randomness, fold
 from sslcli.types import View
 

@@ -1,36 +1,31 @@
-"""``ssl-eval``: from a checkpoint to numbers, each beside its controls."""
+"""From a trained encoder to numbers, each next to its baselines."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sslcli.components import Components, build_encoder, restore_components
-from sslcli.config.instantiate import allow, build
-from sslcli.config.sections import DeviceSection, FeedSection, section
+from sslcli.components import Components, build_encoder
+from sslcli.config.composed import TrainConfig
 from sslcli.data.base import Dataset, drawn
 from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.dataloading import in_pieces
 from sslcli.encoders.base import Encoder
 from sslcli.encoders.batchnorm import batch_norms
-from sslcli.errors import UserError
-from sslcli.evaluation.base import Embed, Metric, Probe, compared, table
-from sslcli.evaluation.context import ProbeContext, evaluating, labels_of
+from sslcli.evaluation.base import Embed, Metric, Probe, compared
+from sslcli.evaluation.context import ProbeContext
 from sslcli.evaluation.context import embed as features_of
 from sslcli.evaluation.label_free import rankme
-from sslcli.features import Features
+from sslcli.features import Features, evaluating
 from sslcli.objectives.multi_crop import check_readable
 from sslcli.randomness import Randomness
-from sslcli.run_dir.console import Console
-from sslcli.run_dir.eval_json import add_metrics, is_newest, settled_size
-from sslcli.training.device import Compute, choose, set_threads
-from sslcli.training.resume import START, open_run
+from sslcli.types import Compute
 from sslcli.views.base import Views
 
 
@@ -50,7 +45,7 @@ def on_device(dataset: Dataset, index: Tensor, compute: Compute, workers: int | 
 
 
 def measure(
-    config: Mapping[str, Any],
+    config: TrainConfig,
     components: Components,
     compute: Compute,
     probe: Probe,
@@ -90,7 +85,7 @@ def measure(
 
 
 def without_labels(
-    config: Mapping[str, Any], components: Components, compute: Compute, measured: ProbeContext
+    config: TrainConfig, components: Components, compute: Compute, measured: ProbeContext
 ) -> dict[str, Metric]:
     """The held-out loss and RankMe, where a probe finds nothing to measure."""
     held_out = components.dataset.held_out
@@ -110,17 +105,17 @@ def without_labels(
 
 
 def probe_context(
-    config: Mapping[str, Any], components: Components, compute: Compute, *, budget: float, start: Path | None = None
+    config: TrainConfig, components: Components, compute: Compute, *, budget: float, start: Path | None = None
 ) -> ProbeContext:
     """A run's encoder with its data and controls, as probes meet it."""
-    workers = FeedSection.of(config["dataset"]).workers
+    workers = config.dataset.workers
     encoders = {"trained": components.encoder, **controls(config, components, compute, start)}
 
-    drops_paths = "drop_path" in config["encoder"]
+    drops_paths = "drop_path" in config.encoder.node
 
     def copied(name: str, drop_path: float) -> Encoder:
-        own = {**config["encoder"], "drop_path": drop_path} if drops_paths else config["encoder"]
-        encoder = build_encoder({**config, "encoder": own}, components.encoder.spec)
+        own = config.encoder.with_keys(drop_path=drop_path) if drops_paths else config.encoder
+        encoder = build_encoder(replace(config, encoder=own), components.encoder.spec)
         encoder.load_state_dict(encoders[name].state_dict())
         return encoder.to(compute.device).to(memory_format=torch.channels_last)
 
@@ -132,14 +127,12 @@ def probe_context(
         pieces=lambda dataset, index: on_device(dataset, index, compute, workers),
         copied=copied,
         drops_paths=drops_paths,
-        seed=config["seed"],
+        seed=config.seed,
         budget=budget,
     )
 
 
-def controls(
-    config: Mapping[str, Any], components: Components, compute: Compute, start: Path | None
-) -> dict[str, Encoder]:
+def controls(config: TrainConfig, components: Components, compute: Compute, start: Path | None) -> dict[str, Encoder]:
     """What the trained encoder is compared with, by name: the same encoder with other weights."""
     found = {"random_init": random_init(config, components, compute)}
     if start is not None and start.is_file():
@@ -150,7 +143,7 @@ def controls(
 
 
 @torch.no_grad()
-def random_init(config: Mapping[str, Any], components: Components, compute: Compute, *, samples: int = 2048) -> Encoder:
+def random_init(config: TrainConfig, components: Components, compute: Compute, *, samples: int = 2048) -> Encoder:
     """This run's encoder before its first step, its BatchNorm statistics measured on training ``samples``.
 
     Without them the control would read one to two points worse than random weights are.
@@ -170,22 +163,20 @@ def random_init(config: Mapping[str, Any], components: Components, compute: Comp
 
 
 @torch.no_grad()
-def held_out_loss(
-    config: Mapping[str, Any], components: Components, compute: Compute, held_out: Dataset
-) -> Metric | None:
+def held_out_loss(config: TrainConfig, components: Components, compute: Compute, held_out: Dataset) -> Metric | None:
     """The objective's loss on one batch that training never saw, beside its chance level."""
-    size = min(config["train"]["batch_size"], len(held_out), 1024)
+    size = min(config.train.batch_size, len(held_out), 1024)
     if size < 2 and components.objective.couples_batch:
         return None
     columns = {name: c.to(compute.device) for name, c in held_out.fetch(drawn(len(held_out), size)).items()}
-    value = dry_loss(components, columns, compute, seed=config["seed"])
+    value = dry_loss(components, columns, compute, seed=config.seed)
     chance = components.objective.chance(size)
     return Metric(
         value,
         f"the objective's loss on {size:,} held-out samples, eval mode",
         controls={} if chance is None else {"chance": chance},
         split="held out",
-        seed=config["seed"],
+        seed=config.seed,
     )
 
 
@@ -200,47 +191,3 @@ def dry_loss(components: Components, columns: dict[str, Tensor], compute: Comput
             check_readable(components.encoder, views, components.views.num_local)
             outputs = components.objective.project(Features(components.encoder, views, randomness, columns))
         return float(components.objective.loss(outputs).total)
-
-
-def run(config: Mapping[str, Any]) -> dict[str, Metric]:
-    """``ssl-eval``: probe a run's newest checkpoint and write ``eval.json`` into its directory."""
-    allow(config["plugins"])
-    run_dir, state = open_run(config["run"])
-    newest = is_newest(run_dir, state["step"])  # now: a run that goes on writes others meanwhile
-    compute = compute_for(config, state)
-    other = config["dataset"] or None  # the run's own
-    components = restore_components(state, compute.device, other)
-    probe = build(config["probe"], Probe, where="probe")
-    metrics = measure(
-        {**state["config"], "dataset": other or state["config"]["dataset"]},
-        components,
-        compute,
-        probe,
-        budget=budget(state["seconds"]),
-        start=run_dir / START,
-        settled=settled_size(run_dir, other),
-        seed=config["seed"],
-    )
-    if not metrics:
-        raise UserError("probe: these data have no held-out part, so there is nothing to measure.")
-    console = Console()
-    console.line(f"{run_dir}, step {state['step']}")
-    if labels_of(components.dataset) is None:
-        console.line("labels are missing in one split of these data, or in both: what reads them is left out")
-    for text in table(metrics):
-        console.line(text)
-    add_metrics(run_dir, metrics, step=state["step"], dataset=other, newest=newest)
-    return metrics
-
-
-def compute_for(config: Mapping[str, Any], state: Mapping[str, Any]) -> Compute:
-    """Where a checkpoint's run is looked at: as the command says, else with the run's threads and precision."""
-    device: DeviceSection = section(config, "device", DeviceSection)
-    set_threads(device.threads or state["environment"]["threads"])
-    precision = state["config"]["train"]["precision"]
-    return choose(device.name, "auto" if precision == "fp16" else precision)  # which a CPU does not have
-
-
-def budget(train_seconds: float) -> float:
-    """Seconds that a probe at the end of a run may take: a tenth of the training, at least 15."""
-    return max(15.0, 0.1 * train_seconds)

@@ -1,4 +1,4 @@
-"""A quick look at an encoder in training: kNN and geometry of one small, fixed sample."""
+"""What an encoder is measured by while it trains: kNN and geometry of one small, fixed sample."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ K, TEMPERATURE = 20, 0.07
 RISING = ("knn_top1", "rankme", "lidar")  # what may be called better for being higher
 
 
-class OnlineEvaluation:
+class OnlineMetrics:
     """``knn_top1`` where there are labels, and what ``CollapseMonitor`` measures: the same samples every time.
 
     20-NN of 1,000 held-out samples in 2,000 training samples has a standard error of about a point, but steps of one
@@ -26,13 +26,13 @@ class OnlineEvaluation:
     Args:
         dataset: the training split.
         embed: float32 features (N, D) on the CPU of samples of a split, in eval mode.
-        quality: the label-free metrics.
+        monitor: the label-free metrics.
     """
 
     def __init__(
-        self, dataset: Dataset, embed: Callable[[Encoder, Dataset, Tensor], Tensor], quality: CollapseMonitor
+        self, dataset: Dataset, embed: Callable[[Encoder, Dataset, Tensor], Tensor], monitor: CollapseMonitor
     ) -> None:
-        self._dataset, self._embed, self._quality = dataset, embed, quality
+        self._dataset, self._embed, self._monitor = dataset, embed, monitor
         labelled = labels_of(dataset)
         self._samples = labelled and (balanced(labelled[0], BANK), balanced(labelled[1], QUERIES))
 
@@ -43,7 +43,7 @@ class OnlineEvaluation:
 
     def __call__(self, encoder: Encoder) -> dict[str, float]:
         """The metrics by name."""
-        return {**self._knn(encoder), **self._quality(encoder)}
+        return {**self._knn(encoder), **self._monitor(encoder)}
 
     def _knn(self, encoder: Encoder) -> dict[str, float]:
         held_out = self._dataset.held_out

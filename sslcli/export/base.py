@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sslcli.commands.load import Pretrained
+from sslcli.components import Pretrained
+from sslcli.config.choices import DatasetChoice
+from sslcli.config.composed import TrainConfig
 from sslcli.errors import UserError
+from sslcli.run_dir.checkpoint import State
 from sslcli.run_dir.formatting import few
-from sslcli.training.device import Compute
-from sslcli.types import Field
+from sslcli.types import Compute, Field
 
 TOLERANCE = 1e-4  # of the largest feature; float32 in another order of sums is at 1e-6
 
@@ -26,11 +28,17 @@ class Source:
     """What is exported."""
 
     run_dir: Path
-    state: Mapping[str, Any]  # the checkpoint
+    state: State  # the checkpoint
     model: Pretrained  # its encoder with its preprocessing, on ``compute``'s device
     compute: Compute
-    dataset: Mapping[str, Any]  # the data to embed: a dataset's section, or nothing for the run's own
+    dataset: DatasetChoice  # the data to embed; empty for the run's own
     plugins: Sequence[str] = ()
+
+    @property
+    def config(self) -> TrainConfig:
+        """The run's."""
+        config: TrainConfig = self.state["config"]
+        return config
 
     @property
     def field(self) -> Field:

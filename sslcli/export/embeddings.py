@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sslcli.components import build_dataset
-from sslcli.config.sections import FeedSection
+from sslcli.config.choices import DatasetChoice
 from sslcli.data.base import Dataset
 from sslcli.data.dataloading import in_pieces
 from sslcli.data.marked import READABLE, CorruptFlagged
@@ -68,10 +68,10 @@ class Embeddings(Format):
         Raises:
             UserError: there is no such part, or the encoder cannot read it.
         """
-        section = source.dataset or source.state["config"]["dataset"]
-        self._workers = FeedSection.of(section).workers
-        train = build_dataset({"dataset": section})
-        _check_readable(train, source, section)
+        config = replace(source.config, dataset=source.dataset or source.config.dataset)
+        self._workers = config.dataset.workers
+        train = build_dataset(config)
+        _check_readable(train, source, config.dataset)
         parts = {"train": train, "held_out": train.held_out}
         if self.split != "both" and parts[self.split] is None:
             raise UserError(f"format.split={self.split}: this data has no such part. Use format.split=both")
@@ -147,15 +147,15 @@ def _embedded(source: Source, columns: Mapping[str, Tensor]) -> np.ndarray:
     return torch.where(columns[READABLE][:, None], vectors, torch.nan).numpy()
 
 
-def _check_readable(dataset: Dataset, source: Source, section: Mapping[str, Any]) -> None:
+def _check_readable(dataset: Dataset, source: Source, chosen: DatasetChoice) -> None:
     """Refuse data that the encoder would read wrongly or not at all."""
     theirs, ours = dataset.spec[source.model.views.field], source.field
     picture = len(ours.shape) == 3
     alike = theirs.shape[0] == ours.shape[0] if picture and len(theirs.shape) == 3 else theirs.shape == ours.shape
     if not alike or theirs.vocab != ours.vocab:
         raise UserError(f"dataset: this encoder reads samples of shape {ours.shape}, and these are {theirs.shape}.")
-    if picture and "size" in section and theirs.shape[1] < ours.shape[1]:
+    if picture and "size" in chosen.node and theirs.shape[1] < ours.shape[1]:
         raise UserError(
-            f"dataset.size={section['size']}: this encoder reads {ours.shape[1]} pixels a side, and pictures that are "
-            f"made smaller before lose detail. Set dataset.size={ours.shape[1]}"
+            f"dataset.size={chosen.node['size']}: this encoder reads {ours.shape[1]} pixels a side, and pictures that "
+            f"are made smaller before lose detail. Set dataset.size={ours.shape[1]}"
         )

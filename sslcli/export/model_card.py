@@ -6,15 +6,13 @@ import json
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from omegaconf import OmegaConf
 
 import sslcli
-from sslcli.config.sections import StartSection
+from sslcli.config.composed import TrainConfig, to_plain
 from sslcli.errors import UserError
 from sslcli.export.base import Checked, Lines, Source
-from sslcli.run_dir.formatting import part
 from sslcli.run_dir.records import Reading, readings
 
 NAME = "model_card.md"
@@ -30,7 +28,7 @@ def check_place(path: Path) -> None:
 
 def card(source: Source, path: Path, lines: Lines, checked: Checked) -> str:
     """The text for the file ``path``, which ``lines`` load."""
-    config = source.state["config"]
+    config = source.config
     sections = {
         "Load it": ["```python", *lines, "```", "", f"Checked with these lines: {checked}."],
         "Input": _input(source),
@@ -38,7 +36,7 @@ def card(source: Source, path: Path, lines: Lines, checked: Checked) -> str:
         "How good it is": _metrics(source),
         "Whose it is": _rights(config),
         "Versions": _versions(source),
-        "Config": ["```yaml", OmegaConf.to_yaml(dict(config)).rstrip(), "```"],
+        "Config": ["```yaml", OmegaConf.to_yaml(to_plain(config)).rstrip(), "```"],
     }
     text = [_FIRST, f"# {path.name}", "", f"Step {source.state['step']:,} of the run {source.run_dir}."]
     for title, content in sections.items():
@@ -68,17 +66,16 @@ def _input(source: Source) -> list[str]:
     ]
 
 
-def _training(source: Source, config: Mapping[str, Any]) -> list[str]:
-    state, train = source.state, config["train"]
-    weights = StartSection.of(config["encoder"]).weights
+def _training(source: Source, config: TrainConfig) -> list[str]:
+    state, weights = source.state, config.encoder.weights
     return [
-        f"- encoder: {part(config, 'encoder')}, features of width {source.model.dim}"
+        f"- encoder: {config.encoder.name}, features of width {source.model.dim}"
         + (f", started from {weights}" if weights else ""),
-        f"- objective: {part(config, 'objective')}"
-        + (", which reads LABELS" if config["objective"].get("label") else ", which reads no labels"),
-        f"- data: {part(config, 'dataset')}, {state['data']}",
-        f"- length: {state['step']:,} steps of {train['batch_size']} samples, {state['seconds']:,.0f} s",
-        f"- seed: {config['seed']}",
+        f"- objective: {config.objective.name}"
+        + (", which reads LABELS" if config.objective.node.get("label") else ", which reads no labels"),
+        f"- data: {config.dataset.name}, {state['data']}",
+        f"- length: {state['step']:,} steps of {config.train.batch_size} samples, {state['seconds']:,.0f} s",
+        f"- seed: {config.seed}",
         f"- command: `{state['environment']['command']}`",
     ]
 
@@ -104,8 +101,8 @@ def _row(name: str, reading: Reading, file: str) -> str:
     return f"| {name} | {reading.value:.4f}{spread} | {shown} | {reading.protocol} | {file} |"
 
 
-def _rights(config: Mapping[str, Any]) -> list[str]:
-    start = StartSection.of(config["encoder"]).weights
+def _rights(config: TrainConfig) -> list[str]:
+    start = config.encoder.weights
     others = f"the data and of {start}, which it started from," if start else "the data"
     return [
         "These weights are yours. sslcli is software under the MIT licence, which claims nothing on what it trains. "

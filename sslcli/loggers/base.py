@@ -10,7 +10,6 @@ from typing import Any
 from torch import Tensor
 
 from sslcli.errors import UserError
-from sslcli.report.visuals import Visuals
 
 Warn = Callable[[str], None]
 
@@ -24,10 +23,13 @@ class Logger:
 
     takes_pictures: bool = False  # whether ``pictures`` and ``embedding`` do anything
 
-    def start(self, config: Mapping[str, Any], run_dir: Path, step: int) -> None:
+    def start(self, settings: Mapping[str, Any], run_dir: Path, step: int) -> None:
         """Called before the first step of a session; what an earlier one logged after ``step`` is to be forgotten.
 
-        ``run_dir/metrics.jsonl`` holds the lines up to ``step``, and no others.
+        Args:
+            settings: the run's whole config as nested plain values, to be written down.
+            run_dir: whose ``metrics.jsonl`` holds the lines up to ``step``, and no others.
+            step: the session's first.
         """
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -74,31 +76,23 @@ class Loggers:
         """A line of ``metrics.jsonl``."""
         self.each(lambda logger: logger.scalars(int(line["step"]), line))
 
-    def show_views(self, step: int, look: Callable[[], Mapping[str, Tensor]]) -> None:
-        """Views by the names of their columns, for those that take pictures."""
-        self.each(lambda logger: _pictures(logger, step, "views", look()) if logger.takes_pictures else None)
-
-    def show(self, step: int, look: Callable[[], Visuals]) -> None:
-        """What a trained model can be shown by, for those that take pictures."""
+    def pictures(self, step: int, group: str, columns: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Pictures (B, C, H, W) by the names of their columns, made only if a logger takes them."""
 
         def act(logger: Logger) -> None:
-            if logger.takes_pictures:
-                shown = look()
-                _pictures(logger, step, "reconstruction", shown.masked.pictures if shown.masked else {})
-                found = shown.embedding
-                logger.embedding(step, found.trained, found.labels, found.thumbnails)
+            for name, images in columns().items() if logger.takes_pictures else ():
+                logger.pictures(step, f"{group}/{name}", images)
 
         self.each(act)
+
+    def embedding(self, step: int, made: Callable[[], tuple[Tensor, Tensor | None, Tensor | None]]) -> None:
+        """Features, labels and thumbnails of samples, made only if a logger takes them."""
+        self.each(lambda logger: logger.embedding(step, *made()) if logger.takes_pictures else None)
 
     def finish(self, metrics: Mapping[str, float]) -> None:
         """End the session, once: nothing is logged after it."""
         self.each(lambda logger: logger.finish(metrics))
         self._loggers.clear()
-
-
-def _pictures(logger: Logger, step: int, group: str, columns: Mapping[str, Tensor]) -> None:
-    for name, images in columns.items():
-        logger.pictures(step, f"{group}/{name}", images)
 
 
 def require(package: str, extra: str) -> None:

@@ -25,7 +25,7 @@ class CSV(Logger):
         self._columns: list[str] = []
         self._path = Path()
 
-    def start(self, config: Mapping[str, Any], run_dir: Path, step: int) -> None:
+    def start(self, settings: Mapping[str, Any], run_dir: Path, step: int) -> None:
         self._path = run_dir / "metrics.csv"
         lines = run_dir / "metrics.jsonl"
         self._rewrite([json.loads(line) for line in lines.read_text().splitlines()] if lines.is_file() else [])

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sslcli.config.sections import flatten
+from sslcli.config.identity import flatten
 from sslcli.data.pictures.encode import drawn
 from sslcli.loggers.base import Logger, require
 
@@ -43,7 +43,7 @@ class MLflow(Logger):
         self._run_id = ""
         self._last: dict[str, int] = {}  # of each metric the last step that MLflow has
 
-    def start(self, config: Mapping[str, Any], run_dir: Path, step: int) -> None:
+    def start(self, settings: Mapping[str, Any], run_dir: Path, step: int) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         from mlflow import MlflowClient
 
@@ -56,7 +56,7 @@ class MLflow(Logger):
         place = None if self._uri else (folder / "mlflow").as_uri()
         experiment = found.experiment_id if found else self._client.create_experiment(self._experiment, place)
         before = self._continued(experiment, str(folder)) if step else None
-        self._run_id = before or self._fresh(experiment, config, folder)
+        self._run_id = before or self._fresh(experiment, settings, folder)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         # By metric: a step may have two lines, and a kill may have come between them.
@@ -90,11 +90,11 @@ class MLflow(Logger):
                 return str(run.info.run_id)
         return None
 
-    def _fresh(self, experiment: str, config: Mapping[str, Any], folder: Path) -> str:
+    def _fresh(self, experiment: str, settings: Mapping[str, Any], folder: Path) -> str:
         from mlflow.entities import Param
 
         made = self._client.create_run(experiment, run_name=folder.name, tags={_KEY: str(folder)})
-        params = [Param(key, str(value)[:500]) for key, value in flatten(config).items()]
+        params = [Param(key, str(value)[:500]) for key, value in flatten(settings).items()]
         for start in range(0, len(params), _BATCH):
             self._client.log_batch(made.info.run_id, params=params[start : start + _BATCH])
         return str(made.info.run_id)

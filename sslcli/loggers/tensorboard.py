@@ -29,13 +29,13 @@ class TensorBoard(Logger):
         self._writer: Any = None
         self._step = 0
 
-    def start(self, config: Mapping[str, Any], run_dir: Path, step: int) -> None:
+    def start(self, settings: Mapping[str, Any], run_dir: Path, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._step = step
         # Events after the checkpoint that the run goes on from are those of steps that will come again.
         self._writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1, flush_secs=self._flush)
-        self._writer.add_text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(dict(config)))}```", step)
+        self._writer.add_text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(dict(settings)))}```", step)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         self._step = step

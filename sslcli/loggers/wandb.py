@@ -35,7 +35,7 @@ class WandB(Logger):
         self._mode, self._project, self._entity = mode, project, entity
         self._run: Any = None
 
-    def start(self, config: Mapping[str, Any], run_dir: Path, step: int) -> None:
+    def start(self, settings: Mapping[str, Any], run_dir: Path, step: int) -> None:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
@@ -47,7 +47,7 @@ class WandB(Logger):
             name=run_dir.name,
             id=_identity(run_dir / "wandb"),
             resume="allow",
-            config=dict(config),
+            config=dict(settings),
             settings=wandb.Settings(
                 silent=True,
                 console="off",  # it would replace this process's output streams

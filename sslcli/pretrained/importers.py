@@ -15,11 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sslcli.config.sections import expand
+from sslcli.config.paths import expand
 from sslcli.errors import UserError
 from sslcli.pretrained.safe_unpickle import passing_over_settings
+from sslcli.run_dir.checkpoint import is_pointer, open_run
 from sslcli.run_dir.formatting import first_line
-from sslcli.training.resume import is_pointer, open_run
 
 KEY = "encoder.weights"
 # Where checkpoints keep the state dict, the most wanted first: DINO's teacher is better than its student.

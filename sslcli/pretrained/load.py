@@ -25,7 +25,7 @@ _TABLE = ".relative_position_bias_table"
 
 
 @dataclass
-class Report:
+class LoadReport:
     """What became of a file's tensors."""
 
     source: str
@@ -42,7 +42,7 @@ class Report:
         )
 
 
-def load_weights(encoder: Encoder, source: str) -> Report:
+def load_weights(encoder: Encoder, source: str) -> LoadReport:
     """Load ``source`` into ``encoder``.
 
     Args:
@@ -60,7 +60,7 @@ def load_weights(encoder: Encoder, source: str) -> Report:
         name: fitted(tensor, name, ours[name], encoder) if name in ours else tensor for name, tensor in found.items()
     }
     matched = [name for name in ours if name in found and found[name].shape == ours[name].shape]
-    report = Report(
+    report = LoadReport(
         source,
         [step.name for step in steps],
         matched=[name for name in matched if not name.endswith(COUNTER)],
@@ -117,7 +117,7 @@ def _without_counters(names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if not name.endswith(COUNTER))
 
 
-def _refusal(report: Report, ours: Mapping[str, Tensor], found: Weights) -> str:
+def _refusal(report: LoadReport, ours: Mapping[str, Tensor], found: Weights) -> str:
     total = len(report.matched) + len(report.missing)
     known = f" ({', '.join(report.layouts)})" if report.layouts else ""
     reshaped = [name for name in report.missing if name in found]

@@ -11,6 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
 
+from sslcli.config.composed import TrainConfig, read, to_plain
+from sslcli.config.upgrade import up_to_date
 from sslcli.errors import UserError
 from sslcli.run_dir.files import write_atomically
 
@@ -30,7 +32,11 @@ def write_weights(module: nn.Module, path: Path) -> None:
 
 def export_header(state: Mapping[str, Any]) -> dict[str, str]:
     """What rebuilds a checkpoint's encoder: text only, as safetensors wants it."""
-    return {"config": json.dumps(state["config"]), "spec": json.dumps(state["spec"]), "step": str(state["step"])}
+    return {
+        "config": json.dumps(to_plain(state["config"])),
+        "spec": json.dumps(state["spec"]),
+        "step": str(state["step"]),
+    }
 
 
 def read_export(path: Path) -> dict[str, Any]:
@@ -50,4 +56,4 @@ def read_export(path: Path) -> dict[str, Any]:
     if not {"config", "spec", "step"} <= header.keys():
         raise UserError(f"run: {path} was not written by ssl-export format=safetensors; it says not how to rebuild it.")
     kept = {name: json.loads(header[name]) for name in ("config", "spec", "step")}
-    return {**kept, "encoder": encoder}
+    return {**kept, "config": read(up_to_date(kept["config"]), TrainConfig), "encoder": encoder}

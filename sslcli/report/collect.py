@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -12,18 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslcli.components import Components
-from sslcli.config.sections import FeedSection
 from sslcli.data.base import Dataset, balanced, drawn
-from sslcli.evaluation.base import Embed
-from sslcli.evaluation.context import evaluating
-from sslcli.evaluation.measure import embedder, random_init
-from sslcli.features import Features
+from sslcli.features import Features, evaluating
 from sslcli.randomness import Randomness
 from sslcli.report.preview import first_views, masked_out, pixels, shows_pictures
 from sslcli.report.visuals import Embedding, Masked, Neighbours, Visuals
-from sslcli.training.device import Compute
-from sslcli.types import Field, Reconstruction
+from sslcli.types import Compute, Field, Reconstruction
 
+Embed = Callable[[Dataset, Tensor], Tensor]
 ROWS = 8  # pictures under each other
 NEIGHBOURS = 8
 MAPPED = 2000  # samples on the map and in the spectrum
@@ -35,22 +30,26 @@ _RANGE = 2.5  # standard deviations from mid-gray to black and white, where a ta
 
 @torch.no_grad()
 def collect_visuals(
-    config: Mapping[str, Any], components: Components, compute: Compute, *, budget: float, thumbnails: bool = False
+    components: Components,
+    compute: Compute,
+    *,
+    embed: Embed,
+    untrained: Embed,
+    seed: int,
+    budget: float,
+    thumbnails: bool = False,
 ) -> Visuals:
-    """Look at a trained model, in eval mode and leaving no trace in it.
+    """What there is to show of a trained model, made in eval mode and leaving no trace in it.
 
     Args:
-        config: the run's.
         components: trained, on the device.
         compute: where and how precisely to compute.
+        embed: float32 features (N, D) on the CPU by the trained encoder of samples of a dataset.
+        untrained: the same by its random initialisation.
+        seed: of the views and masks.
         budget: seconds that embedding samples may take, about.
         thumbnails: make small pictures of the embedded samples.
     """
-    workers = FeedSection.of(config["dataset"]).workers
-    embed = embedder(components.encoder, components.views, compute, workers=workers)
-    untrained = embedder(
-        random_init(config, components, compute, samples=512), components.views, compute, workers=workers
-    )
     shown = components.dataset.held_out or components.dataset
     count = _affordable(embed, shown, budget / 3)
     seen = shows_pictures(components)
@@ -63,10 +62,8 @@ def collect_visuals(
         shown is not components.dataset,
     )
     return Visuals(
-        views=first_views(components, compute, seed=config["seed"]) if seen else {},
-        masked=_masked(components, shown, _spread(shown, min(count, MEASURED)), compute, config["seed"])
-        if seen
-        else None,
+        views=first_views(components, compute, seed=seed) if seen else {},
+        masked=_masked(components, shown, _spread(shown, min(count, MEASURED)), compute, seed) if seen else None,
         neighbours=_neighbours(components, shown, embed, count, compute) if seen else None,
         embedding=embedding,
     )

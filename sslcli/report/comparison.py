@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sslcli.config.sections import flatten
 from sslcli.report import charts
 from sslcli.report.figures import variable
 from sslcli.report.page import Chart, render, title
-from sslcli.run_dir.formatting import is_number, number, part
-from sslcli.run_dir.records import Record
+from sslcli.run_dir.formatting import is_number, number
+from sslcli.run_dir.records import Record, choice
 
 _NO_SETTINGS = ("run_dir", "resume", "preview", "plugins", "log", "logger", "checkpoint")  # they change no result
 _POINTS = 200  # of each curve
@@ -49,7 +48,7 @@ def comparison_page(records: Sequence[Record], folder: Path) -> str:
         records: the runs.
         folder: where the page will lie, for links to the runs' own.
     """
-    settings = differing([record.config for record in records])
+    settings = differing([record.settings for record in records])
     metrics = list(dict.fromkeys(name for record in records for name in record.metrics))
     columns = [*settings, *metrics]
     values = list(zip(*settings.values())) or [()] * len(records)
@@ -74,23 +73,22 @@ def comparison_page(records: Sequence[Record], folder: Path) -> str:
     )
 
 
-def differing(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """The keys, as they are written on the command line, that are not the same in all configs, with their values.
+def differing(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The keys, as they are written on the command line, that are not the same in all runs, with their values.
 
     Where runs chose different parts of a group, the part stands for those of its keys that not all of them have.
     The seed comes last.
     """
-    flat = [flatten(config) for config in configs]
-    keys = dict.fromkeys(key for config in flat for key in config)
+    keys = dict.fromkeys(key for run in settings for key in run)
     found: dict[str, list[Any]] = {}
     for key in sorted(keys, key=lambda key: key == "seed"):
         group, _, name = key.partition(".")
         if group in _NO_SETTINGS or (name != "_target_" and name.endswith("_target_")):
             continue
-        values = [config.get(key) for config in flat]
+        values = [run.get(key) for run in settings]
         if name == "_target_":
-            key, values = group, [part(config, group) for config in configs]
-        elif group in found and not all(key in config for config in flat):
+            key, values = group, [choice(run, group) for run in settings]
+        elif group in found and not all(key in run for run in settings):
             continue
         if len({_text(value) for value in values}) > 1:
             found[key] = values

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from sslcli.data.pictures.encode import address
@@ -21,7 +20,7 @@ from sslcli.report import charts
 from sslcli.report.figures import CONTROL, variable
 from sslcli.report.maps import maps, singular_values
 from sslcli.report.visuals import Embedding, Visuals
-from sslcli.run_dir.formatting import is_share, number, part
+from sslcli.run_dir.formatting import is_share, number
 from sslcli.run_dir.records import Reading, Record
 
 _BOOKKEEPING = ("step", "epoch", "loss", "chance", "lr", "samples_per_second", "data_wait")
@@ -62,17 +61,15 @@ def run_page(record: Record, identity: Mapping[str, Any], visuals: Visuals | Non
     Args:
         record: what stands in its directory.
         identity: its checkpoint's version and environment; empty if there is none yet.
-        exhibits: what its model can be shown by; None if it cannot be looked at.
+        visuals: what its model can be shown by; None if it cannot be looked at.
         note: the reason, then.
     """
     shown: dict[str, Any] = {"views": None, "masked": None, "neighbours": None, "maps": [], "spectrum": None}
     if visuals is not None:
         shown = {
             "views": _strip(visuals.views) if visuals.views else None,
-            "masked": visuals.masked
-            and {"strip": _strip(visuals.masked.pictures), "of": visuals.masked},
-            "neighbours": visuals.neighbours
-            and {"rows": list(_neighbours(visuals)), "of": visuals.neighbours},
+            "masked": visuals.masked and {"strip": _strip(visuals.masked.pictures), "of": visuals.masked},
+            "neighbours": visuals.neighbours and {"rows": list(_neighbours(visuals)), "of": visuals.neighbours},
             "held_out": visuals.embedding.held_out,
             **_embedding(visuals.embedding),
         }
@@ -92,7 +89,7 @@ def run_page(record: Record, identity: Mapping[str, Any], visuals: Visuals | Non
         note=note,
         environment={"sslcli": identity.get("version"), **identity.get("environment", {})},
         commands=_commands(record.path, identity),
-        config=OmegaConf.to_yaml(OmegaConf.create(dict(record.config))),
+        config=record.config_text,
         log="\n".join(record.log.splitlines()[-_LOG_LINES:]),
         **shown,
     )
@@ -114,7 +111,7 @@ def render(template: str, **values: Any) -> str:
 
 def title(record: Record) -> str:
     """``InfoNCE, ConvNetSmall, fashion_mnist_mini``: what was trained on what."""
-    return ", ".join(part(record.config, group) for group in ("objective", "encoder", "dataset"))
+    return ", ".join(record.choice(group) for group in ("objective", "encoder", "dataset"))
 
 
 def _headline(record: Record) -> dict[str, Any] | None:

@@ -15,8 +15,7 @@ from sslcli.data.loader import Loader
 from sslcli.errors import UserError
 from sslcli.randomness import Randomness
 from sslcli.run_dir.files import write_atomically
-from sslcli.training.device import Compute
-from sslcli.types import Field
+from sslcli.types import Compute, Field
 
 SAMPLES = 8
 _CELL, _GAP, _TITLE = 112, 4, 16  # pixels

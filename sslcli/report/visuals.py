@@ -39,6 +39,11 @@ class Embedding:
     thumbnails: Tensor | None  # (N, C, h, w) in [0, 1], h and w at most 32; only if they were asked for
     held_out: bool
 
+    @property
+    def logged(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Features, labels and thumbnails, as loggers take them."""
+        return self.trained, self.labels, self.thumbnails
+
 
 @dataclass
 class Visuals:
@@ -48,3 +53,8 @@ class Visuals:
     masked: Masked | None
     neighbours: Neighbours | None
     embedding: Embedding
+
+    @property
+    def reconstructions(self) -> dict[str, Tensor]:
+        """Pictures of masked samples by the column's name; none without a masked objective."""
+        return self.masked.pictures if self.masked else {}

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Protocol
 
-from sslcli.data.base import CorruptSample
 from sslcli.errors import UserError
 from sslcli.run_dir.files import writable
 
 DEFAULT_SHARE, DEFAULT_COUNT = 0.01, 5  # a small folder may have a few bad pictures, too
+
+
+class CorruptSample(Protocol):
+    """A sample that cannot be read."""
+
+    @property
+    def where(self) -> str:
+        """Its place: a path, or a row of a file."""
+
+    @property
+    def reason(self) -> str:
+        """Why it cannot be read."""
 
 
 class BadSampleList:

@@ -2,7 +2,7 @@
 
 checkpoints/step-00001234.pt    the newest few, and every ``keep_every``-th
 checkpoints/last                text: the file name of the newest whole one
-checkpoints/best                text: that of the best one, where a run is watched; it is kept, too
+checkpoints/best                text: that of the best one, where a run is evaluated while it trains; it is kept, too
 """
 
 from __future__ import annotations
@@ -17,16 +17,20 @@ from typing import Any
 
 import torch
 
+from sslcli.config.paths import expand
 from sslcli.errors import UserError
+from sslcli.run_dir.console import Console
 from sslcli.run_dir.files import sweep, write_atomically, write_text
+from sslcli.run_dir.formats import FORMAT, upgrade
+from sslcli.run_dir.seal import broken_seal, sealed
 
-FORMAT = 1
+State = dict[str, Any]
 
 
 def save(
     run_dir: Path,
     step: int,
-    state: dict[str, Any],
+    state: State,
     *,
     keep: int,
     keep_every: int | None,
@@ -42,7 +46,7 @@ def save(
     path = path_of(run_dir, step)
     buffer = io.BytesIO()  # torch.save would turn a full disk's OSError into something else
     torch.save({"format": FORMAT, **state}, buffer)
-    write_atomically(path, lambda file: file.write(buffer.getbuffer()))
+    write_atomically(path, lambda file: file.writelines(sealed(buffer.getbuffer())))
     write_text(folder / "last", f"{path.name}\n")
     if best is not None and path_of(run_dir, best).is_file():
         write_text(folder / "best", f"{path_of(run_dir, best).name}\n")
@@ -71,7 +75,32 @@ def step_of(path: Path) -> int:
     return int(path.stem.removeprefix("step-"))
 
 
-def newest(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, dict[str, Any]] | None:
+def is_pointer(path: Path) -> bool:
+    """Whether it is one of the text files beside checkpoints, which name one of them."""
+    return path.name in ("last", "best") and path.is_file()
+
+
+def open_run(path: str | None, key: str = "run") -> tuple[Path, State]:
+    """The run directory and the newest whole checkpoint of a run, or the one checkpoint that ``path`` names.
+
+    Raises:
+        UserError: nothing there, or nothing whole; ``key`` is the config path that the message names.
+    """
+    if not path:
+        raise UserError(f"{key} is needed: name a run directory, such as {key}=runs/infonce-...")
+    place = expand(path)
+    if is_pointer(place):
+        place = place.with_name(place.read_text().strip())
+    if place.is_file():
+        folder = place.resolve().parent
+        return folder.parent if folder.name == "checkpoints" else folder, load(place)
+    found = newest(place, Console().warn) if place.is_dir() else None
+    if found is None:
+        raise UserError(f"{key}: there is no run with a checkpoint in {place}.")
+    return place, found[1]
+
+
+def newest(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, State] | None:
     """The newest whole checkpoint of a run; damaged ones are passed over with a warning.
 
     Raises:
@@ -92,20 +121,23 @@ class DamagedCheckpoint(UserError):
     """A file that is cut short, altered, or no checkpoint at all."""
 
 
-def load(path: Path) -> dict[str, Any]:
-    """The content of one checkpoint, on the CPU.
+def load(path: Path) -> State:
+    """The content of one checkpoint, on the CPU, brought to the present format; its ``config`` is a ``TrainConfig``.
 
     Raises:
-        DamagedCheckpoint: truncated or altered (every zip member's CRC is checked), or not one of ours.
+        DamagedCheckpoint: truncated or altered (the file's digest is checked, or every zip member's CRC in files of
+            format 1, which have none), or not one of ours.
         UserError: missing, or written by a newer version.
     """
     if not path.is_file():
         raise UserError(f"resume: there is no checkpoint {path}.")
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged:
-            raise DamagedCheckpoint(f"{path} is damaged ({damaged}).")
+        broken = broken_seal(path)
+        if broken is None:
+            with zipfile.ZipFile(path) as archive:
+                broken = archive.testzip()
+        if broken:
+            raise DamagedCheckpoint(f"{path} is damaged ({broken}).")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
@@ -120,7 +152,7 @@ def load(path: Path) -> dict[str, Any]:
             f"{path} was written by sslcli {state.get('version')} in format {state['format']}, "
             f"and this one reads up to {FORMAT}. Update sslcli."
         )
-    return state
+    return upgrade(state)
 
 
 def sweep_temporaries(run_dir: Path) -> None:

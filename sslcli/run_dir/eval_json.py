@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sslcli.config.sections import FeedSection
+from sslcli.config.choices import DatasetChoice
+from sslcli.config.upgrade import up_to_date
 from sslcli.errors import UserError
-from sslcli.evaluation.base import Metric
 from sslcli.run_dir import checkpoint
 from sslcli.run_dir.files import write_text
 from sslcli.run_dir.lock import in_turn
@@ -20,10 +20,10 @@ Json = dict[str, Any]
 
 def add_metrics(
     run_dir: Path,
-    metrics: Mapping[str, Metric],
+    metrics: Mapping[str, Json],
     *,
     step: int,
-    dataset: Mapping[str, Any] | None,
+    dataset: DatasetChoice | None,
     newest: bool = True,
 ) -> None:
     """Put the metrics of ``step`` into ``eval.json``; what else stands there stays.
@@ -34,9 +34,9 @@ def add_metrics(
 
     Args:
         run_dir: the run's.
-        metrics: by name.
+        metrics: by name, each as it is to stand there.
         step: of the checkpoint.
-        dataset: the other data's section; null for the run's own.
+        dataset: the other data; null for the run's own.
         newest: whether no checkpoint was newer when this one was opened.
     """
     with in_turn(run_dir / "eval.lock"):
@@ -45,11 +45,11 @@ def add_metrics(
         if not newest:
             here = here.setdefault(checkpoint.path_of(run_dir, step).stem, {})
         if dataset is not None:
-            name = dataset_name(dataset)
-            found.setdefault("datasets", {})[name] = FeedSection.without(dataset)
+            name = dataset_name(dataset, found.get("datasets", {}))
+            found.setdefault("datasets", {})[name] = dataset.node
             here = here.setdefault(name, {})
         for title, metric in metrics.items():
-            here[title] = {**metric.to_json(), "step": step}
+            here[title] = {**metric, "step": step}
         write_text(run_dir / "eval.json", json.dumps({**found, "step": step}, indent=2) + "\n")
 
 
@@ -58,23 +58,30 @@ def is_newest(run_dir: Path, step: int) -> bool:
     return all(checkpoint.step_of(path) <= step for path in checkpoint.steps(run_dir))
 
 
-def settled_size(run_dir: Path, dataset: Mapping[str, Any] | None) -> int | None:
+def settled_size(run_dir: Path, dataset: DatasetChoice | None) -> int | None:
     """The number of samples that a probe left to the clock settled on before, so that its numbers come again."""
-    metrics = _read(run_dir / "eval.json").get("metrics", {})
+    evaluated = _read(run_dir / "eval.json")
+    metrics = evaluated.get("metrics", {})
     places = [metrics, *(inner for name, inner in metrics.items() if name.startswith("step-"))]
     if dataset is None:
         places.insert(0, _read(run_dir / "result.json").get("metrics", {}))
     else:
-        places = [place.get(dataset_name(dataset), {}) for place in places]
+        name = dataset_name(dataset, evaluated.get("datasets", {}))
+        places = [place.get(name, {}) for place in places]
     sizes = [metric["samples"] for place in places for metric in place.values() if "samples" in metric]
     return sizes[0] if sizes else None
 
 
-def dataset_name(dataset: Mapping[str, Any]) -> str:
-    """The dataset's function and eight digits of its settings, such as ``images-3fa2b1c0``."""
-    settings = FeedSection.without(dataset)
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    return f"{str(dataset['_target_']).rpartition('.')[2]}-{digest}"
+def dataset_name(dataset: DatasetChoice, known: Mapping[str, Any]) -> str:
+    """The dataset's function and eight digits of its settings, such as ``images-3fa2b1c0``.
+
+    What stands among the ``known`` settings, by their names, keeps its name: an earlier version's digits may differ.
+    """
+    for name, settings in known.items():
+        if isinstance(settings, Mapping) and up_to_date({"dataset": settings})["dataset"] == dataset.node:
+            return name
+    digest = hashlib.sha256(json.dumps(dataset.node, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    return f"{str(dataset.node['_target_']).rpartition('.')[2]}-{digest}"
 
 
 def _read(path: Path) -> Json:

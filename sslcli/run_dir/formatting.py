@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 _SHARES = ("top1", "top5", "accuracy")
@@ -21,12 +21,6 @@ def number(name: str, value: float) -> str:
 def is_number(value: Any) -> bool:
     """Whether a value of a config or of a JSON file is a number; in Python a bool is one, too."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def part(config: Mapping[str, Any], group: str) -> str:
-    """A choice by its name: that of a timm model, else of its class or function; empty if nothing was chosen."""
-    node = config.get(group) or {}
-    return str(node.get("name") or str(node.get("_target_", "")).rpartition(".")[2])
 
 
 def few(names: Sequence[str]) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from sslcli.config.identity import flatten
+from sslcli.config.upgrade import up_to_date
 from sslcli.errors import UserError
 from sslcli.run_dir.formatting import is_number
 
@@ -37,7 +39,8 @@ class Record:
     """One run."""
 
     path: Path
-    config: Mapping[str, Any]
+    settings: Mapping[str, Any]  # every key of config.yaml as it is written on the command line
+    config_text: str
     lines: list[Line]
     result: Mapping[str, Any] | None  # None: not finished
     metrics: Mapping[str, Reading]  # of result.json
@@ -51,6 +54,10 @@ class Record:
         """The metric that a sweep looks at, else the first; None if nothing was measured."""
         known = [name for name in ("knn_top1", "held_out_loss") if name in self.metrics]
         return next(iter([*known, *self.metrics]), None)
+
+    def choice(self, group: str) -> str:
+        """The part that was chosen in a group, in a word: that of a timm model, else of a class or function."""
+        return choice(self.settings, group)
 
     def series(self, name: str) -> tuple[list[float], list[float]]:
         """Steps and values of one key of ``metrics.jsonl``, where it was written."""
@@ -66,14 +73,16 @@ def read_run(path: Path) -> Record:
     """
     if not (path / "config.yaml").is_file():
         raise UserError(f"run: there is no run in {path}: it has no config.yaml.")
-    config = OmegaConf.to_container(OmegaConf.load(path / "config.yaml"))
-    assert isinstance(config, dict)
+    content = OmegaConf.to_container(OmegaConf.load(path / "config.yaml"))
+    assert isinstance(content, dict)
+    config = up_to_date({str(key): value for key, value in content.items()})
     result = _json(path / "result.json")
     evaluated = _json(path / "eval.json") or {}
     log = _text(path / "train.log")
     return Record(
         path=path,
-        config={str(key): value for key, value in config.items()},
+        settings=flatten(config),
+        config_text=OmegaConf.to_yaml(OmegaConf.create(config)),
         lines=list(_lines(path / "metrics.jsonl")),
         result=result,
         metrics=dict(readings((result or {}).get("metrics", {}))),
@@ -82,6 +91,12 @@ def read_run(path: Path) -> Record:
         log=log,
         facts=dict(re.findall(rf"^({'|'.join(_FACTS)}) +(.+)$", log, re.MULTILINE)),
     )
+
+
+def choice(settings: Mapping[str, Any], group: str) -> str:
+    """The part that was chosen in a group, in a word; empty if there is none."""
+    name = settings.get(f"{group}.name") or str(settings.get(f"{group}._target_", "")).rpartition(".")[2]
+    return str(name)
 
 
 def runs_in(path: Path) -> list[Path]:

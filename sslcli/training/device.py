@@ -3,37 +3,11 @@
 from __future__ import annotations
 
 import os
-import platform
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
 import torch
 
 from sslcli.errors import UserError
-
-
-@dataclass(frozen=True)
-class Compute:
-    """A device and the precision of the encoder's and the heads' arithmetic on it."""
-
-    device: torch.device
-    dtype: torch.dtype  # float32, bfloat16 or float16; weights and losses stay float32
-
-    def autocast(self) -> AbstractContextManager[None]:
-        """The mixed-precision region for forward passes."""
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
-
-    @property
-    def precision(self) -> str:
-        """Its name on the command line."""
-        return {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.dtype]
-
-    @property
-    def name(self) -> str:
-        """The hardware in words."""
-        if self.device.type == "cuda":
-            return torch.cuda.get_device_name(self.device)
-        return f"{self.device.type} {platform.machine()}"
+from sslcli.types import Compute
 
 
 def choose(name: str, precision: str) -> Compute:

@@ -1,4 +1,4 @@
-"""Whether the terms of a joint loss pull the encoder the same way."""
+"""Whether the terms of a joint loss pull the encoder the same way, as a function and as a hook."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sslcli.data.loader import Batch
 from sslcli.distributed import Ranks
 from sslcli.objectives.base import Objective
 from sslcli.training.grad_cache import Outputs, backward, frozen_statistics
+from sslcli.training.hooks import Hook
+from sslcli.training.trainer import Trainer
 from sslcli.types import Loss
 
 
-def conflict(
+def gradient_conflict(
     project: Callable[[int], Outputs],
     objective: Objective,
     num_micro: int,
     *,
     modules: Sequence[nn.Module],
     scaler: torch.amp.GradScaler,
-    watch: nn.Parameter,
+    weight: nn.Parameter,
     ranks: Ranks,
 ) -> dict[str, Tensor]:
-    """Norms of the terms' weighted gradients in ``watch``, and the cosine between each two of them.
+    """Norms of the terms' weighted gradients in ``weight``, and the cosine between each two of them.
 
     Each term takes a backward pass of its own over the whole batch, in any layout, and leaves no trace in
     any part: meant for log steps. Arguments as in ``backward``.
@@ -38,7 +41,7 @@ def conflict(
 
         with frozen_statistics(modules):
             backward(project, one_term, num_micro, modules=modules, scale=scaler.scale, ranks=ranks)
-        found[name] = torch.zeros_like(watch) if watch.grad is None else watch.grad / scaler.get_scale()
+        found[name] = torch.zeros_like(weight) if weight.grad is None else weight.grad / scaler.get_scale()
         for module in modules:
             module.zero_grad(set_to_none=True)
     report = {f"gradient_norm/{name}": gradient.norm() for name, gradient in found.items()}
@@ -51,3 +54,31 @@ def conflict(
 def last_weight(encoder: nn.Module) -> nn.Parameter:
     """The encoder's last weight matrix or kernel: the last of what all terms share."""
     return [p for p in encoder.parameters() if p.ndim > 1 and p.requires_grad][-1]
+
+
+class GradientConflict(Hook):
+    """Compares the terms' gradients at every step whose line of metrics is due.
+
+    Args:
+        every: steps between lines of metrics.
+    """
+
+    def __init__(self, every: int) -> None:
+        self._every = every
+        self._found: dict[str, Tensor] = {}
+
+    def before_step(self, trainer: Trainer, batch: list[Batch]) -> None:
+        if trainer.objective.terms and (trainer.step + 1) % self._every == 0:
+            self._found = gradient_conflict(
+                trainer.projection(batch),
+                trainer.objective,
+                len(batch),
+                modules=trainer.modules,
+                scaler=trainer.scaler,
+                weight=last_weight(trainer.encoder),
+                ranks=trainer.ranks,
+            )
+
+    def metrics(self, trainer: Trainer) -> dict[str, float]:
+        found, self._found = self._found, {}
+        return {name: float(value) for name, value in found.items()}

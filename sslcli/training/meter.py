@@ -1,16 +1,12 @@
-"""Averages kept on the device between log lines, and the line-by-line record of a run."""
+"""Averages kept on the device between log lines."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-
-from sslcli.run_dir.files import writable, write_text
 
 
 class Meter:
@@ -47,28 +43,3 @@ class Meter:
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
         self._names, self._count = list(state["names"]), state["count"]
         self._sums = None if state["sums"] is None else state["sums"].to(device)
-
-
-class JsonLines:
-    """``metrics.jsonl``: one object a line, flushed as it is written."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def cut_back(self, step: int) -> None:
-        """Drop the lines after ``step``, and a last line that a kill cut short: no step missing or repeated."""
-        if not self.path.is_file():
-            return
-        kept = []
-        for line in self.path.read_text().splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line)
-            except (json.JSONDecodeError, KeyError, TypeError):
-                continue
-        write_text(self.path, "".join(f"{line}\n" for line in kept))
-
-    def write(self, values: Mapping[str, Any]) -> None:
-        """Append one line."""
-        with writable(self.path), self.path.open("a") as file:
-            file.write(json.dumps(dict(values)) + "\n")

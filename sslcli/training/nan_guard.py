@@ -1,23 +1,35 @@
-"""A latch on the device that remembers the first step and term that went non-finite."""
+"""Notices the first step and term that went non-finite, without waiting for the device in every step."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from sslcli.errors import UserError
+from sslcli.run_dir import checkpoint
+
 
 class NanGuard:
-    """Looks at every step without waiting for it; the host reads the latch at log lines and before saving."""
+    """A latch on the device; the host reads it at log lines and before anything is saved.
 
-    def __init__(self, device: torch.device) -> None:
+    Args:
+        device: where the scalars of a step are.
+        run_dir: whose newest checkpoint the message names.
+    """
+
+    def __init__(self, device: torch.device, run_dir: Path) -> None:
+        self._run_dir = run_dir
         self._names: list[str] = []
+        self._rates: dict[int, float] = {}  # learning rate of each step since the last check
         self._first = torch.full((2,), -1, dtype=torch.int64, device=device)  # step, index of the term
 
-    def update(self, step: int, values: Mapping[str, Tensor]) -> None:
+    def update(self, step: int, values: Mapping[str, Tensor], lr: float = 0.0) -> None:
         """Latch ``step`` and the first of ``values`` (scalars) that is not finite, unless something is latched."""
         self._names = list(values)
+        self._rates[step] = lr
         bad = ~torch.isfinite(torch.stack([value.detach().float() for value in values.values()]))
         index = bad.int().argmax()
         now = torch.stack([torch.full_like(index, step), index])
@@ -27,6 +39,36 @@ class NanGuard:
         """The step and the name of the first non-finite term; waits for the device."""
         step, index = self._first.tolist()
         return None if step < 0 else (step, self._names[index])
+
+    def check(self) -> None:
+        """Read the latch.
+
+        Raises:
+            UserError: a term went non-finite.
+        """
+        first = self.first()
+        if first is not None:
+            step, name = first
+            kept = checkpoint.steps(self._run_dir)
+            state = f"the last good checkpoint is {kept[0]}" if kept else "there is no checkpoint yet"
+            raise UserError(
+                f"The {name} became non-finite in step {step + 1} (learning rate {self._rates.get(step, 0.0):.3g}). "
+                f"Nothing broken was saved; {state}. Lower optimizer.lr, set train.clip=1, or use train.precision=fp32."
+            )
+        self._rates.clear()
+
+    def check_weights(self, modules: list[torch.nn.Module], step: int) -> None:
+        """Read the latch and the weights themselves.
+
+        Raises:
+            UserError: something in them is not finite.
+        """
+        self.check()
+        if not all_finite(modules):
+            raise UserError(
+                f"The weights became non-finite in step {step}. Nothing broken was saved. "
+                "Lower optimizer.lr or set train.clip=1."
+            )
 
 
 def all_finite(modules: list[torch.nn.Module]) -> bool:

@@ -23,7 +23,7 @@ from support.modalities import Bag, token_dataset, vector_dataset
 
 import sslcli
 from sslcli.commands.export import onnx as onnx_format
-from sslcli.commands.load import Pretrained
+from sslcli.components import Pretrained
 from sslcli.data.base import Columns, CorruptSample, CorruptSamples, Labelled, Subset
 from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.marked import READABLE, CorruptFlagged

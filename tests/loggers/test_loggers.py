@@ -239,7 +239,7 @@ def test_loggers_are_chosen_by_name(choice, names):
 
 
 def test_a_logger_does_not_change_which_run_it_is():
-    from sslcli.config.sections import run_name
+    from sslcli.config.identity import run_name
 
     assert run_name(compose(), {}) == run_name(compose("logger=csv", "log.report=false"), {})
 

@@ -12,7 +12,7 @@ from support.helpers import TINY, compose
 from test_weights import Code
 
 from sslcli.components import build_components
-from sslcli.config.sections import differences, run_name
+from sslcli.config.identity import differences, run_name
 
 VIT = ("encoder=timm", "encoder.name=vit_mini", "encoder.norm=layer", *TINY, "device=cpu", "train.precision=fp32")
 NET = (*TINY, "device=cpu", "log.every=1")

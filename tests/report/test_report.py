@@ -33,9 +33,9 @@ from sslcli.report.charts import thinned
 from sslcli.report.collect import MEASURED, collect_visuals
 from sslcli.report.maps import pca, singular_values
 from sslcli.report.page import override
+from sslcli.run_dir.checkpoint import open_run
 from sslcli.run_dir.records import readings
 from sslcli.training.device import choose
-from sslcli.training.resume import open_run
 
 SVG, HTML = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xhtml}"
 DATA = (

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +16,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 
 from sslcli.cli import conf_dir
-from sslcli.commands.train import make_trainer as assemble
+from sslcli.commands.build_trainer import make_trainer as assemble
 from sslcli.components import Components, build_components
-from sslcli.config.sections import SCHEMAS, check_values, settle_length, to_plain
+from sslcli.config.checks import check, settle_length
+from sslcli.config.composed import CONFIGS, read, resolved, schema
 from sslcli.distributed import Ranks
 from sslcli.encoders.base import Encoder
 from sslcli.evaluation.context import ProbeContext
@@ -32,16 +34,19 @@ from sslcli.views.image.pipeline import ImageViews
 TINY = ("dataset=synthetic", "dataset.num_samples=200", "dataset.size=16", "train.batch_size=16", "train.steps=3")
 
 
-def compose(*overrides: str, name: str = "train") -> dict:
-    """The plain config of ``ssl-train *overrides``."""
-    ConfigStore.instance().store(name="schema", node=SCHEMAS[name])
+def compose(*overrides: str, name: str = "train") -> Any:
+    """The typed config of ``ssl-train *overrides``."""
+    kind = CONFIGS[name]
+    ConfigStore.instance().store(name="schema", node=schema(kind))
     GlobalHydra.instance().clear()
     with initialize_config_dir(conf_dir(), version_base="1.3"):
-        plain = to_plain(hydra_compose(name, list(overrides)), SCHEMAS[name])
+        plain = resolved(hydra_compose(name, list(overrides)), kind)
     if name == "train":
         settle_length(plain, list(overrides))
-        check_values(plain)
-    return plain
+    config = read(plain, kind)
+    if name == "train":
+        check(config)
+    return config
 
 
 def make_trainer(
@@ -49,7 +54,7 @@ def make_trainer(
 ) -> Trainer:
     """A trainer as ``ssl-train *overrides device=cpu`` makes it; ``parts`` replaces those of the config."""
     config = compose("device=cpu", *overrides)
-    compute = choose("cpu", config["train"]["precision"])
+    compute = choose("cpu", config.train.precision)
     return assemble(config, parts or build_components(config), compute, run_dir, Console(), ranks)
 
 

@@ -1,0 +1,187 @@
+"""From a config and a run's components to a trainer with its hooks."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+import sslcli
+from sslcli.components import Components
+from sslcli.config.composed import TrainConfig, to_plain
+from sslcli.config.instantiate import build
+from sslcli.config.sections import TrainSection
+from sslcli.data.base import Dataset
+from sslcli.data.dataloading import make_loader
+from sslcli.data.loader import Loader
+from sslcli.distributed import Ranks
+from sslcli.encoders.base import Encoder
+from sslcli.errors import UserError, suggest
+from sslcli.evaluation.collapse_monitor import CollapseMonitor
+from sslcli.evaluation.measure import embedder
+from sslcli.evaluation.online import RISING, OnlineMetrics
+from sslcli.run_dir.console import Console
+from sslcli.training.checkpoints import Checkpoints
+from sslcli.training.early_stopping import BestSteps
+from sslcli.training.environment import environment
+from sslcli.training.gradient_conflict import GradientConflict
+from sslcli.training.hooks import Hook
+from sslcli.training.metric_lines import MetricLines
+from sslcli.training.online_evaluation import OnlineEvaluation
+from sslcli.training.optim import parameter_groups
+from sslcli.training.progress_bar import ProgressBar
+from sslcli.training.quality_metrics import QualityMetrics
+from sslcli.training.schedule import Schedule
+from sslcli.training.trainer import Length, Trainer
+from sslcli.types import Compute
+
+Record = Callable[[Mapping[str, Any]], None]  # keeps a line of metrics
+
+
+def make_trainer(
+    config: TrainConfig,
+    components: Components,
+    compute: Compute,
+    run_dir: Path,
+    console: Console,
+    ranks: Ranks | None = None,
+    *,
+    record: Record = lambda line: None,
+    monitor: CollapseMonitor | None = None,
+) -> Trainer:
+    """A trainer at step 0, its modules on the device, convolutions in the memory layout that they are fastest in.
+
+    Args:
+        config: the run's.
+        components: built from it.
+        compute: device and precision.
+        run_dir: the run's.
+        console: what the run says.
+        ranks: its processes.
+        record: keeps the lines of metrics; called in the first process only.
+        monitor: gives the label-free metrics of ``log.quality``; null makes one.
+    """
+    ranks = ranks or Ranks()
+    loader = make_loader(
+        config,
+        components.dataset,
+        crops=components.views.crops,
+        device=compute.device,
+        run_dir=run_dir,
+        console=console,
+        ranks=ranks,
+    )
+    for module in (components.encoder, components.objective, components.views):
+        module.to(compute.device)
+    for module in (components.encoder, components.objective):  # the objective may hold a copy of the encoder
+        module.to(memory_format=torch.channels_last)
+    groups = parameter_groups([components.encoder, components.objective])
+    return Trainer(
+        components.encoder,
+        components.objective,
+        components.views,
+        loader=loader,
+        optimizer=build(config.optimizer.node, Optimizer, groups, loader.batch_size, where="optimizer"),
+        schedule=build(config.schedule.node, Schedule, where="schedule"),
+        compute=compute,
+        length=_length(config.train, loader),
+        seed=config.seed,
+        train=config.train,
+        run_dir=run_dir,
+        ranks=ranks,
+        hooks=make_hooks(config, components, compute, run_dir, console, ranks, record=record, monitor=monitor),
+    )
+
+
+def make_hooks(
+    config: TrainConfig,
+    components: Components,
+    compute: Compute,
+    run_dir: Path,
+    console: Console,
+    ranks: Ranks,
+    *,
+    record: Record,
+    monitor: CollapseMonitor | None,
+) -> list[Hook]:
+    """What happens around the steps of a run, in the order of events."""
+    by_first = record if ranks.first else lambda line: None
+    best = BestSteps(config.checkpoint.keep_best, config.probe.patience)
+    hooks: list[Hook] = [
+        ProgressBar(console),
+        OnlineEvaluation(
+            make_online_metrics(config, components, compute, console) if config.probe.every else None,
+            every=config.probe.every or 1,
+            share=config.probe.share,
+            best=best,
+            console=console,
+            record=by_first,
+        ),
+        GradientConflict(config.log.every),
+    ]
+    if ranks.first and config.log.quality != "none":
+        hooks.append(QualityMetrics(monitor or make_collapse_monitor(config, components, compute, console)))
+    hooks.append(MetricLines(config.log.every, console, by_first))
+    facts = functools.cache(lambda: identity(config, components.dataset, compute, ranks))  # at the first save
+    hooks.append(Checkpoints(run_dir, config.checkpoint, facts, best))
+    return hooks
+
+
+def make_online_metrics(
+    config: TrainConfig, components: Components, compute: Compute, console: Console
+) -> OnlineMetrics:
+    """What is measured while the run trains.
+
+    Raises:
+        UserError: ``checkpoint.keep_best`` is no metric, or one that these data do not have.
+    """
+    metric = config.checkpoint.keep_best
+
+    def embed(encoder: Encoder, dataset: Dataset, index: Tensor) -> Tensor:
+        return embedder(encoder, components.views, compute, workers=config.dataset.workers)(dataset, index)
+
+    monitor = CollapseMonitor(
+        components.dataset, components.views, compute.device, seed=config.seed, full=True, warn=console.warn
+    )
+    measured = OnlineMetrics(components.dataset, embed, monitor)
+    if metric is not None and metric not in RISING:
+        raise UserError(f"checkpoint.keep_best: there is no '{metric}' to keep by. {suggest(metric, RISING)}")
+    if metric == "knn_top1" and not measured.has_labels:
+        raise UserError("checkpoint.keep_best=knn_top1: these data have no labels to read it by. Use rankme or lidar.")
+    return measured
+
+
+def make_collapse_monitor(
+    config: TrainConfig, components: Components, compute: Compute, console: Console
+) -> CollapseMonitor:
+    """Label-free metrics of this run's encoder on samples that it is not trained on."""
+    return CollapseMonitor(
+        components.dataset,
+        components.views,
+        compute.device,
+        seed=config.seed,
+        full=config.log.quality == "full",
+        warn=console.warn,
+    )
+
+
+def identity(config: TrainConfig, dataset: Dataset, compute: Compute, ranks: Ranks) -> dict[str, Any]:
+    """What a checkpoint says of its run in addition to the state: enough to rebuild the encoder without the data."""
+    return {
+        "version": sslcli.__version__,
+        "config": to_plain(config),
+        "spec": dataset.spec.to_plain(),
+        "data": dataset.fingerprint(),
+        "environment": environment(compute, ranks),
+    }
+
+
+def _length(train: TrainSection, loader: Loader) -> Length:
+    if train.epochs is not None:
+        return Length(max(1, round(train.epochs * loader.steps_per_epoch)), None)
+    return Length(train.steps, train.minutes)

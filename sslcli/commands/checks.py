@@ -1,0 +1,62 @@
+"""What can only be known of a run's components together, checked before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from sslcli.components import Components
+from sslcli.config.composed import TrainConfig
+from sslcli.distributed import Ranks
+from sslcli.encoders.batchnorm import batch_norms
+from sslcli.errors import UserError
+from sslcli.evaluation.measure import dry_loss
+from sslcli.run_dir.console import Console
+from sslcli.types import Compute
+
+
+def check_fit(config: TrainConfig, components: Components, compute: Compute, ranks: Ranks | None = None) -> None:
+    """Refuse components that cannot work together, by a dry pass over a few samples.
+
+    Raises:
+        UserError: which key does not fit.
+    """
+    train = config.train
+    if components.objective.couples_batch and train.batch_size < 2:
+        raise UserError("train.batch_size: this objective compares samples with each other; give at least 2.")
+    pieces = train.accumulate * (ranks or Ranks()).size
+    if train.batch_size == pieces and batch_norms(components.encoder, components.objective):
+        raise UserError(
+            "train.batch_size: BatchNorm needs micro-batches of at least 2; lower train.accumulate, "
+            "or use encoder.norm=layer and objective.norm=layer."
+        )
+    index = torch.arange(min(4, len(components.dataset)))
+    columns = {name: c.to(compute.device) for name, c in components.dataset.fetch(index).items()}
+    try:
+        components.objective.check(len(components.dataset), train.batch_size // pieces)
+        dry_loss(components, columns, compute, seed=config.seed)
+    except ValueError as error:
+        raise UserError(f"objective: {error}") from error
+
+
+def warn_of_batch_norm(config: TrainConfig, components: Components, ranks: Ranks, console: Console) -> None:
+    """Say that BatchNorm makes the layout of a batch matter, where it does."""
+    if config.train.accumulate * ranks.size > 1 and batch_norms(components.encoder, components.objective):
+        console.warn(
+            "BatchNorm sees one micro-batch of one process at a time, so train.accumulate and the number of "
+            "processes change the result; encoder.norm=layer and objective.norm=layer do not."
+        )
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Say in a line what to do where the device's memory does not suffice."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise UserError(
+            "train.batch_size: the device ran out of memory. Raise train.accumulate, which keeps the gradient, "
+            "or lower train.batch_size."
+        ) from None

@@ -1,0 +1,50 @@
+"""``ssl-eval``: from a checkpoint to numbers, each next to its baselines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sslcli.commands.restored import budget, compute_for
+from sslcli.components import restore_components
+from sslcli.config.composed import EvalConfig, TrainConfig
+from sslcli.config.instantiate import allow, build
+from sslcli.errors import UserError
+from sslcli.evaluation.base import Metric, Probe, table
+from sslcli.evaluation.context import labels_of
+from sslcli.evaluation.measure import measure
+from sslcli.run_dir.checkpoint import open_run
+from sslcli.run_dir.console import Console
+from sslcli.run_dir.eval_json import add_metrics, is_newest, settled_size
+from sslcli.run_dir.layout import START
+
+
+def run(config: EvalConfig) -> dict[str, Metric]:
+    """Probe a run's newest checkpoint and write ``eval.json`` into its directory."""
+    allow(config.plugins)
+    run_dir, state = open_run(config.run)
+    newest = is_newest(run_dir, state["step"])  # now: a run that goes on writes others meanwhile
+    compute = compute_for(config.device, state)
+    other = config.dataset or None  # null for the run's own
+    trained: TrainConfig = state["config"]
+    components = restore_components(state, compute.device, other)
+    metrics = measure(
+        replace(trained, dataset=other or trained.dataset),
+        components,
+        compute,
+        build(config.probe.node, Probe, where="probe"),
+        budget=budget(state["seconds"]),
+        start=run_dir / START,
+        settled=settled_size(run_dir, other),
+        seed=config.seed,
+    )
+    if not metrics:
+        raise UserError("probe: these data have no held-out part, so there is nothing to measure.")
+    console = Console()
+    console.line(f"{run_dir}, step {state['step']}")
+    if labels_of(components.dataset) is None:
+        console.line("labels are missing in one split of these data, or in both: what reads them is left out")
+    for text in table(metrics):
+        console.line(text)
+    rows = {name: metric.to_json() for name, metric in metrics.items()}
+    add_metrics(run_dir, rows, step=state["step"], dataset=other, newest=newest)
+    return metrics

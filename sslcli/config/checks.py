@@ -1,0 +1,71 @@
+"""What no type can say of a config's fixed sections, checked before torch is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sslcli.config.composed import TrainConfig
+from sslcli.config.identity import LENGTH
+from sslcli.errors import UserError, suggest
+
+
+def settle_length(plain: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Leave exactly one of train.steps, epochs and minutes: the one that the user gave, else the default's.
+
+    Args:
+        plain: the config, changed in place.
+        overrides: the command line's overrides.
+    """
+    train = plain.get("train")
+    if not isinstance(train, dict) or not set(LENGTH) <= set(train):
+        raise UserError("train: this section is needed with all its keys; leave it as it is.")
+    given = [key for key in LENGTH if any(o.lstrip("+").startswith(f"train.{key}=") for o in overrides)]
+    given = [key for key in given if train[key] is not None]
+    if len(given) > 1:
+        raise UserError(f"train.{given[0]} and train.{given[1]} are both given. Choose one length for the run.")
+    chosen = given or [key for key in LENGTH if train[key] is not None]
+    if len(chosen) != 1:
+        raise UserError("train: set exactly one of steps, epochs and minutes, and the others to null.")
+    if not 0 < train[chosen[0]] < 1e12:
+        raise UserError(f"train.{chosen[0]}={train[chosen[0]]} must be positive and finite.")
+    for key in LENGTH:
+        if key != chosen[0]:
+            train[key] = None
+
+
+def check(config: TrainConfig) -> None:
+    """The fixed sections' values.
+
+    Raises:
+        UserError: the first that is out of range, with what would do.
+    """
+    train, save = config.train, config.checkpoint
+    if train.batch_size < 1:
+        raise UserError(f"train.batch_size={train.batch_size} must be at least 1.")
+    if train.accumulate < 1 or train.batch_size % train.accumulate:
+        raise UserError(
+            f"train.accumulate={train.accumulate} does not divide train.batch_size={train.batch_size}. Give a divisor."
+        )
+    for path, word, known in (
+        ("train.precision", train.precision, ("auto", "fp32", "bf16", "fp16")),
+        ("log.quality", config.log.quality, ("none", "basic", "full")),
+    ):
+        if word not in known:
+            raise UserError(f"{path}: there is no '{word}'. {suggest(word, known)}")
+    if train.clip is not None and train.clip <= 0:
+        raise UserError(f"train.clip={train.clip} must be positive, or null for no clipping.")
+    for path, value in (
+        ("checkpoint.every", save.every),
+        ("checkpoint.keep", save.keep),
+        ("checkpoint.keep_every", save.keep_every),
+        ("log.every", config.log.every),
+        ("device.threads", config.device.threads),
+    ):
+        if value is not None and value < 1:
+            raise UserError(f"{path}={value} must be at least 1.")
+    if save.keep_best is not None and config.probe.every is None:
+        raise UserError(f"checkpoint.keep_best={save.keep_best} is measured while training: set probe.every=STEPS.")
+    if config.probe.patience is not None and save.keep_best is None:
+        patience = config.probe.patience
+        raise UserError(f"probe.patience={patience} needs a metric: set checkpoint.keep_best, e.g. to knn_top1.")

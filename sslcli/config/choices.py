@@ -1,0 +1,105 @@
+"""The parts that a user chooses: each is a node, ``{_target_: package.Class, key: value}``, until it is built.
+
+A part's constructor is its schema. A few keys stand in a part's section although the part itself does not read them,
+such as ``dataset.workers``, which the loader reads: they are fields of the choice and no keys of its node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
+
+from sslcli.errors import UserError, suggest
+
+C = TypeVar("C", bound="Choice")
+
+
+@dataclass
+class Choice:
+    """A chosen part that is not built yet; empty where nothing was chosen."""
+
+    node: Any = field(default_factory=dict)  # a mapping; whatever else a user wrote there is refused when it is built
+
+    @classmethod
+    def read(cls: type[C], section: Any) -> C:
+        """The choice that a section of a plain config makes.
+
+        Raises:
+            UserError: a value of one of this class's own fields that means nothing.
+        """
+        if not isinstance(section, Mapping):
+            return cls(section)
+        own = {f.name for f in fields(cls)} - {"node"}
+        node = {key: value for key, value in section.items() if key not in own}
+        choice = cls(node, **{key: value for key, value in section.items() if key in own})
+        choice.check()
+        return choice
+
+    def to_plain(self) -> Any:
+        """The section again."""
+        if not isinstance(self.node, Mapping):
+            return self.node
+        return {**self.node, **{f.name: getattr(self, f.name) for f in fields(self) if f.name != "node"}}
+
+    def check(self) -> None:
+        """Refuse a value of one of this class's own fields that means nothing."""
+
+    def __bool__(self) -> bool:
+        return bool(self.node)
+
+    @property
+    def name(self) -> str:
+        """The choice in a word: the name of a timm model, else of the class or function; empty if there is none."""
+        node = self.node or {}
+        return str(node.get("name") or str(node.get("_target_", "")).rpartition(".")[2])
+
+    def with_keys(self: C, **values: Any) -> C:
+        """The same choice with other values for keys that its node has already."""
+        return replace(self, node={**self.node, **values})
+
+
+@dataclass
+class DatasetChoice(Choice):
+    """A dataset, and how its samples are read; the loader reads these keys and not the dataset."""
+
+    workers: int | None = None
+    cache: str = "auto"
+    max_bad: float | None = None
+
+    def check(self) -> None:
+        if self.workers is not None and (not isinstance(self.workers, int) or self.workers < 0):
+            raise UserError(f"dataset.workers={self.workers!r} must be a whole number, 0 or more, or null.")
+        known = ("auto", "device", "memory", "none")
+        if self.cache not in known:
+            raise UserError(f"dataset.cache: there is no '{self.cache}'. {suggest(str(self.cache), known)}")
+        if self.max_bad is not None and not (isinstance(self.max_bad, (int, float)) and 0 <= self.max_bad <= 1):
+            raise UserError(f"dataset.max_bad={self.max_bad!r} must be a share from 0 to 1, or null.")
+
+
+@dataclass
+class EncoderChoice(Choice):
+    """An encoder, and the weights that it starts from; a run that goes on does not need them any more."""
+
+    weights: str | None = None
+
+    def check(self) -> None:
+        if self.weights is not None and not (isinstance(self.weights, str) and self.weights):
+            raise UserError(f"encoder.weights={self.weights!r} must be a path, timm:NAME, or null.")
+
+
+@dataclass
+class ProbeChoice(Choice):
+    """A probe for the end of the run, and how the run is evaluated while it trains, whichever probe that is."""
+
+    every: int | None = None
+    share: float | None = 0.1
+    patience: int | None = None
+
+    def check(self) -> None:
+        for name in ("every", "patience"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise UserError(f"probe.{name}={value!r} must be a whole number, 1 or more, or null.")
+        if self.share is not None and not (isinstance(self.share, (int, float)) and 0 < self.share <= 1):
+            raise UserError(f"probe.share={self.share!r} must be a share of the training time, above 0, or null.")

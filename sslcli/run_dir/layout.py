@@ -1,0 +1,52 @@
+"""Which files are a run's, and how a directory that holds an earlier run is cleared for a new one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sslcli.errors import UserError
+from sslcli.run_dir.console import Console
+
+START = "start.safetensors"  # the encoder as encoder.weights made it, before its first step
+CONFIG = "config.yaml"
+_FILES = (
+    "checkpoints",
+    START,
+    "metrics.jsonl",
+    "metrics.csv",
+    "result.json",
+    "eval.json",
+    "report.html",
+    CONFIG,
+    "train.log",
+    "bad_samples.txt",
+    "export",
+    "tensorboard",
+    "wandb",
+    "mlflow",
+    "mlflow.db",
+)
+
+
+def make_room(run_dir: Path, resume: str, console: Console) -> None:
+    """Before a start from step 0: with ``resume=never``, move what an earlier run left into ``previous/N``.
+
+    Nothing is deleted. What a run left that was killed before its first checkpoint is gone on from.
+
+    Raises:
+        UserError: the folder holds files of these names and was never a run's.
+    """
+    leftovers = [run_dir / name for name in _FILES if (run_dir / name).exists()]
+    if leftovers and not (run_dir / "train.log").is_file():
+        name = leftovers[0].name
+        raise UserError(f"run_dir: {run_dir} holds {name} and no train.log, so it is not a run's. Give another.")
+    if not leftovers or resume != "never":
+        return
+    number = 1
+    while (run_dir / "previous" / str(number)).exists():
+        number += 1
+    target = run_dir / "previous" / str(number)
+    target.mkdir(parents=True)
+    for path in leftovers:
+        path.rename(target / path.name)
+    console.line(f"starting afresh; what was in {run_dir} is in {target} now")

@@ -1,0 +1,37 @@
+"""``metrics.jsonl``: one object a line, flushed as it is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sslcli.run_dir.files import writable, write_text
+
+NAME = "metrics.jsonl"
+
+
+class JsonLines:
+    """The file of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def cut_back(self, step: int) -> None:
+        """Drop the lines after ``step``, and a last line that a kill cut short: no step missing or repeated."""
+        if not self.path.is_file():
+            return
+        kept = []
+        for line in self.path.read_text().splitlines():
+            try:
+                if json.loads(line)["step"] <= step:
+                    kept.append(line)
+            except (json.JSONDecodeError, KeyError, TypeError):
+                continue
+        write_text(self.path, "".join(f"{line}\n" for line in kept))
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Append one line."""
+        with writable(self.path), self.path.open("a") as file:
+            file.write(json.dumps(dict(values)) + "\n")

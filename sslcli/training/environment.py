@@ -1,0 +1,52 @@
+"""What the bits of a run depend on, beyond its config: versions, device, threads, ranks."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sslcli.distributed import Ranks
+from sslcli.run_dir.checkpoint import State
+from sslcli.run_dir.console import Console
+from sslcli.training.device import set_threads
+from sslcli.types import Compute
+
+
+def environment(compute: Compute, ranks: Ranks) -> dict[str, Any]:
+    """What bit-exact resuming depends on, and where the run came from; plain values that weights_only reads."""
+    return {
+        "torch": str(torch.__version__),
+        "python": sys.version.split()[0],
+        "device": compute.name,
+        "precision": compute.precision,
+        "threads": torch.get_num_threads(),
+        "ranks": ranks.size,
+        "commit": _git_commit(),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+
+def restore_environment(state: State, compute: Compute, ranks: Ranks, threads: int | None, console: Console) -> None:
+    """Reuse the checkpoint's thread count unless the user gives one; warn of what makes the bits differ."""
+    before = state["environment"]
+    set_threads(threads or before["threads"])
+    now = environment(compute, ranks)
+    for key in ("torch", "device", "precision", "threads", "ranks"):
+        if before[key] != now[key]:
+            console.warn(f"{key} was {before[key]} and is {now[key]}: the run goes on, but not in the same bits.")
+
+
+def _git_commit() -> str | None:
+    here = Path(__file__).parent  # this package's commit, not that of the folder the user stands in
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

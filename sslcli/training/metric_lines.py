@@ -1,0 +1,84 @@
+"""The lines of metrics, as a hook: averages in ``metrics.jsonl`` and, in words, on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sslcli.run_dir.console import Console
+from sslcli.training.hooks import Hook
+from sslcli.training.meter import Meter
+from sslcli.training.trainer import Trainer
+
+_LONG_WAIT = 0.1  # the share of the time at which the user hears of it
+
+
+class MetricLines(Hook):
+    """Every few steps, and after the last one: the means since the line before, and what other hooks add to them.
+
+    Args:
+        every: steps between lines.
+        console: where they are said.
+        record: where they are written; the first process alone writes.
+    """
+
+    name = "metric_lines"
+
+    def __init__(self, every: int, console: Console, record: Callable[[Mapping[str, Any]], None]) -> None:
+        self._every, self._console, self._record = every, console, record
+        self._meter = Meter()
+        self._before = (0.0, 0, 0.0)  # at the line before: seconds of training, step, seconds waited
+        self._hint_from = 0  # the step of the line that may tell of the wait for data; -1: it is told
+
+    def start(self, trainer: Trainer) -> None:
+        self._before = (trainer.seconds, trainer.step, trainer.loader.wait)
+        self._hint_from = trainer.step + 1  # not at the first line: it counts the start of the workers
+
+    def after_step(self, trainer: Trainer) -> None:
+        self._meter.update(trainer.values)
+
+    def write(self, trainer: Trainer) -> None:
+        """Read the device once: check that everything is finite, write a line of metrics and one of text."""
+        if trainer.step % self._every and not trainer.ends:
+            return
+        trainer.guard.check()
+        means = self._meter.flush()
+        for hook in trainer.hooks:
+            means |= hook.metrics(trainer)
+        loader = trainer.loader
+        now, (then, step, waited) = trainer.seconds, self._before
+        self._before = (now, trainer.step, loader.wait)
+        rate = (trainer.step - step) * loader.batch_size / max(now - then, 1e-9)
+        wait = (loader.wait - waited) / max(now - then, 1e-9)
+        self._hint(wait, step, loader.advice)
+        epoch = trainer.step / loader.steps_per_epoch
+        self._record(
+            {
+                "step": trainer.step,
+                "epoch": round(epoch, 4),
+                **means,
+                "lr": trainer.lr,
+                "samples_per_second": round(rate, 1),
+                "data_wait": round(wait, 4),
+            }
+        )
+        total = f"/{trainer.length.steps}" if trainer.length.steps else ""
+        shown = {name: value for name, value in means.items() if "/" not in name}  # the rest is in metrics.jsonl
+        terms = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
+        self._console.show(f"loss {means['loss']:.4f}, wait {wait:.1%}")
+        self._console.line(
+            f"step {trainer.step}{total}  epoch {epoch:.2f}  {terms}  "
+            f"lr {trainer.lr:.2e}  {rate:,.0f} samples/s  wait {wait:.1%}"
+        )
+
+    def _hint(self, wait: float, since: int, advice: str) -> None:
+        """Tell once that the model waits for data, and what may help."""
+        if wait > _LONG_WAIT and 0 <= self._hint_from <= since:
+            self._hint_from = -1
+            self._console.warn(f"The model waited {wait:.0%} of the time for data: {advice}.")
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._meter.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any], trainer: Trainer) -> None:
+        self._meter.load_state_dict(state, trainer.compute.device)

@@ -1,0 +1,101 @@
+"""Evaluation while training, as a hook: every few steps the encoder is measured, and nothing of the run changes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sslcli.encoders.base import Encoder
+from sslcli.run_dir import checkpoint
+from sslcli.run_dir.console import Console
+from sslcli.training.early_stopping import BestSteps
+from sslcli.training.hooks import Hook
+from sslcli.training.trainer import Trainer
+
+Measure = Callable[[Encoder], dict[str, float]]
+
+
+class OnlineEvaluation(Hook):
+    """Measures the encoder every few steps and after the last one; the first process measures, all remember the same.
+
+    Args:
+        measure: gives metrics of an encoder by name and changes nothing; null where nothing is to be measured, when
+            what earlier sessions saw is handed on.
+        every: steps between evaluations.
+        share: most of the training time that evaluations may take; one that would take them beyond it, as long as the
+            last one was, is left out. The first and the run's last are always made. Null for no limit, so that no
+            clock decides.
+        best: what remembers the best step and ends the run.
+        console: where a line of each is said.
+        record: where its numbers are written; the first process alone writes.
+    """
+
+    name = "online_evaluation"
+
+    def __init__(
+        self,
+        measure: Measure | None,
+        *,
+        every: int,
+        share: float | None,
+        best: BestSteps,
+        console: Console,
+        record: Callable[[Mapping[str, Any]], None],
+    ) -> None:
+        self._measure, self._every, self._share, self.best = measure, every, share, best
+        self._console, self._record = console, record
+        self.seconds = 0.0  # that evaluations have taken
+        self.last = 0.0  # that the last of them took
+        self.count = 0
+        self._told = False  # that evaluations are left out
+
+    @property
+    def ends_run(self) -> bool:
+        return self.best.exhausted
+
+    def after_step(self, trainer: Trainer) -> None:
+        if self._measure is None or (trainer.step % self._every and not trainer.reached_end):
+            return
+        trainer.guard.check()
+        with trainer.clock_stopped():
+            found, taken = trainer.ranks.by_first(lambda: self._timed(trainer))
+            if found:
+                self.seconds, self.last, self.count = self.seconds + taken, taken, self.count + 1
+            self.best.update(trainer.step, found)
+            self._say(trainer.step, found)
+
+    def _timed(self, trainer: Trainer) -> tuple[dict[str, float], float]:
+        """The metrics and the seconds that they took; none where evaluations have had their share of the time."""
+        beyond = self._share is not None and self.seconds + self.last > self._share * trainer.seconds
+        if self._measure is None or (beyond and not trainer.reached_end):
+            return {}, 0.0
+        started = time.perf_counter()
+        return self._measure(trainer.encoder), time.perf_counter() - started
+
+    def _say(self, step: int, found: Mapping[str, float]) -> None:
+        """A line of an evaluation; those that are left out are told of once."""
+        if found:
+            self._record({"step": step, **{f"probe/{name}": value for name, value in found.items()}})
+            numbers = "  ".join(f"{name} {value:.4f}" for name, value in found.items())
+            self._console.line(f"step {step}  probe  {numbers}" + "  best so far" * (self.best.step == step))
+        elif not self._told:
+            self._told = True
+            reason = f"it would take evaluations beyond probe.share={self._share} of the time; others may be, too"
+            self._console.line(f"step {step}  probe  left out: {reason}")
+
+    def end(self, trainer: Trainer) -> None:
+        for text in self.best.summary(trainer.step, self.count) if self._measure is not None else ():
+            self._console.line(text)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**self.best.state_dict(), "seconds": self.seconds, "last": self.last, "count": self.count}
+
+    def load_state_dict(self, state: Mapping[str, Any], trainer: Trainer) -> None:
+        """Go on from there, if the best checkpoints lie in this run's directory; else they are another run's."""
+        best = BestSteps(self.best.metric, self.best.patience)
+        best.load_state_dict(state)
+        paths = [checkpoint.path_of(trainer.run_dir, step) for step in best.all_steps]
+        if trainer.ranks.from_first(all(path.is_file() for path in paths)):
+            self.seconds, self.last, self.count = state["seconds"], state["last"], state["count"]
+            self.best.load_state_dict(state)
