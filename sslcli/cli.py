@@ -37,6 +37,13 @@ def report() -> None:
     _main("report", _report)
 
 
+def pack() -> NoReturn:
+    """The entry point of ``ssl-pack``, which reads no config."""
+    from sslcli.commands.pack import main
+
+    sys.exit(main())
+
+
 def _train(config: Any) -> float | None:
     from hydra.core.hydra_config import HydraConfig
 

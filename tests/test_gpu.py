@@ -10,10 +10,9 @@ import torch
 from support.helpers import TINY, compose
 from support.layouts import CASES
 
-from sslcli.commands.train import make_trainer
+from sslcli.commands.build_trainer import make_trainer
 from sslcli.components import Components, build_components
 from sslcli.config.instantiate import build
-from sslcli.config.sections import WatchSection
 from sslcli.evaluation.base import Probe
 from sslcli.evaluation.measure import measure
 from sslcli.randomness import Randomness
@@ -38,7 +37,7 @@ ENCODERS = {
 def trainer_on(device, run_dir, *overrides):
     """What ``ssl-train device=... *overrides`` trains with, at step 0."""
     config = compose(f"device={device}", *overrides)
-    compute = choose(device, config["train"]["precision"])
+    compute = choose(device, config.train.precision)
     trainer = make_trainer(config, build_components(config), compute, run_dir, Console(silent=True))
     trainer.encoder.train()
     trainer.objective.train()
@@ -46,17 +45,14 @@ def trainer_on(device, run_dir, *overrides):
 
 
 def first_step(trainer):
-    """The loss of step 0 and every gradient, read just before the optimizer would use them; all on the host."""
-    gradients = {}
-
-    def keep(loss, outputs):
-        for part, module in (("encoder", trainer.encoder), ("objective", trainer.objective)):
-            for name, p in module.named_parameters():
-                if p.grad is not None:
-                    gradients[f"{part}.{name}"] = p.grad.double().cpu()
-
-    trainer._update = keep
-    loss, _ = trainer.train_step(next(trainer.loader.batches(0)))
+    """The loss of step 0 and every gradient, on the host."""
+    loss, _ = trainer.gradients(next(trainer.loader.batches(0)))
+    gradients = {
+        f"{part}.{name}": p.grad.double().cpu()
+        for part, module in (("encoder", trainer.encoder), ("objective", trainer.objective))
+        for name, p in module.named_parameters()
+        if p.grad is not None
+    }
     return loss.total.double().cpu().detach(), gradients
 
 
@@ -220,7 +216,7 @@ def test_every_probe_reads_what_it_reads_on_a_cpu(tmp_path):
         config = compose(*FP32, "dataset.num_samples=500", *quick)
         trainer = trainer_on(device, tmp_path, *FP32, "dataset.num_samples=500")
         parts = Components(build_components(config).dataset, trainer.encoder, trainer.objective, trainer.views)
-        probe = build(WatchSection.without(config["probe"]), Probe, where="probe")
+        probe = build(config.probe.node, Probe, where="probe")
         found[device] = measure(config, parts, trainer.compute, probe, budget=15.0)
     assert found[GPU].keys() == found["cpu"].keys()
     for name, metric in found["cpu"].items():

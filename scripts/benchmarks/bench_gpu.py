@@ -86,7 +86,7 @@ def watch(trainer: Trainer, marks: Marks) -> None:
 
     trainer.views.register_forward_hook(lambda *_: marks("views"))
     trainer.objective.loss = then(trainer.objective.loss, "forward")  # type: ignore[method-assign]
-    trainer._update = after(trainer._update, "backward")  # type: ignore[method-assign]
+    trainer.update = after(trainer.update, "backward")  # type: ignore[method-assign]
     trainer.train_step = after(then(trainer.train_step, "optimizer"), "wait")  # type: ignore[method-assign]
 
 

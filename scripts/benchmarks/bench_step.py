@@ -33,9 +33,9 @@ from torch import Tensor, nn
 from torchvision import transforms as T
 
 from sslcli.cli import conf_dir
-from sslcli.commands.train import make_trainer
+from sslcli.commands.build_trainer import make_trainer
 from sslcli.components import build_components
-from sslcli.config.sections import SCHEMAS, to_plain
+from sslcli.config.composed import TrainConfig, read, resolved, schema
 from sslcli.run_dir.console import Console
 from sslcli.training.device import choose
 from sslcli.training.trainer import Trainer
@@ -48,10 +48,10 @@ QUIET = ("log.every=1000000000", "train.steps=1000000000", "checkpoint.every=100
 
 def our_trainer(device: str, *overrides: str) -> Trainer:
     """What ``ssl-train *overrides`` trains with, at step 0."""
-    ConfigStore.instance().store(name="schema", node=SCHEMAS["train"])
+    ConfigStore.instance().store(name="schema", node=schema(TrainConfig))
     with initialize_config_dir(conf_dir(), version_base="1.3"):
-        config = to_plain(compose("train", [*QUIET, *overrides]), SCHEMAS["train"])
-    compute = choose(device, config["train"]["precision"])
+        config = read(resolved(compose("train", [*QUIET, *overrides]), TrainConfig), TrainConfig)
+    compute = choose(device, config.train.precision)
     trainer = make_trainer(config, build_components(config), compute, Path(tempfile.gettempdir()), Console(silent=True))
     trainer.encoder.train()
     trainer.objective.train()

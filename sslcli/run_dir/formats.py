@@ -23,5 +23,6 @@ def upgrade(state: dict[str, Any]) -> dict[str, Any]:
         if seen is not None:
             found["hooks"]["online_evaluation"] = {**seen, "count": seen.get("looks", 0)}
         found["files"] = {}
-    found["config"] = read(up_to_date(found["config"]), TrainConfig)
+    if "config" in found:
+        found["config"] = read(up_to_date(found["config"]), TrainConfig)
     return found

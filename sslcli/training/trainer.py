@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,12 +79,12 @@ class Trainer:
         train: TrainSection,
         run_dir: Path,
         ranks: Ranks | None = None,
-        hooks: Sequence[Hook] = (),
+        hooks: list[Hook] | None = None,
     ) -> None:
         self.encoder, self.objective, self.views = encoder, objective, views
         self.loader, self.optimizer, self.schedule = loader, optimizer, schedule
         self.compute, self.length, self.seed = compute, length, seed
-        self.train, self.run_dir, self.hooks = train, run_dir, hooks
+        self.train, self.run_dir, self.hooks = train, run_dir, hooks or []
         self.ranks = ranks or Ranks()
         self.encode = torch.compile(encoder) if train.compile else encoder
         for module in objective.modules():

@@ -6,8 +6,9 @@ import pytest
 from support.helpers import compose, make_trainer
 
 from sslcli.cli import conf_dir
-from sslcli.commands.train import check_fit
+from sslcli.commands.checks import check_fit
 from sslcli.components import build_components
+from sslcli.config.composed import to_plain
 from sslcli.training.schedule import Steps
 
 # arXiv:2006.07733, table 6: what BYOL does to one view and to the other; its followers do the same
@@ -108,7 +109,7 @@ def at(config, path):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_recipe_has_the_published_values(name):
-    config = compose(f"experiment={name}")
+    config = to_plain(compose(f"experiment={name}"))
     scale = config["optimizer"]["scale"]
     ratio = config["train"]["batch_size"] / config["optimizer"]["base_batch"]
     config["lr"] = config["optimizer"]["lr"] * (ratio if scale == "linear" else 1)
@@ -120,13 +121,13 @@ def test_a_published_recipe_has_the_published_values(name):
 def test_a_published_recipe_trains(name, tmp_path):
     """With a smaller encoder and data that need no files; the objective, its heads narrowed, and views as they are."""
     encoder = "convnet_small" if "vit" not in name and "mim" not in name and "mae" not in name else "vit_tiny"
-    objective = compose(f"experiment={name}")["objective"]
+    objective = compose(f"experiment={name}").objective.node
     smaller = [f"objective.{key}=32" for key in ("hidden_dim", "width", "queue", "decoder_dim") if objective.get(key)]
     options = (f"experiment={name}", "dataset=synthetic", "dataset.size=64", "dataset.num_samples=100",
                f"encoder={encoder}", "train.batch_size=16", "train.epochs=null", "train.steps=1", *smaller)  # fmt: skip
     config = compose(*options)
     trainer = make_trainer(tmp_path, *options)
-    check_fit(build_components(config), trainer.train, trainer.compute, config["seed"])
+    check_fit(config, build_components(config), trainer.compute)
     trainer.fit()
     assert trainer.step == 1
 

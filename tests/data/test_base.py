@@ -13,8 +13,8 @@ import torch
 from omegaconf import OmegaConf
 
 from sslcli.cli import conf_dir
+from sslcli.config.choices import DatasetChoice
 from sslcli.config.instantiate import locate
-from sslcli.config.sections import FeedSection
 from sslcli.data.base import Columns, CorruptSample, CorruptSamples, Labelled, Subset, balanced, with_held_out
 from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.published.fashion_mnist import EMBEDDED, fashion_mnist, fashion_mnist_mini
@@ -38,7 +38,7 @@ def samples(dataset):
 @pytest.mark.parametrize("path", sorted(Path(conf_dir(), "dataset").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_keys_of_a_yaml_are_the_parameters_of_its_dataset_with_their_defaults(path):
     """But for those of the feed; and ``null`` stands for a parameter that must be given."""
-    keys = FeedSection.without(OmegaConf.to_container(OmegaConf.load(path)))
+    keys = DatasetChoice.without(OmegaConf.to_container(OmegaConf.load(path)))
     parameters = inspect.signature(locate(keys.pop("_target_"), "dataset")).parameters.values()
     assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in parameters)
     defaults = {p.name: None if p.default is inspect.Parameter.empty else p.default for p in parameters}

@@ -13,13 +13,13 @@ from sslcli.components import build_components
 from sslcli.data.synthetic import synthetic
 from sslcli.evaluation.classifier import Classifier, layer_numbers
 from sslcli.evaluation.finetune import Finetune
-from sslcli.evaluation.measure import context
+from sslcli.evaluation.measure import probe_context
 from sslcli.training.device import choose
 
 
 def measured(*overrides):
     config = compose(*TINY, "train.precision=fp32", *overrides)
-    return context(config, build_components(config), choose("cpu", "fp32"), budget=10.0)
+    return probe_context(config, build_components(config), choose("cpu", "fp32"), budget=10.0)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,6 @@ from support.helpers import TINY, make_trainer
 from support.modalities import Bag, token_dataset, vector_dataset
 
 import sslcli
-from sslcli.commands.export import onnx as onnx_format
 from sslcli.components import Pretrained
 from sslcli.data.base import Columns, CorruptSample, CorruptSamples, Labelled, Subset
 from sslcli.data.corrupt import CorruptReplaced
@@ -30,6 +29,7 @@ from sslcli.data.marked import READABLE, CorruptFlagged
 from sslcli.data.ram_cache import RamCache
 from sslcli.encoders.mlp import MLP
 from sslcli.errors import UserError
+from sslcli.export import onnx as onnx_format
 from sslcli.export.base import Source
 from sslcli.export.onnx import Onnx
 from sslcli.export.timm import Timm

@@ -15,6 +15,7 @@ from support.helpers import compose, start_two
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sslcli.commands.train import run
+from sslcli.config.choices import Choice
 from sslcli.config.instantiate import allow
 from sslcli.errors import UserError
 from sslcli.loggers.base import Loggers
@@ -172,8 +173,8 @@ def clumsy(tmp_path, monkeypatch):
 @pytest.mark.parametrize("fails", ["start", "scalars", "pictures", "embedding", "finish"])
 def test_a_logger_that_fails_is_told_of_once_and_stops_nothing(tmp_path, clumsy, capsys, fails):
     config = compose(*FAST, "train.steps=4", "logger=csv")
-    config["plugins"] = ["clumsypkg"]
-    config["logger"] = {"clumsy": clumsy(fails), **config["logger"]}
+    config.plugins = ["clumsypkg"]
+    config.logger = {"clumsy": Choice(clumsy(fails)), **config.logger}
     run(config, tmp_path / "r")
     warnings = [line for line in capsys.readouterr().err.splitlines() if "clumsy" in line]
     assert len(warnings) == 1 and f"no network in {fails}" in warnings[0]
@@ -235,7 +236,7 @@ def test_no_logger_of_the_core_opens_a_connection(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("choice, names", [("csv", ["csv"]), ("[csv,tensorboard]", ["csv", "tensorboard"]), ("[]", [])])
 def test_loggers_are_chosen_by_name(choice, names):
-    assert list(compose(f"logger={choice}")["logger"]) == names
+    assert list(compose(f"logger={choice}").logger) == names
 
 
 def test_a_logger_does_not_change_which_run_it_is():

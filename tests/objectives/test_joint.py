@@ -4,27 +4,26 @@ import json
 
 import pytest
 import torch
-from support.helpers import TINY, compose, make_trainer, randomness
+from support.helpers import TINY, compose, hook_of, make_trainer, randomness
 
 from sslcli.components import build_components
 from sslcli.errors import UserError
 from sslcli.features import Features
 from sslcli.objectives.masking import scaled_to
 from sslcli.objectives.ramped_weight import Weight
+from sslcli.training.gradient_conflict import GradientConflict
 
 LAYER = ("encoder.norm=layer", "train.precision=fp32")
 
 
 def one_step(trainer):
-    found = {}
-    trainer._update = lambda loss, outputs: found.update(
-        loss=loss, outputs=outputs, grads={n: p.grad.clone() for n, p in trainer.encoder.named_parameters()
-                                           if p.grad is not None}
-    )  # fmt: skip
-    for module in (trainer.encoder, trainer.objective):
+    """Loss, outputs and the encoder's gradients of step 0."""
+    for module in trainer.modules:
         module.train()
-    trainer.train_step(next(trainer.loader.batches(0)))
-    return found
+    trainer.objective.before_step(0.0)
+    loss, outputs = trainer.gradients(next(trainer.loader.batches(0)))
+    grads = {name: p.grad.clone() for name, p in trainer.encoder.named_parameters() if p.grad is not None}
+    return {"loss": loss, "outputs": outputs, "grads": grads}
 
 
 def test_the_gradient_is_the_weighted_sum_of_the_parts_gradients(tmp_path):
@@ -123,8 +122,11 @@ def test_gradients_of_the_terms_are_compared_at_log_steps_without_a_trace(tmp_pa
 def test_the_gradient_cosine_is_that_of_the_terms_own_gradients(tmp_path):
     options = (*TINY, *LAYER, "objective=joint", "objective.parts.infonce.norm=layer", "log.every=1")
     trainer = make_trainer(tmp_path, *options)
-    one_step(trainer)
-    reported = {name: float(value) for name, value in trainer._conflict.items()}
+    for module in trainer.modules:
+        module.train()
+    compared = hook_of(trainer, GradientConflict)
+    compared.before_step(trainer, next(trainer.loader.batches(0)))
+    reported = compared.metrics(trainer)
     last = "trunk.7.weight"  # the third convolution
     own = {}
     for name, off in (("infonce", "simmim"), ("simmim", "infonce")):

@@ -8,7 +8,7 @@ from support.helpers import TINY, compose, make_trainer, randomness
 from support.modalities import vector_dataset
 from torch.nn import functional as F
 
-from sslcli.commands.train import check_fit
+from sslcli.commands.checks import check_fit
 from sslcli.components import build_components
 from sslcli.distributed import Ranks
 from sslcli.encoders.mlp import MLP
@@ -257,7 +257,7 @@ def test_a_queue_larger_than_the_data_is_refused(tmp_path):
     parts = build_components(config)
     trainer = make_trainer(tmp_path, *TINY, "objective=moco", parts=parts)
     with pytest.raises(UserError, match="queue=1024 is larger than the 160 training samples"):
-        check_fit(parts, trainer.train, trainer.compute, 0)
+        check_fit(config, parts, trainer.compute)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from support.helpers import TINY, compose, make_trainer, randomness
 from support.modalities import vector_dataset
 from torch import nn
 
-from sslcli.commands.train import check_fit
+from sslcli.commands.checks import check_fit
 from sslcli.components import build_components
 from sslcli.encoders.convnet_small import ConvNetSmall
 from sslcli.encoders.mlp import MLP
@@ -259,10 +259,11 @@ def test_objectives_without_a_rule_for_small_views_refuse_them(objective):
 )
 def test_encoders_that_cannot_read_small_views_refuse_them(tmp_path, options):
     options = (*TINY, "dataset.size=32", NUM_LOCAL, HALF, *options)
-    parts = build_components(compose(*options))
+    config = compose(*options)
+    parts = build_components(config)
     trainer = make_trainer(tmp_path, *options, parts=parts)
     with pytest.raises(UserError, match=r"views.num_local=2: this encoder cannot read small views of 1\d x 1\d pixels"):
-        check_fit(parts, trainer.train, trainer.compute, 0)
+        check_fit(config, parts, trainer.compute)
 
 
 def images(size, count=2):

@@ -19,6 +19,7 @@ from support import (
     foreign,
     small_models,  # noqa: F401  registers models
 )
+from support.foreign import Code
 from torch import nn
 from torchvision.models.convnext import CNBlockConfig
 
@@ -224,16 +225,6 @@ def test_safetensors_and_the_format_before_zip_are_read(tmp_path):
 
 
 # What is refused, in one or two lines.
-
-
-class Code:
-    """Runs a command when it is unpickled."""
-
-    def __init__(self, command):
-        self.command = command
-
-    def __reduce__(self):
-        return os.system, (self.command,)
 
 
 def refusal(ours, source):

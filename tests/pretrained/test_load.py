@@ -8,8 +8,8 @@ import shutil
 import torch
 from safetensors.torch import load_file
 from support import small_models  # noqa: F401  registers models
+from support.foreign import Code
 from support.helpers import TINY, compose
-from test_weights import Code
 
 from sslcli.components import build_components
 from sslcli.config.identity import differences, run_name

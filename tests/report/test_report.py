@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 import sslcli
 from sslcli.commands.report import run as report
+from sslcli.commands.restored import visuals_of
 from sslcli.commands.train import run
 from sslcli.components import restore_components
 from sslcli.config.instantiate import allow
@@ -30,7 +31,7 @@ from sslcli.data.pictures.encode import address
 from sslcli.errors import UserError
 from sslcli.evaluation.measure import dry_loss
 from sslcli.report.charts import thinned
-from sslcli.report.collect import MEASURED, collect_visuals
+from sslcli.report.collect import MEASURED
 from sslcli.report.maps import pca, singular_values
 from sslcli.report.page import override
 from sslcli.run_dir.checkpoint import open_run
@@ -188,10 +189,15 @@ def trained_parts(folder):
     return state["config"], restore_components(state, torch.device("cpu"))
 
 
+def visuals(config, parts, *, seconds=150.0):
+    """What a report shows, made in a tenth of these seconds."""
+    return visuals_of(config, parts, choose("cpu", "fp32"), seconds=seconds)
+
+
 def test_a_reconstruction_is_the_decoders_pixels_where_hidden(simmim):
     """Slowly: each token's linear prediction, put into its square by a loop, in the dataset's colours."""
     config, parts = trained_parts(simmim)
-    found = collect_visuals(config, parts, choose("cpu", "fp32"), budget=15)
+    found = visuals(config, parts)
     held_out, field = parts.dataset.held_out, parts.dataset.spec["image"]
     assert found.masked.count == min(MEASURED, len(held_out))
     from sslcli.data.base import balanced
@@ -248,7 +254,7 @@ def test_a_normalised_target_is_not_dressed_up_as_pixels(tmp_path, target):
     text = words(section(parsed(tmp_path / "r" / "report.html"), "reconstructions"))
     assert "would show the answer, not the prediction" in text and "local standard deviations" in text
     config, parts = trained_parts(tmp_path / "r")
-    found = collect_visuals(config, parts, choose("cpu", "fp32"), budget=15).masked
+    found = visuals(config, parts).masked
     assert list(found.pictures) == ["input", "masked", "prediction", "target"]
     visible = (found.pictures["masked"] != 0.5).any(1, keepdim=True).expand_as(found.pictures["target"])
     assert (found.pictures["prediction"][visible] == 0.5).all() and (found.pictures["target"][visible] == 0.5).all()
@@ -269,14 +275,14 @@ def test_looking_leaves_no_trace(simmim):
     config, parts = trained_parts(simmim)
     parts.encoder.train()
     before = {name: value.clone() for name, value in parts.encoder.state_dict().items()}
-    collect_visuals(config, parts, choose("cpu", "fp32"), budget=1)
+    visuals(config, parts, seconds=10)
     assert parts.encoder.training
     assert all(torch.equal(value, before[name]) for name, value in parts.encoder.state_dict().items())
 
 
 def test_neighbours_are_those_of_another_library(infonce):
     config, parts = trained_parts(infonce)
-    found = collect_visuals(config, parts, choose("cpu", "fp32"), budget=1e6).neighbours
+    found = visuals(config, parts, seconds=1e7).neighbours
     encoder, dataset = sslcli.load(infonce), parts.dataset
     assert found.bank == len(dataset)
     everything = dataset.fetch(torch.arange(len(dataset)))["image"]
@@ -328,8 +334,8 @@ def vectors(tmp_path):
     config = compose(
         "encoder=mlp", "views=columns", "train.steps=3", "train.batch_size=16", "log.every=1", "device=cpu"
     )
-    config["dataset"] = {"_target_": "vectorpkg.vectors"}
-    config["plugins"] = ["vectorpkg"]
+    config.dataset.node = {"_target_": "vectorpkg.vectors"}
+    config.plugins = ["vectorpkg"]
     run(config, tmp_path / "r")
     yield tmp_path / "r"
     allow([])

@@ -13,7 +13,7 @@ from sslcli.errors import UserError
 from sslcli.run_dir import checkpoint
 from sslcli.run_dir.checkpoint import DamagedCheckpoint
 from sslcli.run_dir.files import replacing, write_atomically, write_text
-from sslcli.training.meter import JsonLines
+from sslcli.run_dir.metrics_jsonl import JsonLines
 
 
 def save(run_dir, step, **options):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sslcli.run_dir.formatting import few, first_line, is_number, part
+from sslcli.run_dir.formatting import few, first_line, is_number
 
 
 @pytest.mark.parametrize(
@@ -19,16 +19,6 @@ from sslcli.run_dir.formatting import few, first_line, is_number, part
 )
 def test_an_errors_first_line_is_never_empty_and_never_long(error, said):
     assert first_line(error) == said
-
-
-def test_a_part_goes_by_its_models_name_or_else_by_its_class():
-    config = {
-        "encoder": {"_target_": "sslcli.encoders.timm.Timm", "name": "resnet18"},
-        "objective": {"_target_": "sslcli.objectives.infonce.InfoNCE"},
-        "dataset": {},
-    }
-    groups = ("encoder", "objective", "dataset", "views")
-    assert [part(config, group) for group in groups] == ["resnet18", "InfoNCE", "", ""]
 
 
 def test_names_are_shown_where_they_are_few():

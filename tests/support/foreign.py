@@ -7,6 +7,7 @@ facebookresearch/moco, moco-v3, mae and dino, microsoft/SimMIM, solo-learn, ligh
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 import types
@@ -271,3 +272,13 @@ def simmim_swin(model):
         "decoder.0.weight": torch.randn(8, 768, 1, 1),
     }
     return {"model": state, "config": yacs_config(), "epoch": 99}
+
+
+class Code:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)

@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,11 +26,13 @@ from sslcli.evaluation.context import ProbeContext
 from sslcli.randomness import Randomness
 from sslcli.run_dir.console import Console
 from sslcli.training.device import choose
+from sslcli.training.hooks import Hook
 from sslcli.training.trainer import Trainer
 from sslcli.types import Encoded, Field, Spec
 from sslcli.views.base import PassThrough, Views
 from sslcli.views.image.pipeline import ImageViews
 
+H = TypeVar("H", bound=Hook)
 TINY = ("dataset=synthetic", "dataset.num_samples=200", "dataset.size=16", "train.batch_size=16", "train.steps=3")
 
 
@@ -56,6 +58,12 @@ def make_trainer(
     config = compose("device=cpu", *overrides)
     compute = choose("cpu", config.train.precision)
     return assemble(config, parts or build_components(config), compute, run_dir, Console(), ranks)
+
+
+def hook_of(trainer: Trainer, kind: type[H]) -> H:
+    """The trainer's hook of that kind."""
+    (found,) = (hook for hook in trainer.hooks if isinstance(hook, kind))
+    return found
 
 
 def start_two(command: list[str], **environment: str) -> list[subprocess.Popen]:

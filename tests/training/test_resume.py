@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.helpers import TINY, make_trainer
+from support.helpers import TINY, hook_of, make_trainer
 
 from sslcli import signals
 from sslcli.run_dir import checkpoint
+from sslcli.training.checkpoints import Checkpoints
+from sslcli.training.hooks import Hook
 
 TIMINGS = {"samples_per_second", "data_wait"}
 STEPS = 40
@@ -221,7 +223,7 @@ def test_resuming_in_one_process_is_exact(tmp_path):
     batches = first.loader.batches(0)
     for _ in range(3):
         first.train_step(next(batches))
-    first.save()
+    hook_of(first, Checkpoints).save(first)
     path = checkpoint.steps(tmp_path / "b")[0]
     second = make_trainer(tmp_path / "b", *TINY, "train.steps=8", "train.accumulate=2")
     second.load_state_dict(checkpoint.load(path))
@@ -234,13 +236,13 @@ def test_a_signal_during_the_last_save_is_not_lost(tmp_path):
     before = {s: signal.getsignal(s) for s in signals.HANDLED}
     signals.install()
     trainer = make_trainer(tmp_path, *TINY)
-    save = trainer.save
 
-    def save_and_be_told():
-        save()
-        os.kill(os.getpid(), signal.SIGTERM)
+    class ToldAfterSaving(Hook):
+        def write(self, trainer):
+            if trainer.ends:
+                os.kill(os.getpid(), signal.SIGTERM)
 
-    trainer.save = save_and_be_told
+    trainer.hooks.append(ToldAfterSaving())
     try:
         with pytest.raises(signals.Stopped, match="SIGTERM"):
             trainer.fit()

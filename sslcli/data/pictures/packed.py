@@ -1,4 +1,4 @@
-"""Pictures that ``scripts/pack.py`` has decoded to one size: a folder with one array, read by arithmetic.
+"""Pictures that ``ssl-pack`` has decoded to one size: a folder with one array, read by arithmetic.
 
 The folder holds ``images.npy``, uint8 (N, 3, S, S); ``labels.npy``, int64 (N,), where there are labels;
 ``sources.txt``, the file that each came from; and ``pack.json``, written last, which says what it is.
@@ -24,7 +24,7 @@ FORMAT = "sslcli packed pictures, version 1"
 
 
 def packed(*, path: str, holdout: float | None = None) -> Dataset:
-    """The folder ``path`` that ``scripts/pack.py --to array`` has made."""
+    """The folder ``path`` that ``ssl-pack --to array`` has made."""
     return with_held_out(Packed(Path(path).expanduser()), None, holdout)
 
 
@@ -57,7 +57,7 @@ class Packed(Dataset):
 
 
 def _about(folder: Path) -> dict[str, Any]:
-    wanted = "Give the folder that scripts/pack.py wrote."
+    wanted = "Give the folder that ssl-pack wrote."
     try:
         about = json.loads((folder / "pack.json").read_bytes())
     except FileNotFoundError:

@@ -1,6 +1,5 @@
-"""``scripts/pack.py``: what it writes, against dataset=images, Pillow and webdataset, and what is left if it stops."""
+"""``ssl-pack``: what it writes, against dataset=images, Pillow and webdataset, and what is left if it stops."""
 
-import importlib.util
 import io
 import json
 import os
@@ -19,6 +18,7 @@ import webdataset
 from PIL import Image
 from support.oddities import encoded, exif, make, smooth, turned
 
+from sslcli.commands.pack import main
 from sslcli.data.pictures.base import Pictures
 from sslcli.data.pictures.file_index import index
 from sslcli.data.pictures.images import images
@@ -26,23 +26,16 @@ from sslcli.data.pictures.packed import packed
 from sslcli.data.pictures.shards import shards
 from sslcli.errors import UserError
 
-SCRIPT = Path(__file__).parents[3] / "scripts" / "pack.py"
-spec = importlib.util.spec_from_file_location("pack", SCRIPT)
-assert spec is not None and spec.loader is not None
-script = importlib.util.module_from_spec(spec)
-sys.modules["pack"] = script
-spec.loader.exec_module(script)
-
 
 @pytest.fixture
 def pack(monkeypatch, capfd):
-    """Run the script's main; returns (exit code, stdout, the last line of stderr)."""
+    """Run the command; returns (exit code, stdout, the last line of stderr)."""
 
     def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["pack.py", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["ssl-pack", *map(str, arguments)])
         before = signal.getsignal(signal.SIGTERM)
         try:
-            code = script.main()
+            code = main()
         finally:
             signal.signal(signal.SIGTERM, before)
         out, err = capfd.readouterr()
@@ -207,7 +200,15 @@ def test_a_pack_that_is_stopped_leaves_nothing(tmp_path):
     (tmp_path / "source").mkdir()
     for k in range(600):
         (tmp_path / "source" / f"{k}.png").write_bytes(picture)
-    command = [sys.executable, str(SCRIPT), str(tmp_path / "source"), str(tmp_path / "dest"), "--to", "shards"]
+    command = [
+        sys.executable,
+        "-c",
+        "from sslcli.cli import pack; pack()",
+        str(tmp_path / "source"),
+        str(tmp_path / "dest"),
+        "--to",
+        "shards",
+    ]
     process = subprocess.Popen([*command, "--size", "100", "--workers", "2"], stderr=subprocess.PIPE)
     while not (tmp_path / "dest.part" / "shard-000000.tar").exists():
         assert process.poll() is None
@@ -258,7 +259,7 @@ def spoil(folder, how):
 )  # fmt: skip
 def test_a_damaged_pack_is_named_with_the_way_out(whole, how):
     spoil(whole, how)
-    with pytest.raises(UserError, match=r"dataset\.path: .*packed.*(Pack it again|scripts/pack\.py)") as caught:
+    with pytest.raises(UserError, match=r"dataset\.path: .*packed.*(Pack it again|ssl-pack)") as caught:
         packed(path=str(whole))
     assert "\n" not in str(caught.value)
 
