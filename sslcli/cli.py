@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sslcli import signals
+from sslcli.config.arguments import conf_dir, config_dir, flags_first, home_expanded, sweep_dir
 from sslcli.config.checks import check, settle_length
 from sslcli.config.composed import CONFIGS, EvalConfig, ExportConfig, ReportConfig, TrainConfig, read, resolved, schema
 from sslcli.config.paths import expand
-from sslcli.errors import UserError, suggest
+from sslcli.errors import UserError
 
 
 def train() -> None:
@@ -137,7 +138,7 @@ def _run(name: str, program: str, task: Callable[[Any], Any]) -> int:
     if {"-h", "--help"} & set(arguments):
         from sslcli.config.help import text
 
-        print(text(name, conf_dir(), _config_dir(arguments)))
+        print(text(name, conf_dir(), config_dir(arguments)))
         return 0
     if "--version" in arguments:
         from sslcli import __version__
@@ -207,60 +208,3 @@ class _Job:
 
 def _is_sweep(hydra: Any) -> bool:
     return hydra.mode is not None and hydra.mode.name == "MULTIRUN"
-
-
-_FLAGS = {"-h", "--help", "--version", "--hydra-help", "-m", "--multirun", "--resolve", "-r", "--run", "-sc",
-          "--shell-completion"}  # fmt: skip
-_FLAGS_WITH_VALUE = {"--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p",
-                     "--cfg", "-c", "--info", "-i"}  # fmt: skip
-
-
-def flags_first(arguments: list[str]) -> list[str]:
-    """Flags before overrides: Hydra 1.3 stops reading overrides at the first flag (hydra issue 3053)."""
-    flags, overrides = [], []
-    rest = iter(arguments)
-    for argument in rest:
-        name = argument.partition("=")[0]
-        if not argument.startswith("-"):
-            overrides.append(argument)
-        elif name not in _FLAGS | _FLAGS_WITH_VALUE:
-            raise UserError(f"There is no flag '{name}'. {suggest(name, _FLAGS | _FLAGS_WITH_VALUE)}")
-        else:
-            flags.append(argument)
-            if argument in _FLAGS_WITH_VALUE:
-                flags.extend(value for value in [next(rest, None)] if value is not None)
-    return flags + overrides
-
-
-def home_expanded(argument: str) -> str:
-    """``key=~/x`` with the home folder put in: shells leave it alone there, and Hydra's grammar refuses it."""
-    key, equals, value = argument.partition("=")
-    return f"{key}={expand(value)}" if equals and value.startswith("~") else argument
-
-
-def sweep_dir(arguments: list[str]) -> Path:
-    """The folder of a sweep: ``run_dir`` if it is given, else one that the same sweep finds again."""
-    import hashlib
-
-    overrides = [a for a in arguments if not a.startswith("-")]
-    given = [a.partition("=")[2].strip("'\"") for a in overrides if a.lstrip("+").startswith("run_dir=")]
-    if given and given[-1] not in ("", "null"):
-        return expand(given[-1])
-    return Path("runs") / f"sweep-{hashlib.sha256(' '.join(overrides).encode()).hexdigest()[:8]}"
-
-
-def conf_dir() -> str:
-    """Where the yaml files are: inside an installed package, or beside it in a checkout."""
-    here = Path(__file__).resolve().parent
-    for path in (here / "conf", here.parent / "conf"):
-        if (path / "train.yaml").is_file():
-            return str(path)
-    raise UserError("The folder conf/ is missing from this installation. Install sslcli again.")
-
-
-def _config_dir(arguments: list[str]) -> str | None:
-    for flag, value in zip(arguments, [*arguments[1:], ""]):
-        name, equals, joined = flag.partition("=")
-        if name in ("--config-dir", "-cd"):
-            return joined if equals else value
-    return None

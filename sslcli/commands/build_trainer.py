@@ -31,13 +31,14 @@ from sslcli.training.early_stopping import BestSteps
 from sslcli.training.environment import environment
 from sslcli.training.gradient_conflict import GradientConflict
 from sslcli.training.hooks import Hook
+from sslcli.training.length import Length
 from sslcli.training.metric_lines import MetricLines
 from sslcli.training.online_evaluation import OnlineEvaluation
 from sslcli.training.optim import parameter_groups
 from sslcli.training.progress_bar import ProgressBar
 from sslcli.training.quality_metrics import QualityMetrics
 from sslcli.training.schedule import Schedule
-from sslcli.training.trainer import Length, Trainer
+from sslcli.training.trainer import Trainer
 from sslcli.types import Compute
 
 Record = Callable[[Mapping[str, Any]], None]  # keeps a line of metrics

@@ -17,6 +17,7 @@ from sslcli.report.write import COMPARISON, MISSING, PAGE, can_draw
 from sslcli.run_dir.checkpoint import State, open_run
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.files import write_atomically
+from sslcli.run_dir.layout import is_run
 from sslcli.run_dir.records import read_run, runs_in
 
 
@@ -50,7 +51,7 @@ def _places(given: Any) -> list[Path]:
     if given in (None, "", []):
         raise UserError("run is needed: a run directory, a sweep's folder, or a list: run=[runs/a,runs/b]")
     place = expand(str(given))
-    if (place / "config.yaml").is_file():
+    if is_run(place):
         return [place]
     found = runs_in(place) if place.is_dir() else []
     if not found:

@@ -9,8 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from sslcli.commands.build_trainer import identity, make_collapse_monitor, make_trainer
 from sslcli.commands.checks import check_fit, enough_memory, warn_of_batch_norm
 from sslcli.commands.restored import budget, visuals_of
@@ -30,8 +28,7 @@ from sslcli.report.write import publish
 from sslcli.run_dir import checkpoint
 from sslcli.run_dir.checkpoint import State, open_run
 from sslcli.run_dir.console import Console
-from sslcli.run_dir.files import write_text
-from sslcli.run_dir.layout import CONFIG, START, make_room
+from sslcli.run_dir.layout import START, make_room, write_config
 from sslcli.run_dir.lock import locked
 from sslcli.run_dir.metrics_jsonl import NAME, JsonLines
 from sslcli.run_dir.result_json import finished, write_result
@@ -129,9 +126,8 @@ class _Session:
             if self.components.start is not None:
                 console.line(f"start     {self.components.start}")
                 write_weights(self.components.encoder, run_dir / START)
-        settings = to_plain(config)
-        write_text(run_dir / CONFIG, OmegaConf.to_yaml(settings))
-        self.loggers.each(lambda logger: logger.start(settings, run_dir, self.trainer.step))
+        write_config(run_dir, config)
+        self.loggers.each(lambda logger: logger.start(to_plain(config), run_dir, self.trainer.step))
         if not resumed and shows_pictures(self.components):
             first = functools.partial(first_views, self.components, self.compute, seed=config.seed)
             self.loggers.pictures(0, "views", first)

@@ -14,7 +14,7 @@ from sslcli.evaluation.context import ProbeContext
 from sslcli.evaluation.pca import principal_axes
 from sslcli.objectives.losses.critics import Separable
 from sslcli.objectives.losses.densities import ConditionalGaussian, club, gaussian_information
-from sslcli.objectives.losses.estimators import info_nce
+from sslcli.objectives.losses.estimates import info_nce
 from sslcli.randomness import fold
 
 _BATCH = 512  # pairs a step of fitting

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -13,7 +12,7 @@ import sslcli
 from sslcli.config.composed import TrainConfig, to_plain
 from sslcli.errors import UserError
 from sslcli.export.base import Checked, Lines, Source
-from sslcli.run_dir.records import Reading, readings
+from sslcli.run_dir.records import Reading, measured_at
 
 NAME = "model_card.md"
 _FIRST = "<!-- written by ssl-export -->"
@@ -82,14 +81,7 @@ def _training(source: Source, config: TrainConfig) -> list[str]:
 
 def _metrics(source: Source) -> list[str]:
     """What was measured at the exported step, with protocols and controls."""
-    rows = []
-    for file in ("result.json", "eval.json"):
-        path = source.run_dir / file
-        found = json.loads(path.read_text()) if path.is_file() else {}
-        for name, reading in readings(found.get("metrics", {})):
-            step = found.get("steps") if reading.step is None else reading.step  # eval.json has each metric's own
-            if step == source.state["step"]:
-                rows.append(_row(name, reading, file))
+    rows = [_row(*found) for found in measured_at(source.run_dir, source.state["step"])]
     if not rows:
         return ["Nothing was measured at this step."]
     return ["| metric | value | controls | protocol | file |", "|---|---|---|---|---|", *rows]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sslcli.loggers.base import Logger
 from sslcli.run_dir.files import write_atomically
+from sslcli.run_dir.metrics_jsonl import read_lines
 
 
 class CSV(Logger):
@@ -27,8 +27,7 @@ class CSV(Logger):
 
     def start(self, settings: Mapping[str, Any], run_dir: Path, step: int) -> None:
         self._path = run_dir / "metrics.csv"
-        lines = run_dir / "metrics.jsonl"
-        self._rewrite([json.loads(line) for line in lines.read_text().splitlines()] if lines.is_file() else [])
+        self._rewrite(list(read_lines(run_dir)))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         if not set(values) <= set(self._columns):

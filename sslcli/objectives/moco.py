@@ -56,23 +56,11 @@ def moco(
         _refuse("version=3 has no queue of keys", queue=queue, symmetric=symmetric, bn_splits=bn_splits)
         if freeze_patches:
             _freeze_patches(encoder)
-        return MoCoV3(
-            encoder,
-            temperature=temperature,
-            momentum=momentum,
-            hidden_dim=512 if hidden_dim is None else hidden_dim,
-            width=width,
-            depth=2 if depth is None else depth,
-            norm=norm or "batch",
-        )
+        shape = {"hidden_dim": 512 if hidden_dim is None else hidden_dim, "depth": 2 if depth is None else depth}
+        return MoCoV3(encoder, temperature=temperature, momentum=momentum, width=width, norm=norm or "batch", **shape)
     _refuse(f"version={version} trains its patch embedding", freeze_patches=freeze_patches)
-    head = mlp_head(
-        encoder.dim,
-        256 if hidden_dim is None else hidden_dim,
-        width,
-        depth=version if depth is None else depth,
-        norm=norm or "none",
-    )
+    hidden = 256 if hidden_dim is None else hidden_dim
+    head = mlp_head(encoder.dim, hidden, width, depth=version if depth is None else depth, norm=norm or "none")
     return MoCo(
         encoder,
         head,

@@ -11,7 +11,8 @@ from typing import Any
 
 from sslcli.report import charts
 from sslcli.report.figures import variable
-from sslcli.report.page import Chart, render, title
+from sslcli.report.page import Chart, title
+from sslcli.report.render import render
 from sslcli.run_dir.formatting import is_number, number
 from sslcli.run_dir.records import Record, choice
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from torch import Tensor
 
@@ -19,8 +18,9 @@ from sslcli.data.pictures.encode import address
 from sslcli.report import charts
 from sslcli.report.figures import CONTROL, variable
 from sslcli.report.maps import maps, singular_values
+from sslcli.report.render import render
 from sslcli.report.visuals import Embedding, Visuals
-from sslcli.run_dir.formatting import is_share, number
+from sslcli.run_dir.formatting import is_share, number, override
 from sslcli.run_dir.records import Reading, Record
 
 _BOOKKEEPING = ("step", "epoch", "loss", "chance", "lr", "samples_per_second", "data_wait")
@@ -93,20 +93,6 @@ def run_page(record: Record, identity: Mapping[str, Any], visuals: Visuals | Non
         log="\n".join(record.log.splitlines()[-_LOG_LINES:]),
         **shown,
     )
-
-
-def render(template: str, **values: Any) -> str:
-    """A template with everything that is not markup escaped."""
-    folder = Path(__file__).parent / "templates"
-    pages = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    pages.globals["part"] = lambda name: Markup((folder / name).read_text())  # style and script, as they are
-    return pages.get_template(template).render(**values)
 
 
 def title(record: Record) -> str:
@@ -251,11 +237,3 @@ def _commands(run_dir: Path, identity: Mapping[str, Any]) -> list[tuple[str, str
         ("Load in Python", f"python -c {shlex.quote(loaded)}"),
         ("Write this page again, with what was evaluated since", f"ssl-report {run}"),
     ]
-
-
-def override(key: str, value: str) -> str:
-    """``key=value`` for a shell and for Hydra's grammar, quoted where either would take it apart."""
-    if re.fullmatch(r"[\w./-]+", value, re.ASCII):
-        return f"{key}={value}"
-    quoted = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), value)  # elsewhere \ is itself
-    return shlex.quote(f'{key}="{quoted}"')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,3 +34,11 @@ def first_line(error: object) -> str:
     """What an error says, short enough for a line; an error that says nothing goes by its kind."""
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__)[:120]
+
+
+def override(key: str, value: str) -> str:
+    """``key=value`` for a shell and for Hydra's grammar, quoted where either would take it apart."""
+    if re.fullmatch(r"[\w./-]+", value, re.ASCII):
+        return f"{key}={value}"
+    quoted = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), value)  # elsewhere \ is itself
+    return shlex.quote(f'{key}="{quoted}"')

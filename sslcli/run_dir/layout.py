@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
+from sslcli.config.composed import TrainConfig, to_plain
 from sslcli.errors import UserError
 from sslcli.run_dir.console import Console
+from sslcli.run_dir.files import write_text
 
 START = "start.safetensors"  # the encoder as encoder.weights made it, before its first step
 CONFIG = "config.yaml"
@@ -26,6 +30,16 @@ _FILES = (
     "mlflow",
     "mlflow.db",
 )
+
+
+def is_run(place: Path) -> bool:
+    """Whether a folder is a run directory."""
+    return (place / CONFIG).is_file()
+
+
+def write_config(run_dir: Path, config: TrainConfig) -> None:
+    """``config.yaml``: the whole config of a run."""
+    write_text(run_dir / CONFIG, OmegaConf.to_yaml(to_plain(config)))
 
 
 def make_room(run_dir: Path, resume: str, console: Console) -> None:

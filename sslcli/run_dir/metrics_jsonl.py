@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from sslcli.run_dir.files import writable, write_text
 
 NAME = "metrics.jsonl"
+
+
+def read_lines(run_dir: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a run, without one that a kill cut short or that is still being written."""
+    path = run_dir / NAME
+    for text in path.read_text(errors="replace").splitlines() if path.is_file() else ():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(line, dict) and "step" in line:
+            yield line
 
 
 class JsonLines:

@@ -15,6 +15,8 @@ from sslcli.config.identity import flatten
 from sslcli.config.upgrade import up_to_date
 from sslcli.errors import UserError
 from sslcli.run_dir.formatting import is_number
+from sslcli.run_dir.layout import is_run
+from sslcli.run_dir.metrics_jsonl import read_lines
 
 Line = dict[str, Any]  # one of metrics.jsonl
 
@@ -71,7 +73,7 @@ def read_run(path: Path) -> Record:
     Raises:
         UserError: there is no run.
     """
-    if not (path / "config.yaml").is_file():
+    if not is_run(path):
         raise UserError(f"run: there is no run in {path}: it has no config.yaml.")
     content = OmegaConf.to_container(OmegaConf.load(path / "config.yaml"))
     assert isinstance(content, dict)
@@ -83,7 +85,7 @@ def read_run(path: Path) -> Record:
         path=path,
         settings=flatten(config),
         config_text=OmegaConf.to_yaml(OmegaConf.create(config)),
-        lines=list(_lines(path / "metrics.jsonl")),
+        lines=list(read_lines(path)),
         result=result,
         metrics=dict(readings((result or {}).get("metrics", {}))),
         evaluations=dict(readings(evaluated.get("metrics", evaluated))),
@@ -101,8 +103,18 @@ def choice(settings: Mapping[str, Any], group: str) -> str:
 
 def runs_in(path: Path) -> list[Path]:
     """The run directories in a folder, such as a sweep's, by number, then by name."""
-    found = [child for child in path.iterdir() if (child / "config.yaml").is_file()]
+    found = [child for child in path.iterdir() if is_run(child)]
     return sorted(found, key=lambda p: (not p.name.isdigit(), int(p.name) if p.name.isdigit() else 0, p.name))
+
+
+def measured_at(run_dir: Path, step: int) -> Iterator[tuple[str, Reading, str]]:
+    """Every metric of the checkpoint of ``step``, with its name and the file that it stands in."""
+    for file in ("result.json", "eval.json"):
+        found = _json(run_dir / file) or {}
+        for name, reading in readings(found.get("metrics", {})):
+            own = found.get("steps") if reading.step is None else reading.step  # eval.json has each metric's own
+            if own == step:
+                yield name, reading, file
 
 
 def readings(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Reading]]:
@@ -130,13 +142,3 @@ def _json(path: Path) -> dict[str, Any] | None:
     except (OSError, json.JSONDecodeError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def _lines(path: Path) -> Iterator[Line]:
-    for text in _text(path).splitlines():
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:  # of a run that is being written, or was killed
-            continue
-        if isinstance(line, dict) and "step" in line:
-            yield line

@@ -12,7 +12,7 @@ from sslcli.run_dir import checkpoint
 from sslcli.run_dir.checkpoint import State, open_run
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.result_json import finished
-from sslcli.training.trainer import Length
+from sslcli.training.length import Length
 
 
 def starts_afresh(config: TrainConfig, run_dir: Path) -> bool:

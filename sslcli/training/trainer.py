@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +23,11 @@ from sslcli.objectives.teacher import Teacher
 from sslcli.randomness import Randomness, fold
 from sslcli.training.grad_cache import Outputs, backward
 from sslcli.training.hooks import Hook
+from sslcli.training.length import Length
 from sslcli.training.nan_guard import NanGuard
 from sslcli.training.schedule import Schedule
 from sslcli.types import Compute, Loss, scalar
 from sslcli.views.base import Views
-
-
-@dataclass(frozen=True)
-class Length:
-    """How long a run is: a number of steps, or minutes of training time."""
-
-    steps: int | None
-    minutes: float | None
-
-    def progress(self, step: int, seconds: float) -> float:
-        """The share done, in [0, 1]."""
-        if self.steps is not None:
-            return min(1.0, step / self.steps)
-        assert self.minutes is not None
-        return min(1.0, seconds / (60 * self.minutes))
 
 
 class Trainer:

@@ -33,8 +33,8 @@ from sslcli.evaluation.measure import dry_loss
 from sslcli.report.charts import thinned
 from sslcli.report.collect import MEASURED
 from sslcli.report.maps import pca, singular_values
-from sslcli.report.page import override
 from sslcli.run_dir.checkpoint import open_run
+from sslcli.run_dir.formatting import override
 from sslcli.run_dir.records import readings
 from sslcli.training.device import choose
 

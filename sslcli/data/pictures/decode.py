@@ -8,7 +8,6 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
@@ -18,11 +17,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from sslcli.data.pictures.orientation import Turn, Window
+
 # Not all that Pillow could open: an EPS that is called .jpg would start Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
-ORIENTATION = 0x0112  # the EXIF tag
 
-Window = tuple[int, int, int, int]  # top, left, height, width in pixels of the upright picture
 Source = bytes | str | os.PathLike[str]  # a file's content, or its path as text
 
 
@@ -70,7 +69,7 @@ def decode_crops(
             jpeg = image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB")
             if not jpeg:
                 image.load()  # a TIFF turns itself upright here
-            turn = _Turn.of(image)
+            turn = Turn.of(image)
         width, height = image.size
         upright = (width, height) if turn.transposed else (height, width)
         stored = [turn.stored(window, *upright) for window in windows(*upright)]
@@ -117,42 +116,6 @@ def _cut_reduced(image: Image.Image, window: Window, shape: tuple[int, int], fac
 
 def _pixels(rgb: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
-
-
-# --- orientation ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Turn:
-    """How a stored picture becomes upright: transposed or not, then flipped."""
-
-    transposed: bool = False
-    upside_down: bool = False
-    mirrored: bool = False
-
-    @classmethod
-    def of(cls, image: Image.Image) -> _Turn:
-        """From the EXIF orientation 1 to 8; damaged EXIF data turn nothing."""
-        try:
-            tag = image.getexif().get(ORIENTATION)
-        except Exception:  # whatever Pillow's parser stumbles over: the pixels may be fine
-            tag = None
-        return cls(tag in (5, 6, 7, 8), tag in (3, 4, 7, 8), tag in (2, 3, 6, 7))
-
-    def stored(self, window: Window, height: int, width: int) -> Window:
-        """The window of the upright picture (height, width) in the stored one."""
-        top, left, h, w = window
-        top = height - top - h if self.upside_down else top
-        left = width - left - w if self.mirrored else left
-        return (left, top, w, h) if self.transposed else (top, left, h, w)
-
-    def shape(self, size: tuple[int, int]) -> tuple[int, int]:
-        return (size[1], size[0]) if self.transposed else (size[0], size[1])
-
-    def upright(self, pixels: Tensor) -> Tensor:
-        pixels = pixels.transpose(1, 2) if self.transposed else pixels
-        flips = [dim for dim, flip in ((1, self.upside_down), (2, self.mirrored)) if flip]
-        return pixels.flip(flips) if flips else pixels
 
 
 # --- colours ----------------------------------------------------------------------------------------

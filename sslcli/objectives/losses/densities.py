@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sslcli.objectives.heads import mlp_head, widened
-from sslcli.objectives.losses.estimators import Estimate, off_diagonal
+from sslcli.objectives.losses.estimates import off_diagonal
+from sslcli.objectives.losses.estimators import Estimate
 
 
 def covariance(x: Tensor, shrinkage: float) -> Tensor:
