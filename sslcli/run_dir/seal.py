@@ -23,17 +23,16 @@ def sealed(content: bytes | memoryview) -> Iterator[bytes | memoryview]:
 
 def broken_seal(path: Path) -> str | None:
     """What is wrong with a sealed file, or an empty text if nothing is; None if the file has no seal."""
-    size = path.stat().st_size
-    if size < _LENGTH:
-        return None
     found = hashlib.sha256()
     with path.open("rb") as file:
-        file.seek(size - _LENGTH)
+        left = max(path.stat().st_size - _LENGTH, 0)
+        file.seek(left)
         seal = file.read()
-        if not seal.startswith(_MARK):
+        if _MARK not in seal:
             return None
+        if not seal.startswith(_MARK):
+            return "its end is missing"
         file.seek(0)
-        left = size - _LENGTH
         while piece := file.read(min(_PIECE, left)):
             found.update(piece)
             left -= len(piece)

@@ -45,7 +45,7 @@ folder, name = Path(sys.argv[1]), sys.argv[2]
 while not (folder / "go").exists():
     time.sleep(0.001)
 for k in range(20):
-    add_metrics(folder, {f"{name}_{k}": Metric(0.5, "p" * 20_000)}, step=1, dataset=None)
+    add_metrics(folder, {f"{name}_{k}": Metric(0.5, "p" * 20_000).to_json()}, step=1, dataset=None)
 """
 
 
