@@ -19,7 +19,7 @@ from sslcli.cli import conf_dir
 from sslcli.commands.build_trainer import make_trainer as assemble
 from sslcli.components import Components, build_components
 from sslcli.config.checks import check, settle_length
-from sslcli.config.composed import CONFIGS, read, resolved, schema
+from sslcli.config.composed import CONFIGS, TrainConfig, read, resolved, schema
 from sslcli.distributed import Ranks
 from sslcli.encoders.base import Encoder
 from sslcli.evaluation.context import ProbeContext
@@ -55,7 +55,13 @@ def make_trainer(
     run_dir: Path, *overrides: str, parts: Components | None = None, ranks: Ranks | None = None
 ) -> Trainer:
     """A trainer as ``ssl-train *overrides device=cpu`` makes it; ``parts`` replaces those of the config."""
-    config = compose("device=cpu", *overrides)
+    return trainer_of(compose("device=cpu", *overrides), run_dir, parts=parts, ranks=ranks)
+
+
+def trainer_of(
+    config: TrainConfig, run_dir: Path, *, parts: Components | None = None, ranks: Ranks | None = None
+) -> Trainer:
+    """A trainer on the CPU for a composed config."""
     compute = choose("cpu", config.train.precision)
     return assemble(config, parts or build_components(config), compute, run_dir, Console(), ranks)
 
@@ -67,15 +73,16 @@ def hook_of(trainer: Trainer, kind: type[H]) -> H:
 
 
 def start_two(command: list[str], **environment: str) -> list[subprocess.Popen]:
-    """``command`` in two processes, with the variables that torchrun would set."""
+    """``command`` in two processes, with the variables that torchrun would set; the folder of tests can be imported."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), **environment}
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": path}
     return [
         subprocess.Popen(
             command,
-            env={**os.environ, **common, "RANK": rank, "LOCAL_RANK": rank},
+            env={**os.environ, **common, **environment, "RANK": rank, "LOCAL_RANK": rank},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -2,21 +2,51 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
+from sslcli.cli import conf_dir
+from sslcli.config.instantiate import allow
 from sslcli.distributed import Ranks, joined
-from support.helpers import TINY, make_trainer
+from support.helpers import TINY, compose, trainer_of
+from support.masks import unequal_masks
 
 BATCH = 64
-# With Adam the first steps are signs of the gradient, which turn rounding into differences: SGD.
+# With Adam the first steps are signs of the gradient, which turn rounding into differences: SGD. Clipping makes the
+# steps of all objectives as long, also where gradients are in the hundreds, as Barlow Twins' are.
 EXACT = ("train.precision=fp32", "encoder.norm=layer", "optimizer=sgd", "optimizer.lr=0.05", "schedule=constant",
-         f"train.batch_size={BATCH}", "log.every=2")  # fmt: skip
+         "train.clip=1", f"train.batch_size={BATCH}", "log.every=2")  # fmt: skip
+UNCOUPLED = {"norm": "layer", "dropout": 0.0, "drop_path": 0.0}  # what the promise of equal layouts asks for
 LAYER = "objective.norm=layer"
 SMALL = ("views.num_local=2", "views.local_size=0.5")  # multi-crop
+VIT = ("encoder=timm", "encoder.name=test_vit")  # 6 blocks, 64 wide
+
+
+def sections(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """A composed section and all that are nested in it, each with its path."""
+    yield path, node
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from sections(value, f"{path}.{key}")
+
+
+def found_in_conf() -> Iterator[tuple[str, tuple[str, ...], bool]]:
+    """Of every yaml in ``conf/objective``: its name, its options, and whether it masks in a way that may be unequal."""
+    for yaml in sorted((Path(conf_dir()) / "objective").glob("*.yaml")):
+        choice = f"objective={yaml.stem}"
+        inside = list(sections(compose(choice)["objective"], "objective"))
+        uncoupled = (f"{path}.{key}={UNCOUPLED[key]}" for path, node in inside for key in node if key in UNCOUPLED)
+        masks = any("mask_ratio" in node and not node.get("visible_only") for _, node in inside)
+        yield yaml.stem, (choice, *uncoupled), masks
 
 
 def added(**parts: tuple[str, ...]) -> tuple[str, ...]:
@@ -28,8 +58,8 @@ def added(**parts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(found)
 
 
-CASES = {
-    "nt_xent": (LAYER,),
+YAMLS = {name: (options, masks) for name, options, masks in found_in_conf()}
+VARIANTS = {
     "cross_view": ("objective.form=cross_view", "objective.learn_temperature=true", LAYER),
     "one direction": ("objective.form=cross_view", "objective.symmetric=false", LAYER),
     "decoupled": ("objective.form=decoupled", LAYER),
@@ -37,22 +67,14 @@ CASES = {
     "moco 1": ("objective=moco", "objective.version=1", "objective.queue=150", LAYER),
     "moco 2": ("objective=moco", "objective.queue=150", "objective.symmetric=false", LAYER),
     "moco 3": ("objective=moco", "objective.version=3", LAYER),
-    "byol": ("objective=byol", LAYER),
     "supervised": ("objective.form=supervised", "objective.label=label", LAYER),
-    "simsiam": ("objective=simsiam", LAYER),
-    "vicreg": ("objective=vicreg", LAYER, "seed=1"),  # with seed 0 a unit lies on the kink of its ReLU after two steps
-    "barlow": ("objective=barlow_twins", "optimizer.lr=0.0005", LAYER),  # its gradients are in the hundreds
-    "simmim": ("objective=simmim",),
-    "simmim of a ViT": ("objective=simmim", "encoder=vit_tiny"),
-    "visible only": ("objective=simmim", "encoder=vit_tiny", "objective.visible_only=true", "objective.mask=random"),
-    "infomax": ("objective=infomax", LAYER),
+    "simmim of a ViT": ("objective=simmim", *VIT),
+    "visible only": ("objective=simmim", *VIT, "objective.visible_only=true", "objective.mask=random"),
     "infomax smile": ("objective=infomax", "objective.estimator=smile", "objective.critic=concat", LAYER),
     "infomax mine": ("objective=infomax", "objective.estimator=mine", "objective.critic=separable", LAYER),
     "infomax gaussian": ("objective=infomax", "objective.estimator=gaussian", "objective.width=8", LAYER),
     "infomax local": ("objective=infomax", "objective.pairs=local", "objective.estimator=jsd", LAYER),
     "infomax noise": ("objective=infomax", "objective.pairs=noise", LAYER),
-    "joint masked": ("objective=joint_masked", "objective.parts.moco.norm=layer"),
-    "joint": ("objective=joint", "objective.parts.infonce.norm=layer"),
     "nt_xent, small views": (LAYER, *SMALL),
     "all that take small views": (
         "objective=joint",
@@ -62,42 +84,66 @@ CASES = {
         *added(byol=("norm=layer",), simsiam=("norm=layer",), moco=("queue=150",), moco3=("version=3", "norm=layer")),
     ),
 }
+CASES = {name: options for name, (options, _) in YAMLS.items()} | VARIANTS
+MASKED = {name: options for name, (options, masks) in YAMLS.items() if masks}
+MASKED["simmim of a ViT"] = VARIANTS["simmim of a ViT"]
+WRONG = {"wrong": ("objective=simmim", "objective._target_=support.masks.MeanOfMeans")}
 
 
-def measure(overrides: tuple[str, ...], ranks: Ranks | None = None) -> dict[str, torch.Tensor]:
+@dataclass(frozen=True)
+class Case:
+    """The options of a command, and whether its samples hide unequal numbers of cells."""
+
+    options: tuple[str, ...]
+    unequal: bool = False
+
+
+EQUAL = {name: Case(options) for name, options in (CASES | WRONG).items()}
+UNEQUAL = {f"{name}, unequal masks": Case(options, unequal=True) for name, options in (MASKED | WRONG).items()}
+MEASURED = EQUAL | UNEQUAL
+
+
+composed = functools.cache(lambda options: compose("device=cpu", *TINY, *EXACT, *options))  # slower than its steps
+
+
+def measure(case: Case, accumulate: int, ranks: Ranks) -> dict[str, Tensor]:
     """Loss and gradients of the first step, and everything that three steps leave behind."""
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = make_trainer(Path(folder), *TINY, *EXACT, *overrides, ranks=ranks)
+    config = composed(case.options)
+    config = {**config, "train": {**config["train"], "accumulate": accumulate}}
+    with tempfile.TemporaryDirectory() as folder, unequal_masks() if case.unequal else nullcontext():
+        trainer = trainer_of(config, Path(folder), ranks=ranks)
     parts = {"encoder": trainer.encoder, "objective": trainer.objective}
-    found: dict[str, torch.Tensor] = {}
-    update = trainer._update
-
-    def watched(loss, outputs):
-        if not found:
-            found["loss"] = loss.total.detach()
-            for part, module in parts.items():
-                for name, p in module.named_parameters():
-                    if p.grad is not None:
-                        found[f"gradient of {part}.{name}"] = p.grad.clone()
-        update(loss, outputs)
-
-    trainer._update = watched
     for module in parts.values():
         module.train()
     batches = trainer.loader.batches(0)
-    for _ in range(3):
+    loss, outputs = trainer.gradients(next(batches))
+    found = {"loss": loss.total.detach()}
+    for part, module in parts.items():
+        gradients = ((name, p.grad) for name, p in module.named_parameters() if p.grad is not None)
+        found.update({f"gradient of {part}.{name}": gradient.clone() for name, gradient in gradients})
+    trainer.update(loss, outputs)
+    trainer.step += 1
+    for _ in range(2):
         trainer.train_step(next(batches))
     for part, module in parts.items():
         found.update({f"{part}.{name}": value.clone() for name, value in module.state_dict().items()})
     return found
 
 
+def measure_all(ranks: Ranks) -> dict[str, dict[str, dict[str, Tensor]]]:
+    """By layout and case: what this process finds alone of every second case, and with the other one of each."""
+    mine = list(MEASURED)[ranks.rank :: ranks.size]
+    alone, together = Ranks(), ranks
+    layouts = {"1 x 64": (mine, 1, alone), "4 x 16": (mine, 4, alone),
+               "2 x 32": (MEASURED, 1, together), "2 x 2 x 16": (MEASURED, 2, together)}  # fmt: skip
+    return {
+        layout: {name: measure(MEASURED[name], accumulate, group) for name in names}
+        for layout, (names, accumulate, group) in layouts.items()
+    }
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    allow(["support"])  # where the wrong objective is
     with joined(torch.device("cpu")) as ranks:
-        for accumulate in (1, 2):
-            results = {
-                name: measure((*overrides, f"train.accumulate={accumulate}"), ranks)
-                for name, overrides in CASES.items()
-            }
-            torch.save(results, Path(sys.argv[1]) / f"accumulate{accumulate}-rank{ranks.rank}.pt")
+        torch.save(measure_all(ranks), Path(sys.argv[1]) / f"rank{ranks.rank}.pt")
