@@ -34,7 +34,7 @@ class ConvNetSmall(Encoder):
         *,
         field: str = "image",
         image_size: int | None = None,
-        view_share: float = 1.0,
+        view_share: float = 0.57,
         width: int = 16,
         cells: int = 4,
         norm: Literal["batch", "layer"] = "batch",

@@ -77,7 +77,7 @@ class Infomax(Objective):
         locations: int = 4,
         hidden_dim: int = 256,
         width: int = 128,
-        depth: int = 2,
+        depth: int = 3,
         norm: Norm = "batch",
     ) -> None:
         super().__init__()

@@ -62,7 +62,7 @@ class InfoNCE(Objective):
         label: str | None = None,
         hidden_dim: int = 256,
         width: int = 128,
-        depth: int = 2,
+        depth: int = 3,
         norm: Norm = "batch",
     ) -> None:
         super().__init__()

@@ -41,7 +41,7 @@ def adamw(
     groups: Groups,
     batch_size: int,
     *,
-    lr: float = 1e-3,
+    lr: float = 1e-2,
     weight_decay: float = 0.05,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,

@@ -21,7 +21,7 @@ class Cosine(Schedule):
         final: the multiplier at the end.
     """
 
-    def __init__(self, *, warmup: float = 0.05, final: float = 0.0) -> None:
+    def __init__(self, *, warmup: float = 0.1, final: float = 0.0) -> None:
         if not 0 <= warmup < 1:
             raise ValueError(f"warmup={warmup} is a share of training: give a number from 0 to below 1")
         if not 0 <= final <= 1:

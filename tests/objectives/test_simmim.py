@@ -21,7 +21,7 @@ class Grid(ConvNetSmall):
     """Claims a patch grid and stride without the weight of the model that has them."""
 
     def __init__(self, size, patch, stride):
-        super().__init__(Spec(image=Field((3, size, size))))
+        super().__init__(spec(size), view_share=1.0)
         self.patch, self.stride, self.can_drop = patch, stride, True
 
     def grid(self, view):
@@ -35,7 +35,7 @@ def spec(size, channels=3):
 def encoder_of(family):
     torch.manual_seed(0)
     if family == "convnet_small":
-        return ConvNetSmall(spec(32)).eval()
+        return ConvNetSmall(spec(32), view_share=1.0).eval()
     names = {
         "vit": "test_vit",
         "swin": "swin_tiny_patch4_window7_224",

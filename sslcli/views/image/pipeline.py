@@ -86,7 +86,7 @@ class ImageViews(Views):
         second: Mapping[str, Any] | None = None,
         num_local: int = 0,
         local: Mapping[str, Any] | None = None,
-        local_size: float = 3 / 7,
+        local_size: float = 0.42857143,
     ) -> None:
         super().__init__()
         self.field, self.column, self.clean_column = field, view_spec[field], spec[field]
