@@ -100,7 +100,7 @@ def resolved(config: Any, kind: type) -> dict[str, Any]:
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     _refuse_unknown(plain, kind, "")
-    return up_to_date({str(key): value for key, value in plain.items()})
+    return up_to_date(plain)
 
 
 def _refuse_unknown(node: Mapping[Any, Any], kind: type, prefix: str) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+FORMAT = 2  # of the checkpoints that this version writes
+
 # Where the modules that ``_target_`` names were, and where they are.
 _MOVED = {
     "sslcli.datasets.cifar": "sslcli.data.published.cifar",
@@ -37,24 +39,39 @@ _MOVED = {
     "sslcli.probes.spread": "sslcli.evaluation.geometry",
     "sslcli.views.image": "sslcli.views.image.pipeline",
 }
-# What the code did without a key, by target, where that is not the constructor's default of today.
-_WITHOUT: dict[str, dict[str, Any]] = {}
+# What the code did without a key, by target: in configs that were written in a format before the one named.
+_WITHOUT: dict[int, dict[str, dict[str, Any]]] = {
+    2: {
+        "sslcli.encoders.convnet_small.ConvNetSmall": {"view_share": 1.0},
+        "sslcli.objectives.infonce.InfoNCE": {"depth": 2},
+        "sslcli.objectives.infomax.Infomax": {"depth": 2},
+        "sslcli.training.optim.adamw": {"lr": 1e-3},
+        "sslcli.training.schedule.Cosine": {"warmup": 0.05},
+    },
+}
 
 
-def up_to_date(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A plain config as this version would have written it; one of this version is returned as it is."""
-    return {str(key): _upgraded(value) for key, value in config.items()}
+def up_to_date(config: Mapping[Any, Any], written_in: int = FORMAT) -> dict[str, Any]:
+    """A plain config as this version would have written it.
+
+    Args:
+        config: of any version.
+        written_in: the format of checkpoints that its version wrote.
+    """
+    return {str(key): _upgraded(value, written_in) for key, value in config.items()}
 
 
-def _upgraded(node: Any) -> Any:
+def _upgraded(node: Any, written_in: int) -> Any:
     if isinstance(node, list):
-        return [_upgraded(item) for item in node]
+        return [_upgraded(item, written_in) for item in node]
     if not isinstance(node, Mapping):
         return node
-    found = {key: _upgraded(value) for key, value in node.items()}
+    found = {key: _upgraded(value, written_in) for key, value in node.items()}
     target = found.get("_target_")
     if isinstance(target, str):
         module, _, name = target.rpartition(".")
         found["_target_"] = target = f"{_MOVED[module]}.{name}" if module in _MOVED else target
-        found = {**_WITHOUT.get(target, {}), **found}
+        for number, without in _WITHOUT.items():
+            if written_in < number:
+                found = {**without.get(target, {}), **found}
     return found

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from sslcli.config.composed import TrainConfig, read, to_plain
-from sslcli.config.upgrade import up_to_date
+from sslcli.config.upgrade import FORMAT, up_to_date
 from sslcli.errors import UserError
 from sslcli.run_dir.files import write_atomically
 
@@ -36,6 +36,7 @@ def export_header(state: Mapping[str, Any]) -> dict[str, str]:
         "config": json.dumps(to_plain(state["config"])),
         "spec": json.dumps(state["spec"]),
         "step": str(state["step"]),
+        "written_in": str(FORMAT),
     }
 
 
@@ -56,4 +57,8 @@ def read_export(path: Path) -> dict[str, Any]:
     if not {"config", "spec", "step"} <= header.keys():
         raise UserError(f"run: {path} was not written by ssl-export format=safetensors; it says not how to rebuild it.")
     kept = {name: json.loads(header[name]) for name in ("config", "spec", "step")}
-    return {**kept, "config": read(up_to_date(kept["config"]), TrainConfig), "encoder": encoder}
+    return {
+        **kept,
+        "config": read(up_to_date(kept["config"], int(header.get("written_in", 1))), TrainConfig),
+        "encoder": encoder,
+    }

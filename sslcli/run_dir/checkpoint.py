@@ -18,10 +18,11 @@ from typing import Any
 import torch
 
 from sslcli.config.paths import expand
+from sslcli.config.upgrade import FORMAT
 from sslcli.errors import UserError
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.files import sweep, write_atomically, write_text
-from sslcli.run_dir.formats import FORMAT, upgrade
+from sslcli.run_dir.formats import upgrade
 from sslcli.run_dir.seal import broken_seal, sealed
 
 State = dict[str, Any]

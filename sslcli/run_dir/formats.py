@@ -11,8 +11,6 @@ from typing import Any
 from sslcli.config.composed import TrainConfig, read
 from sslcli.config.upgrade import up_to_date
 
-FORMAT = 2
-
 
 def upgrade(state: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint's content as this version would have written it, with its config as a ``TrainConfig``."""
@@ -24,5 +22,5 @@ def upgrade(state: dict[str, Any]) -> dict[str, Any]:
             found["hooks"]["online_evaluation"] = {**seen, "count": seen.get("looks", 0)}
         found["files"] = {}
     if "config" in found:
-        found["config"] = read(up_to_date(found["config"]), TrainConfig)
+        found["config"] = read(up_to_date(found["config"], state["format"]), TrainConfig)
     return found

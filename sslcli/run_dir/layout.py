@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from sslcli.config.composed import TrainConfig, to_plain
+from sslcli.config.upgrade import FORMAT, up_to_date
 from sslcli.errors import UserError
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.files import write_text
+from sslcli.run_dir.formatting import first_line
 
 START = "start.safetensors"  # the encoder as encoder.weights made it, before its first step
 CONFIG = "config.yaml"
+_HEADER = "# sslcli format "
 _FILES = (
     "checkpoints",
     START,
@@ -38,8 +45,26 @@ def is_run(place: Path) -> bool:
 
 
 def write_config(run_dir: Path, config: TrainConfig) -> None:
-    """``config.yaml``: the whole config of a run."""
-    write_text(run_dir / CONFIG, OmegaConf.to_yaml(to_plain(config)))
+    """``config.yaml``: the whole config of a run; a comment says in which format."""
+    write_text(run_dir / CONFIG, f"{_HEADER}{FORMAT}\n{OmegaConf.to_yaml(to_plain(config))}")
+
+
+def read_config(run_dir: Path) -> dict[str, Any]:
+    """What ``config.yaml`` holds, brought up to date.
+
+    Raises:
+        UserError: there is none, or it is no config.
+    """
+    path = run_dir / CONFIG
+    try:
+        text = path.read_text()
+        content = OmegaConf.to_container(OmegaConf.create(text))
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"run: {path} cannot be read ({first_line(error)}).") from None
+    if not isinstance(content, dict):
+        raise UserError(f"run: {path} does not hold a config.")
+    written_in = re.match(rf"{_HEADER}(\d+)$", text, re.MULTILINE)
+    return up_to_date(content, int(written_in[1]) if written_in else 1)
 
 
 def make_room(run_dir: Path, resume: str, console: Console) -> None:

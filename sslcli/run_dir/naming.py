@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from sslcli.config.composed import TrainConfig, read
 from sslcli.config.identity import fingerprint, name_prefix, run_name
-from sslcli.config.upgrade import up_to_date
 from sslcli.errors import UserError
-from sslcli.run_dir.layout import CONFIG
+from sslcli.run_dir.layout import read_config
 
 
 def default_run_dir(config: TrainConfig, choices: Mapping[str, str], folder: Path = Path("runs")) -> Path:
@@ -39,11 +34,6 @@ def default_run_dir(config: TrainConfig, choices: Mapping[str, str], folder: Pat
 def _fingerprint_of(run_dir: Path) -> str | None:
     """That of the config in a run directory; None if there is none that can be read."""
     try:
-        plain = OmegaConf.to_container(OmegaConf.load(run_dir / CONFIG))
-        return (
-            fingerprint(read(up_to_date({str(key): value for key, value in plain.items()}), TrainConfig))
-            if isinstance(plain, dict)
-            else None
-        )
-    except (OSError, yaml.YAMLError, OmegaConfBaseException, UserError, TypeError, ValueError):
+        return fingerprint(read(read_config(run_dir), TrainConfig))
+    except (UserError, TypeError):
         return None

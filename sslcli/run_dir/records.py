@@ -12,10 +12,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from sslcli.config.identity import flatten
-from sslcli.config.upgrade import up_to_date
 from sslcli.errors import UserError
 from sslcli.run_dir.formatting import is_number
-from sslcli.run_dir.layout import is_run
+from sslcli.run_dir.layout import is_run, read_config
 from sslcli.run_dir.metrics_jsonl import read_lines
 
 Line = dict[str, Any]  # one of metrics.jsonl
@@ -75,9 +74,7 @@ def read_run(path: Path) -> Record:
     """
     if not is_run(path):
         raise UserError(f"run: there is no run in {path}: it has no config.yaml.")
-    content = OmegaConf.to_container(OmegaConf.load(path / "config.yaml"))
-    assert isinstance(content, dict)
-    config = up_to_date({str(key): value for key, value in content.items()})
+    config = read_config(path)
     result = _json(path / "result.json")
     evaluated = _json(path / "eval.json") or {}
     log = _text(path / "train.log")

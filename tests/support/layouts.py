@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def found_in_conf() -> Iterator[tuple[str, tuple[str, ...], bool]]:
     """Of every yaml in ``conf/objective``: its name, its options, and whether it masks in a way that may be unequal."""
     for yaml in sorted((Path(conf_dir()) / "objective").glob("*.yaml")):
         choice = f"objective={yaml.stem}"
-        inside = list(sections(compose(choice)["objective"], "objective"))
+        inside = list(sections(compose(choice).objective.node, "objective"))
         uncoupled = (f"{path}.{key}={UNCOUPLED[key]}" for path, node in inside for key in node if key in UNCOUPLED)
         masks = any("mask_ratio" in node and not node.get("visible_only") for _, node in inside)
         yield yaml.stem, (choice, *uncoupled), masks
@@ -109,7 +109,7 @@ composed = functools.cache(lambda options: compose("device=cpu", *TINY, *EXACT, 
 def measure(case: Case, accumulate: int, ranks: Ranks) -> dict[str, Tensor]:
     """Loss and gradients of the first step, and everything that three steps leave behind."""
     config = composed(case.options)
-    config = {**config, "train": {**config["train"], "accumulate": accumulate}}
+    config = replace(config, train=replace(config.train, accumulate=accumulate))
     with tempfile.TemporaryDirectory() as folder, unequal_masks() if case.unequal else nullcontext():
         trainer = trainer_of(config, Path(folder), ranks=ranks)
     parts = {"encoder": trainer.encoder, "objective": trainer.objective}
