@@ -97,9 +97,9 @@ def _advice(dataset: Dataset, workers: int) -> str:
         return f"raise dataset.workers, now {workers}; this process may use {available_cpus()} CPUs"
     if not dataset.decodes:
         return "the disk is too slow; copy the data to a faster one, or make room for them in memory"
-    pack = "pack the data once at the training size with scripts/pack.py and use dataset=packed"
+    pack = "pack the data once at the training size with ssl-pack and use dataset=packed"
     if dataset.keeps:
-        return f"the first epoch decodes, later ones read from memory; to be spared it, {pack}"
+        return f"the first epoch decodes, later ones read from memory; to avoid this, {pack}"
     return f"keep decoded samples with dataset.cache=memory, or {pack}"
 
 

@@ -57,7 +57,7 @@ class Packed(Dataset):
 
 
 def _about(folder: Path) -> dict[str, Any]:
-    wanted = "Give the folder that scripts/pack.py wrote."
+    wanted = "Give the folder that ssl-pack wrote."
     try:
         about = json.loads((folder / "pack.json").read_bytes())
     except FileNotFoundError:
