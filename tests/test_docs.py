@@ -1,8 +1,7 @@
-"""The examples in the documents are run, not believed."""
+"""The documents: their commands run, and the files, options and headings that they name exist."""
 
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,27 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-
-
-def blocks(document: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
-
-
-def test_contributings_objective_trains(tmp_path):
-    (tmp_path / "mypkg").mkdir()
-    (tmp_path / "mypkg" / "__init__.py").write_text("")
-    (tmp_path / "mypkg" / "align.py").write_text(blocks("CONTRIBUTING.md", "python")[0])
-    (tmp_path / "my" / "objective").mkdir(parents=True)
-    (tmp_path / "my" / "objective" / "align.yaml").write_text(blocks("CONTRIBUTING.md", "yaml")[0])
-    (command,) = [b for b in blocks("CONTRIBUTING.md", "bash") if b.startswith("ssl-train")]
-    _, *arguments = shlex.split(command)
-    code = "from sslcli.cli import train; train()"
-    found = subprocess.run(
-        [sys.executable, "-c", code, *arguments, "train.accumulate=4", "probe=none"],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert found.returncode == 0, found.stderr
-    assert "align" in found.stdout and "objective Align" in found.stdout
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 
 
 @pytest.mark.slow
@@ -59,5 +38,29 @@ def test_every_option_stands_in_the_reference():
 
 
 def test_no_document_names_a_machine():
-    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+    for path in DOCUMENTS:
         assert not re.search(r"/(root|home|work|tmp)/", path.read_text()), path
+
+
+def test_every_file_that_a_document_names_exists():
+    for path in DOCUMENTS:
+        named = re.findall(r"(?<![\w./])((?:conf|docs|scripts|sslcli|tests)/[\w./]*\w)", path.read_text())
+        missing = [name for name in named if not (ROOT / name).exists()]
+        assert not missing, f"{path.name} names {missing}"
+
+
+def anchor(heading: str) -> str:
+    """GitHub's: lower case, spaces as hyphens, no punctuation."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_every_link_of_a_document_leads_to_a_file_and_a_heading():
+    for path in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+            if "://" in target:
+                continue
+            name, _, part = target.partition("#")
+            there = path.parent / name if name else path
+            assert there.is_file(), f"{path.name} links to {target}"
+            headings = re.findall(r"^#+ (.*)$", there.read_text(), re.MULTILINE) if part else []
+            assert not part or part in map(anchor, headings), f"{path.name} links to {target}"

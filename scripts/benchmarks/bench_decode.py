@@ -5,20 +5,19 @@ python scripts/benchmarks/bench_decode.py [--size 224] [--pictures 16] [--repeat
 The pictures are smoothed noise with the JPEG sizes of photographs. All start from the file's bytes in memory and end in
 a uint8 tensor. ``worker`` cuts the same random windows as Pillow, the ones of a RandomResizedCrop; ``device`` the
 centred square, which the random crop then starts from on the device. Rounds are interleaved, so that a slow moment of
-the machine meets all three; a ratio compares runs of one round. Time is that of the processor, on one thread.
+the machine affects all three; a ratio compares runs of one round. Time is CPU time on one thread.
 """
 
 import argparse
 import io
-import json
 import math
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
+from figures import Row, add_json, row, spread, write
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -75,11 +74,7 @@ def rate(way: Callable[[bytes, Window, int], Tensor], pictures: list[tuple[bytes
     return len(pictures) / (time.process_time() - start)
 
 
-def spread(values: list[float], digits: int) -> str:
-    return " / ".join(f"{v:.{digits}f}" for v in (min(values), statistics.median(values), max(values)))
-
-
-def compare(kind: str, size: int, count: int, repeats: int) -> list[dict]:
+def compare(kind: str, size: int, count: int, repeats: int) -> list[Row]:
     height, width, quality = KINDS[kind]
     generator = np.random.default_rng(0)
     pictures = [(photo(height, width, quality, seed), random_window(height, width, generator)) for seed in range(count)]
@@ -97,8 +92,8 @@ def compare(kind: str, size: int, count: int, repeats: int) -> list[dict]:
         ratios = [r[name] / r["pillow"] for r in rounds]
         print(f"  {name:8} {spread(rates, 0):>20}" + (f"   {spread(ratios, 2)} times" if name != "pillow" else ""))
         if name != "pillow":
-            row = {"name": f"decode {kind} to {size}, {name}", "value": statistics.median(rates)}
-            rows.append({**row, "unit": "pictures/CPU-s", "baseline": baseline})
+            title = f"decode {kind} to {size}, {name}"
+            rows.append(row(title, statistics.median(rates), "pictures/CPU-s", baseline))
     return rows
 
 
@@ -107,12 +102,11 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224, help="pixels a side of the result")
     parser.add_argument("--pictures", type=int, default=16, help="different ones of each kind")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--json", type=Path, help="write rows of value (sslcli) and baseline (Pillow)")
+    add_json(parser, "Pillow")
     args = parser.parse_args()
     torch.set_num_threads(1)
     rows = [row for kind in KINDS for row in compare(kind, args.size, args.pictures, args.repeats)]
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+    write(args.json, rows)
 
 
 if __name__ == "__main__":

@@ -1,28 +1,27 @@
-"""A training step on a GPU in its parts: rate, share of the matrix rate, memory, and the same model fed by PIL workers.
+"""The parts of a training step on a GPU: rate, share of the matrix rate, memory, and the same model fed by PIL workers.
 
 python scripts/benchmarks/bench_gpu.py [--compile] [--json FILE]      # one CUDA GPU, bf16, some minutes
 python scripts/benchmarks/bench_gpu.py --device cpu --tiny            # a test of the script itself
 
-The parts are times of the device between marks in its queue; "wait" is what passes between the end of a step and the
-start of the next. The matrix rate is that of a large bf16 product measured in the same run; a step's operations are
-counted by torch.utils.flop_counter, without the views'. Images lie in memory as bytes. A batch that does not fit is
-halved.
+The times of the parts are device times between events in its queue; "wait" is the time between the end of a step and
+the start of the next. The matrix rate is that of a large bf16 product measured in the same run; a step's operations are
+counted by torch.utils.flop_counter, without those of the views. Images are in memory as uint8. A batch that does not
+fit is halved.
 """
 
 import argparse
 import gc
-import json
 import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 
 import bench_infonce
 import numpy as np
 import torch
 from bench_step import MEAN, STD, images, our_trainer
+from figures import Row, add_json, row, write
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -211,7 +210,7 @@ def matrix_rate(device: str, side: int) -> float:
     return best
 
 
-def contrastive(args: argparse.Namespace) -> list[dict]:
+def contrastive(args: argparse.Namespace) -> list[Row]:
     """NT-Xent of many pairs, in tiles and dense."""
     bench_infonce.DEVICE = args.device
     rows = []
@@ -236,11 +235,11 @@ def contrastive(args: argparse.Namespace) -> list[dict]:
         for k, unit in enumerate(("s", "B")):
             baseline = found["dense"][k] if "dense" in found else None
             name = f"gpu: nt_xent of {n} pairs beside dense, {unit}"
-            rows.append({"name": name, "value": found["tiles"][k], "unit": unit, "baseline": baseline})
+            rows.append(row(name, found["tiles"][k], unit, baseline))
     return rows
 
 
-def models(args: argparse.Namespace, rate: float) -> tuple[list[dict], list[str]]:
+def models(args: argparse.Namespace, rate: float) -> tuple[list[Row], list[str]]:
     """Every workload, a line each; the rows, and the goals with what was reached."""
     head = "".join(f"{name:>10}" for name in PARTS)
     print(f"\n{'milliseconds a step':28}{'batch':>6}{head}{'images/s':>10}{'PIL fed':>9}{'rate':>7}{'GB':>7}")
@@ -257,18 +256,15 @@ def models(args: argparse.Namespace, rate: float) -> tuple[list[dict], list[str]
             times = "".join(f"{parts[p]:10.2f}" for p in PARTS)
             numbers = f"{found['rate']:10.0f}{fed['rate']:9.0f}{share:7.1%}{found['memory'] / 1e9:7.1f}"
             print(f"{name:28}{batch:6}{times}{numbers}", flush=True)
-            rows.append({"name": f"gpu: {name}", "value": found["rate"], "unit": "images/s", "baseline": fed["rate"]})
-            rows += [
-                {"name": f"gpu: {name}, {p}", "value": parts[p], "unit": "ms", "baseline": fed["parts"][p]}
-                for p in PARTS
-            ]
-            rows.append({"name": f"gpu: {name}, memory", "value": found["memory"], "unit": "B", "baseline": None})
+            rows.append(row(f"gpu: {name}", found["rate"], "images/s", fed["rate"]))
+            rows += [row(f"gpu: {name}, {p}", parts[p], "ms", fed["parts"][p]) for p in PARTS]
+            rows.append(row(f"gpu: {name}, memory", found["memory"], "B"))
             goals.append(
                 _goal(f"{name}: views under 5 % of the step", parts["views"] / total, parts["views"] < total / 20)
             )
             goals.append(_goal(f"{name}: wait under 2 %", parts["wait"] / total, parts["wait"] < total / 50))
             if found["flops"]:
-                rows.append({"name": f"gpu: {name}, of the matrix rate", "value": share, "unit": "", "baseline": None})
+                rows.append(row(f"gpu: {name}, of the matrix rate", share, ""))
             if found["flops"] and model == "ViT-B/16":
                 goals.append(_goal(f"{name}: 50 % or more of the matrix rate", share, share >= 0.5))
     return rows, goals
@@ -286,7 +282,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="measured; 20")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="that make views by PIL")
     parser.add_argument("--compile", action="store_true", help="train.compile=true")
-    parser.add_argument("--json", type=Path, help="write rows of value (ours) and baseline (PIL fed, or dense)")
+    add_json(parser, "the model fed by PIL, or the dense loss")
     args = parser.parse_args()
     args.size, args.source = (32, 40) if args.tiny else (224, 256)
     args.batch_size = args.batch_size or (8 if args.tiny else 256)
@@ -301,10 +297,9 @@ def main() -> None:
     print(f"product of two {'tiny ' if args.tiny else ''}bf16 matrices: {rate / 1e12:.2f} Tflop/s")
     rows, goals = models(args, rate)
     rows += contrastive(args)
-    rows.append({"name": "gpu: matrix rate, bf16", "value": rate / 1e12, "unit": "Tflop/s", "baseline": None})
+    rows.append(row("gpu: matrix rate, bf16", rate / 1e12, "Tflop/s"))
     print("\n" + "\n".join(goals))
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+    write(args.json, rows)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 python scripts/benchmarks/bench_infonce.py [--n 8192] [--d 128] [--repeats 5] [--json FILE]
 python scripts/benchmarks/bench_infonce.py --large        # 65,536 pairs, tiles only
 
-Rounds are interleaved, so that a slow moment of the machine meets all three; a ratio compares runs of one round. One
-thread on a processor. Extra memory is the rise of the peak above the inputs, each in a process of its own.
+Rounds are interleaved, so that a slow moment of the machine affects all three; a ratio compares runs of one round. On a
+CPU one thread. Extra memory is the rise of the peak above the inputs, each measured in its own process.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from figures import Row, add_json, row, spread, write
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -95,11 +96,7 @@ def alone(name: str, n: int, d: int) -> dict[str, float]:
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
-def spread(values: list[float], unit: str) -> str:
-    return " / ".join(f"{v:.2f}" for v in (min(values), statistics.median(values), max(values))) + unit
-
-
-def large(n: int, d: int) -> list[dict]:
+def large(n: int, d: int) -> list[Row]:
     found = alone("tiles", n, d)
     where = "peak memory of the device" if DEVICE == "cuda" else "peak memory of the process, torch and inputs included"
     print(f"{n} pairs of dimension {d}: {found['seconds']:.1f} s, {found['peak'] / 1e6:.0f} MB {where}")
@@ -107,17 +104,17 @@ def large(n: int, d: int) -> list[dict]:
         f"extra over the inputs: {found['extra'] / 1e6:.0f} MB; logits alone would be {(2 * n) ** 2 * 4 / 1e9:.0f} GB"
     )
     return [
-        {"name": f"nt_xent, {n} pairs: time", "value": found["seconds"], "unit": "s", "baseline": None},
-        {"name": f"nt_xent, {n} pairs: peak memory", "value": found["peak"], "unit": "B", "baseline": None},
+        row(f"nt_xent, {n} pairs: time", found["seconds"], "s"),
+        row(f"nt_xent, {n} pairs: peak memory", found["peak"], "B"),
     ]
 
 
-def compare(n: int, d: int, repeats: int) -> list[dict]:
+def compare(n: int, d: int, repeats: int) -> list[Row]:
     names = ["tiles", "dense"]
     if importlib.util.find_spec("lightly"):
         names.append("lightly")
     else:
-        print("lightly is not here and left out; pip install lightly")
+        print("lightly is not installed and is left out; pip install lightly")
     losses, z = {name: build(name) for name in names}, inputs(n, d)
     for loss in losses.values():
         step(loss, inputs(256, d))
@@ -128,15 +125,16 @@ def compare(n: int, d: int, repeats: int) -> list[dict]:
     for name in names:
         seconds = [r[name][0] for r in rounds]
         _, value, norm = rounds[0][name]
-        print(f"{name:8} {spread(seconds, ' s'):24} {memory[name] / 1e6:7.0f} MB   loss {value:.6f}, |grad| {norm:.6f}")
+        took = f"{spread(seconds)} s"
+        print(f"{name:8} {took:24} {memory[name] / 1e6:7.0f} MB   loss {value:.6f}, |grad| {norm:.6f}")
     for name in names[1:]:
         times = [r[name][0] / r["tiles"][0] for r in rounds]
         less = memory[name] / memory["tiles"]
-        print(f"tiles are {spread(times, ' times')} as fast as {name} and take {less:.0f} times less memory")
+        print(f"tiles are {spread(times)} times as fast as {name} and take {less:.0f} times less memory")
         title = f"nt_xent, {n} pairs, beside {name}"
         median = {who: statistics.median(r[who][0] for r in rounds) for who in ("tiles", name)}
-        rows.append({"name": f"{title}: time", "value": median["tiles"], "unit": "s", "baseline": median[name]})
-        rows.append({"name": f"{title}: memory", "value": memory["tiles"], "unit": "B", "baseline": memory[name]})
+        rows.append(row(f"{title}: time", median["tiles"], "s", median[name]))
+        rows.append(row(f"{title}: memory", memory["tiles"], "B", memory[name]))
     return rows
 
 
@@ -145,8 +143,8 @@ def main() -> None:
     parser.add_argument("--n", type=int, help="pairs; 8192, with --large 65536")
     parser.add_argument("--d", type=int, default=128, help="dimension of the embedding")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="write rows of value (tiles) and baseline (the other)")
-    parser.add_argument("--large", action="store_true", help="tiles only, at a size that no dense form survives")
+    add_json(parser, "the dense form or lightly, median; none with --large")
+    parser.add_argument("--large", action="store_true", help="tiles only, where no dense form fits into memory")
     parser.add_argument("--alone", choices=["tiles", "dense", "lightly"], help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -155,8 +153,7 @@ def main() -> None:
         measure_alone(args.alone, n, args.d)
         return
     rows = large(n, args.d) if args.large else compare(n, args.d, args.repeats)
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+    write(args.json, rows)
 
 
 if __name__ == "__main__":

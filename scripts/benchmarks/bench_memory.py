@@ -1,4 +1,4 @@
-"""Does memory stay flat? Trains on a folder with workers and prints the memory of all its processes over time.
+"""Whether memory stays constant: train on a folder with workers and print the memory of all processes over time.
 
     python scripts/benchmarks/bench_memory.py --steps 2000 --workers 2
 
@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from figures import add_json, row, write
 from PIL import Image
 
 
@@ -41,11 +42,11 @@ def descendants(pid: int) -> list[int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--pictures", type=int, default=2000)
-    parser.add_argument("--json", type=Path)
+    add_json(parser, "the memory after a tenth of the steps")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "pictures"
@@ -65,23 +66,14 @@ def main() -> None:
                 seen[json.loads(text[-1])["step"]] = megabytes(process.pid)
             time.sleep(0.5)
         if process.returncode or len(seen) < 5:
-            sys.exit(f"the run failed or was too short to look at ({len(seen)} readings)")
+            sys.exit(f"the run failed, or it was too short: {len(seen)} readings of its memory, 5 are needed")
     early = [value for step, value in seen.items() if options.steps / 10 <= step <= options.steps / 5]
     late = [value for step, value in seen.items() if options.steps * 0.9 <= step < options.steps]
-    rows = [
-        {"name": "memory after a tenth", "value": float(np.median(early)), "unit": "MB", "baseline": None},
-        {
-            "name": "memory at the end",
-            "value": float(np.median(late)),
-            "unit": "MB",
-            "baseline": float(np.median(early)),
-        },
-    ]
-    for row in rows:
-        print(f"{row['name']:<22} {row['value']:8.1f} {row['unit']}")
-    print(f"ratio {rows[1]['value'] / rows[0]['value']:.3f} over {options.steps} steps, {options.workers} workers")
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+    before, after = float(np.median(early)), float(np.median(late))
+    print(f"memory after a tenth   {before:8.1f} MB\nmemory at the end      {after:8.1f} MB")
+    print(f"ratio {after / before:.3f} over {options.steps} steps, {options.workers} workers")
+    rows = [row("memory after a tenth", before, "MB"), row("memory at the end", after, "MB", before)]
+    write(options.json, rows)
 
 
 if __name__ == "__main__":

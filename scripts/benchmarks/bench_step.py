@@ -1,16 +1,15 @@
-"""One whole training step (data, views, forward, backward, optimizer) beside other libraries' ways of doing the same.
+"""One whole training step (data, views, forward, backward, optimizer) against the same step in other libraries.
 
 python scripts/benchmarks/bench_step.py [--repeats 7] [--stem small] [--json FILE]  # two views, NT-Xent, ResNet-18
 python scripts/benchmarks/bench_step.py --workload simmim --official DIR [--json FILE]  # masked images, a small ViT
 
-Images lie in memory as bytes, so that decoding is not counted. Steps are interleaved and a ratio compares steps of one
-round, so that a slow moment of the machine meets all. Ours is the trainer that ssl-train runs. DIR is a checkout of
-https://github.com/microsoft/SimMIM; its model runs as it is.
+Images are in memory as uint8, so decoding is not counted. Steps are interleaved and a ratio compares steps of one
+round, so that a slow moment of the machine affects all. Ours is the trainer that ssl-train runs. DIR is a checkout of
+https://github.com/microsoft/SimMIM; its model runs unchanged.
 """
 
 import argparse
 import importlib
-import json
 import random
 import statistics
 import sys
@@ -26,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from figures import Row, add_json, row, spread, write
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from PIL import Image
@@ -277,11 +277,7 @@ def timed(step: Step) -> tuple[float, float]:
     return time.process_time() - cpu, time.perf_counter() - wall
 
 
-def spread(values: list[float], digits: int = 2) -> str:
-    return " / ".join(f"{v:.{digits}f}" for v in (min(values), statistics.median(values), max(values)))
-
-
-def report(args: argparse.Namespace, rounds: list[dict[tuple[str, str], tuple[float, float]]]) -> list[dict]:
+def report(args: argparse.Namespace, rounds: list[dict[tuple[str, str], tuple[float, float]]]) -> list[Row]:
     print(
         f"{args.workload}, {args.size} px, batch {args.batch_size}, {torch.get_num_threads()} threads, torch "
         f"{torch.__version__}; seconds a step, min / median / max of {len(rounds)} interleaved steps"
@@ -296,10 +292,10 @@ def report(args: argparse.Namespace, rounds: list[dict[tuple[str, str], tuple[fl
     for name, mine, theirs in product(names, args.precisions, args.precisions):
         pair = [(r[name, theirs], r["ours", mine]) for r in rounds]
         cpu, wall = ([t[k] / o[k] for t, o in pair] for k in (0, 1))
-        print(f"{f'ours {mine} beside {name} {theirs}':50} {spread(cpu):22} {spread(wall)}")
+        print(f"{f'ours {mine} against {name} {theirs}':50} {spread(cpu):22} {spread(wall)}")
         value, baseline = (statistics.median(p[k][0] for p in pair) for k in (1, 0))
         title = f"{args.workload} step, {mine}, beside {name} in {theirs}: CPU time"
-        rows.append({"name": title, "value": value, "unit": "s", "baseline": baseline})
+        rows.append(row(title, value, "s", baseline))
     return rows
 
 
@@ -312,10 +308,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--precisions", nargs="+", choices=["fp32", "bf16"], default=["fp32", "bf16"])
-    parser.add_argument("--compile", action="store_true", help="beside ours with train.compile=true too")
-    parser.add_argument("--only", help="the name of one of the others, to leave the rest out")
+    parser.add_argument("--compile", action="store_true", help="also measure ours with train.compile=true")
+    parser.add_argument("--only", help="compare with the library of this name only")
     parser.add_argument("--official", type=Path, help="a checkout of microsoft/SimMIM")
-    parser.add_argument("--json", type=Path, help="write rows of value (ours) and baseline (the other), medians")
+    add_json(parser, "the other library; both are medians")
     args = parser.parse_args()
     args.batch_size = args.batch_size or {"infonce": 256, "simmim": 64}[args.workload]
     torch.set_num_threads(args.threads)
@@ -327,8 +323,7 @@ def main() -> None:
         step()
     rounds = [{who: timed(step) for who, step in steps.items()} for _ in range(args.repeats)]
     rows = report(args, rounds)
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+    write(args.json, rows)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,24 @@
-"""Two SimCLR views of images that lie in memory as bytes: sslcli's, batched, beside torchvision's and kornia's.
+"""Two SimCLR views of images in memory (uint8): sslcli's batched views against those of torchvision and kornia.
 
 python scripts/benchmarks/bench_views.py [--repeats 7] [--json FILE]
 
-Two settings: 32 px views of 32 px images without blur, and 224 px views of 256 px images with blur. All make the same
-pipeline (random resized crop, flip, colour jitter, grayscale, blur, normalisation) and end in a normalised float batch.
+Two settings: 32 px views of 32 px images without blur, and 224 px views of 256 px images with blur. All run the same
+pipeline (random resized crop, flip, colour jitter, grayscale, blur, normalisation) and return a normalised float batch.
 PIL's and torchvision's work sample by sample, kornia's and ours on the whole batch. Rounds are interleaved, so that a
-slow moment of the machine meets all; a ratio compares runs of one round. Time is that of the processor, on one thread.
+slow moment of the machine affects all; a ratio compares runs of one round. Time is CPU time on one thread.
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from pathlib import Path
 
 import numpy as np
 import torch
+from figures import Row, add_json, row, spread, write
 from PIL import Image
 from torch import Tensor
 from torchvision import transforms as v1
@@ -143,11 +142,7 @@ def rate(make: Make, batch: int, seconds: float) -> float:
     return done / (time.process_time() - start)
 
 
-def spread(values: list[float], digits: int) -> str:
-    return " / ".join(f"{v:,.{digits}f}" for v in (min(values), statistics.median(values), max(values)))
-
-
-def compare(setting: Setting, repeats: int, seconds: float, names: list[str]) -> list[dict]:
+def compare(setting: Setting, repeats: int, seconds: float, names: list[str]) -> list[Row]:
     ways = {"ours": ours(setting), **{name: OTHERS[name](setting) for name in names}}
     measure = partial(rate, batch=setting.batch, seconds=seconds)
     for make in ways.values():
@@ -161,22 +156,21 @@ def compare(setting: Setting, repeats: int, seconds: float, names: list[str]) ->
         if name != "ours":
             value, baseline = (statistics.median(r[who] for r in rounds) for who in ("ours", name))
             title = f"two views, {setting.name}, beside {name}"
-            rows.append({"name": title, "value": value, "unit": "images/CPU-s", "baseline": baseline})
+            rows.append(row(title, value, "images/CPU-s", baseline))
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each, a round")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each library in each round")
     parser.add_argument("--without", nargs="*", default=[], choices=list(OTHERS), help="libraries to leave out")
-    parser.add_argument("--json", type=Path, help="write rows of value (ours) and baseline (the other), medians")
+    add_json(parser, "the other library; both are medians")
     args = parser.parse_args()
     torch.set_num_threads(1)
     names = [name for name in OTHERS if name not in args.without]
     rows = [row for setting in SETTINGS for row in compare(setting, args.repeats, args.seconds, names)]
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+    write(args.json, rows)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,19 @@
-"""How much faster a masked autoencoder's step is that encodes the visible patches only (objective.visible_only).
+"""How much faster a masked autoencoder's step is if it encodes the visible patches only (objective.visible_only).
 
 python scripts/benchmarks/bench_visible_only.py [--encoder NAME] [--size PIXELS] [--batch N] [--runs N] [--json FILE]
 
-Both forms hide 75 % of the patches and take a whole step: masks, forward, backward, AdamW. They run by turns,
-and each turn gives one ratio, so that a machine whose speed drifts does not decide the answer.
+Both forms hide 75 % of the patches and take a whole step: masks, forward, backward, AdamW. Their steps alternate,
+and each pair gives one ratio, so that a drift of the machine's speed does not decide the answer.
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
+from figures import add_json, row, write
 
 from sslcli.encoders.timm import Timm
 from sslcli.features import Features
@@ -54,7 +53,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json", type=Path)
+    add_json(parser, "the encoder that reads the full sequence; both are medians")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
@@ -66,10 +65,8 @@ def main() -> None:
     print(f"{args.encoder}, {args.size} px, batch {args.batch}, {args.threads} threads, {args.device}")
     print(f"full sequence {slow:.3f} s, visible only {fast:.3f} s a step (medians of {args.runs})")
     print(f"ratio: min {ratios[0]:.2f}, median {statistics.median(ratios):.2f}, max {ratios[-1]:.2f}")
-    if args.json:
-        seconds = {"name": "visible_only_step", "value": fast, "unit": "s", "baseline": slow}
-        speedup = {"name": "visible_only_speedup", "value": statistics.median(ratios), "unit": "x", "baseline": 1.0}
-        args.json.write_text(json.dumps([seconds, speedup], indent=1) + "\n")
+    seconds = row("visible_only_step", fast, "s", slow)
+    write(args.json, [seconds, row("visible_only_speedup", statistics.median(ratios), "x", 1.0)])
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""The linear probe beside scikit-learn's logistic regression on the same features, labels and regulariser.
+"""The linear probe against scikit-learn's logistic regression on the same features, labels and regulariser.
 
 python scripts/benchmarks/linear_check.py runs/NAME
 
 The probe picks its setting; scikit-learn then minimises the same objective to convergence, with the probe's weight
-decay (at least 1e-6, as without any there may be no minimum).
+decay (at least 1e-6, because without weight decay there may be no minimum).
 """
 
-import sys
+import argparse
 
 import torch
 from sklearn.linear_model import LogisticRegression
@@ -21,7 +21,9 @@ from sslcli.training.resume import open_run
 
 
 def main() -> None:
-    _, state = open_run(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", help="a run directory or checkpoint")
+    _, state = open_run(parser.parse_args().run)
     compute = choose("cpu", "auto")
     measured = subject(state["config"], restore_components(state, compute.device), compute, budget=15.0)
     train, held_out, labelled = measured.dataset, measured.queried, measured.labelled()

@@ -1,14 +1,14 @@
 """kNN and linear accuracy of runs, mean and standard deviation over seeds.
 
-python scripts/benchmarks/linear_table.py joint infonce simmim  reads joint/0, joint/1, ... as table.py does
+python scripts/benchmarks/linear_table.py joint infonce simmim      # reads joint/0, joint/1, ... as table.py does
 
 Linear: scikit-learn's logistic regression on frozen features of clean images, standardised by the training
 images; C from 0.003, 0.03 and 0.3, picked on a fifth of the training images and refitted on all; scored
 once on the held-out split.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -72,9 +72,12 @@ def measure(run: Path, controls: bool) -> dict[str, float]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", help="folders with one run a seed")
+    args = parser.parse_args()
     print("| run | 20-NN | linear | seeds | steps |\n|---|---|---|---|---|")
     controls: dict[str, float] = {}
-    for name in sys.argv[1:]:
+    for name in args.folders:
         runs = sorted(Path(name).iterdir())
         found = [measure(run, controls=not controls and k == 0) for k, run in enumerate(runs)]
         controls = controls or {key: value for key, value in found[0].items() if " of " in key}

@@ -1,9 +1,9 @@
-"""Draw what a run learned without labels: test images, each beside its nearest training images.
+"""Draw what a run learned without labels: test images, each with its nearest training images.
 
 python scripts/benchmarks/neighbours.py runs/NAME docs/neighbours.png
 """
 
-import sys
+import argparse
 
 import numpy as np
 import torch
@@ -16,7 +16,11 @@ from sslcli.data.published.fashion_mnist import fashion_mnist_mini
 
 @torch.inference_mode()
 def main() -> None:
-    encoder = sslcli.load(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", help="a run directory, checkpoint or export")
+    parser.add_argument("picture", help="the PNG file to write")
+    args = parser.parse_args()
+    encoder = sslcli.load(args.run)
     train = fashion_mnist_mini()
     test = train.held_out
 
@@ -38,7 +42,7 @@ def main() -> None:
             column.append(np.concatenate(spaced, axis=1))
         rows.append(np.concatenate(column, axis=0))
     space = np.full((rows[0].shape[0], 40), 255, np.uint8)
-    Image.fromarray(np.concatenate([rows[0], space, rows[1]], axis=1)).save(sys.argv[2], optimize=True)
+    Image.fromarray(np.concatenate([rows[0], space, rows[1]], axis=1)).save(args.picture, optimize=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""A markdown table of finished runs: mean over the seeds of each, with its standard error.
+"""A markdown table of finished runs: the mean over the seeds of each run, with its standard error.
 
 python scripts/benchmarks/table.py DIR_OF_SEEDS [DIR_OF_SEEDS ...]
 """
 
+import argparse
 import json
 import statistics
-import sys
 from pathlib import Path
 
 CONTROLS = ("random_init", "raw_input", "centred", "pca64")
@@ -16,11 +16,14 @@ def percent(rows: list[dict], key: str) -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path, help="folders with one run a seed")
+    args = parser.parse_args()
     titles = ["run", "20-NN", "seeds", "random init", "raw", "centred", "PCA-64"]
     titles += ["whitened: trained", "random init", "raw", "training"]
     print(f"| {' | '.join(titles)} |")
     print("|" + "---|" * len(titles))
-    for folder in map(Path, sys.argv[1:]):
+    for folder in args.folders:
         results = [json.loads(path.read_text()) for path in sorted(folder.glob("*/result.json"))]
         plain = [result["metrics"]["knn_top1"] for result in results]
         whitened = [result["metrics"]["knn_whitened_top1"] for result in results]

@@ -6,9 +6,9 @@ Layout: 20,000 label bytes (10,000 train, 10,000 test), then as many 28 x 28 uin
 Train is the first 1,000 images of each class, in file order; test is the whole test split.
 """
 
+import argparse
 import hashlib
 import lzma
-import sys
 from pathlib import Path
 
 import torch
@@ -18,7 +18,9 @@ from sslcli.data.published.idx import read_idx
 
 
 def main() -> None:
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else DEBIAN
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, default=DEBIAN, help="where the idx files are")
+    folder = parser.parse_args().folder
     train, test = (
         (read_idx(folder, f"{split}-labels-idx1-ubyte"), read_idx(folder, f"{split}-images-idx3-ubyte"))
         for split in ("train", "t10k")

@@ -1,11 +1,11 @@
-"""Run every command of a document's shell blocks in one folder, except the installs, and stop at the first failure.
+"""Run every command in a document's bash blocks in one folder, except pip install, and stop at the first failure.
 
 python scripts/tools/run_readme.py FOLDER [README.md]
 """
 
+import argparse
 import re
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,12 +18,15 @@ def commands(document: str) -> list[str]:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
-    folder.mkdir(parents=True)
-    for command in commands(sys.argv[2] if len(sys.argv) > 2 else "README.md"):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="a folder that does not exist yet; the commands run in it")
+    parser.add_argument("document", nargs="?", default="README.md", help="its path from the repository root")
+    args = parser.parse_args()
+    args.folder.mkdir(parents=True)
+    for command in commands(args.document):
         print(f"$ {command}", flush=True)
         start = time.perf_counter()
-        subprocess.run(["bash", "-c", command], cwd=folder, check=True)
+        subprocess.run(["bash", "-c", command], cwd=args.folder, check=True)
         print(f"({time.perf_counter() - start:.0f} s)\n", flush=True)
 
 

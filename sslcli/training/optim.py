@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -86,6 +87,31 @@ def lars(
 
     lr = scaled_lr(lr, scale, batch_size, base_batch)
     return Lars(_decaying(groups, weight_decay), lr=lr, momentum=momentum, trust_coeff=trust_coeff)
+
+
+def timm(
+    groups: Groups,
+    batch_size: int,
+    *,
+    name: str = "lamb",
+    lr: float = 1e-3,
+    weight_decay: float = 0.05,
+    options: Mapping[str, Any] | None = None,
+    scale: Scale = "none",
+    base_batch: int = 256,
+) -> Optimizer:
+    """The optimizer that timm calls ``name``; ``options`` are its further arguments, such as ``betas``."""
+    from timm.optim import create_optimizer_v2, list_optimizers
+
+    known = list_optimizers(exclude_filters=["adahessian", "kron*"])  # second order; random state outside checkpoints
+    if name.removeprefix("lookahead_") not in known:
+        hint = "".join(f" Did you mean '{near}'?" for near in difflib.get_close_matches(name.lower(), known, n=1))
+        raise ValueError(f"name={name} is not an optimizer of timm that ssl-train can run and resume exactly.{hint}")
+    lr = scaled_lr(lr, scale, batch_size, base_batch)
+    try:
+        return create_optimizer_v2(_decaying(groups, weight_decay), name, lr, **(options or {}))
+    except (AssertionError, ImportError, IndexError, TypeError) as error:
+        raise ValueError(f"timm cannot build the optimizer {name}: {error}") from error
 
 
 def _decaying(groups: Groups, weight_decay: float) -> list[dict[str, object]]:
