@@ -1,6 +1,9 @@
 """What every test runs under."""
 
+import os
 import sys
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: the tests' processes share the cores
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sslcli.components import restore_components
 from sslcli.evaluation.baselines import raw
 from sslcli.evaluation.linear import Linear
-from sslcli.evaluation.measure import subject
+from sslcli.evaluation.measure import probe_context
 from sslcli.evaluation.softmax_regression import Scale
 from sslcli.training.device import choose
 from sslcli.training.resume import open_run
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("run", help="a run directory or checkpoint")
     _, state = open_run(parser.parse_args().run)
     compute = choose("cpu", "auto")
-    measured = subject(state["config"], restore_components(state, compute.device), compute, budget=15.0)
+    measured = probe_context(state["config"], restore_components(state, compute.device), compute, budget=15.0)
     train, held_out, labelled = measured.dataset, measured.queried, measured.labelled()
     assert labelled is not None
     index, queries = torch.arange(len(train)), torch.arange(len(held_out))

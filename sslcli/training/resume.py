@@ -25,13 +25,16 @@ def finished_before(config: TrainConfig, run_dir: Path) -> dict[str, Any] | None
 
     None where it is not, and where anything that may make it longer has changed: that takes a closer look.
     """
-    if config.resume != "auto" or config.preview or not checkpoint.steps(run_dir):
+    saved = checkpoint.steps(run_dir)
+    if config.resume != "auto" or config.preview or not saved:
         return None
-    found = checkpoint.newest(run_dir, lambda text: None)
-    result = finished(run_dir, found[1]["step"]) if found is not None else None
-    if found is None or result is None:
+    result = finished(run_dir, checkpoint.step_of(saved[0]))
+    if result is None:
         return None
-    refused, allowed = differences(found[1]["config"], config)
+    try:
+        refused, allowed = differences(checkpoint.load(saved[0])["config"], config)
+    except checkpoint.DamagedCheckpoint:
+        return None
     longer = [text for text in allowed if text.startswith(("train.", "probe.", "checkpoint.keep_best"))]
     return None if refused or longer else result
 

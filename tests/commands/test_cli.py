@@ -386,12 +386,12 @@ def test_patience_ends_a_run_which_is_then_finished(run, tmp_path):
                "checkpoint.keep_best=rankme", "encoder.norm=layer", "log.every=100")  # fmt: skip
     code, out, err = run(*options)
     assert code == 0, err
-    assert "stopped early at step 8: 3 looks without a higher rankme (probe.patience=3)" in out
+    assert "stopped early at step 8: 3 evaluations without a higher rankme (probe.patience=3)" in out
     assert json.loads((tmp_path / "r" / "result.json").read_text())["steps"] == 8
     code, out, _ = run(*options)
     assert code == 0 and "is finished (8 steps)" in out
     code, out, _ = run(*options, "probe.patience=5")
-    assert code == 0 and "resuming" in out and "stopped early at step 12: 5 looks" in out
+    assert code == 0 and "resuming" in out and "stopped early at step 12: 5 evaluations" in out
 
 
 def test_loading_and_exporting_need_no_data(run, tmp_path):

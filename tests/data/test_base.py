@@ -38,7 +38,7 @@ def samples(dataset):
 @pytest.mark.parametrize("path", sorted(Path(conf_dir(), "dataset").glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_keys_of_a_yaml_are_the_parameters_of_its_dataset_with_their_defaults(path):
     """But for those of the feed; and ``null`` stands for a parameter that must be given."""
-    keys = DatasetChoice.without(OmegaConf.to_container(OmegaConf.load(path)))
+    keys = DatasetChoice.read(OmegaConf.to_container(OmegaConf.load(path))).node
     parameters = inspect.signature(locate(keys.pop("_target_"), "dataset")).parameters.values()
     assert all(parameter.kind is inspect.Parameter.KEYWORD_ONLY for parameter in parameters)
     defaults = {p.name: None if p.default is inspect.Parameter.empty else p.default for p in parameters}

@@ -23,6 +23,8 @@ from support.modalities import Bag, token_dataset, vector_dataset
 
 import sslcli
 from sslcli.components import Pretrained
+from sslcli.config.choices import DatasetChoice
+from sslcli.config.composed import TrainConfig
 from sslcli.data.base import Columns, CorruptSample, CorruptSamples, Labelled, Subset
 from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.marked import READABLE, CorruptFlagged
@@ -32,7 +34,6 @@ from sslcli.errors import UserError
 from sslcli.export import onnx as onnx_format
 from sslcli.export.base import Source
 from sslcli.export.onnx import Onnx
-from sslcli.export.timm import Timm
 from sslcli.export.torch_export import TorchExport
 from sslcli.run_dir import checkpoint
 from sslcli.training.device import choose
@@ -189,7 +190,7 @@ def test_preprocessing_can_be_part_of_the_graph(run, tmp_path, kind):
 
 def source(tmp_path, encoder, dataset):
     model = Pretrained(encoder, PassThrough(dataset.spec, dataset.spec, 1))
-    return Source(tmp_path, {"config": {}, "step": 0}, model, choose("cpu", "fp32"), {})
+    return Source(tmp_path, {"config": TrainConfig(), "step": 0}, model, choose("cpu", "fp32"), DatasetChoice())
 
 
 @pytest.mark.parametrize("kind", [Onnx, TorchExport])
@@ -227,22 +228,6 @@ def test_onnx_refuses_what_one_file_cannot_hold(tmp_path, monkeypatch):
 # Nothing half written, nothing wrong in place.
 
 
-class Zeros(Timm):
-    """A format with a mistake: it writes other numbers than the encoder's."""
-
-    def weights(self, encoder, target, model):
-        return {name: torch.zeros_like(t) for name, t in super().weights(encoder, target, model).items()}
-
-
-class Dropped(Timm):
-    """A format that forgets a tensor."""
-
-    def weights(self, encoder, target, model):
-        found = super().weights(encoder, target, model)
-        del found["norm.bias"]
-        return found
-
-
 @pytest.mark.parametrize("mistake", ["Zeros", "Dropped"])
 def test_a_file_that_is_wrong_is_not_put_in_place(run, tmp_path, monkeypatch, mistake):
     made(tmp_path / "r", *timm_model("vit_mini", patch_size=16))
@@ -250,10 +235,7 @@ def test_a_file_that_is_wrong_is_not_put_in_place(run, tmp_path, monkeypatch, mi
     (tmp_path / "out" / "w.pth").write_text("what was there")
     exits = []
     monkeypatch.setattr(sslcli.cli, "_leave", lambda code: exits.append(code) or sys.exit(code))
-    import test_formats
-
-    assert getattr(test_formats, mistake)
-    arguments = ("run=r", "output=out/w.pth", "plugins=[test_formats]", f"format._target_=test_formats.{mistake}")
+    arguments = ("run=r", "output=out/w.pth", "plugins=[support]", f"format._target_=support.wrong_formats.{mistake}")
     code, out, err = run(*arguments, "format=timm", command="export")
     assert code == 1 and "Traceback" in err and out == ""
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["w.pth"]

@@ -228,7 +228,7 @@ def test_a_wrong_setting_is_refused(kind, wrong):
 @pytest.mark.parametrize("name", ["vicreg", "barlow_twins", "simsiam"])
 def test_the_yaml_builds_with_the_constructors_defaults(name):
     """One source of truth, said twice: the yaml lists every key with the default of the code."""
-    node = compose(*TINY, f"objective={name}")["objective"]
+    node = compose(*TINY, f"objective={name}").objective.node
     objective = build_components(compose(*TINY, f"objective={name}")).objective
     defaults = type(objective).__init__.__kwdefaults__
     assert {key: value for key, value in node.items() if key != "_target_"} == defaults

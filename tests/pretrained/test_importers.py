@@ -384,9 +384,9 @@ def from_timm(folder, name, **environment):
     """Start from ``timm:name`` in a process of its own, whose hub is ``folder``; its features are in features.pt."""
     code = (
         "import sys, torch\nfrom sslcli.encoders.timm import Timm\nfrom sslcli.errors import UserError\n"
-        "from sslcli.types import Field, Spec, View\nfrom sslcli.pretrained.load import start_from\n"
+        "from sslcli.types import Field, Spec, View\nfrom sslcli.pretrained.load import load_weights\n"
         f"encoder = Timm(Spec(image=Field((3, 32, 32))), name='{name.partition('.')[0]}', stem='standard').eval()\n"
-        f"try: print(start_from(encoder, 'timm:{name}'))\n"
+        f"try: print(load_weights(encoder, 'timm:{name}'))\n"
         "except UserError as error: sys.exit(str(error))\n"
         "torch.save(encoder(View(torch.ones(1, 3, 32, 32), 'image')).pooled, 'features.pt')"
     )

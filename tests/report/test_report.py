@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 import types
+from dataclasses import replace
 
 import html5lib
 import numpy as np
@@ -84,8 +85,7 @@ def pictures(element):
 
 
 def rewritten(folder, **changes):
-    config = {**compose("device.threads=1", name="report"), "run": str(folder), **changes}
-    return report(config)
+    return report(replace(compose("device.threads=1", name="report"), **{"run": str(folder), **changes}))
 
 
 def test_a_page_is_one_file_that_refers_to_nothing_outside(infonce, simmim):

@@ -25,6 +25,7 @@ from sslcli.encoders.base import Encoder
 from sslcli.evaluation.context import ProbeContext
 from sslcli.randomness import Randomness
 from sslcli.run_dir.console import Console
+from sslcli.run_dir.metrics_jsonl import NAME, JsonLines
 from sslcli.training.device import choose
 from sslcli.training.hooks import Hook
 from sslcli.training.trainer import Trainer
@@ -63,7 +64,9 @@ def trainer_of(
 ) -> Trainer:
     """A trainer on the CPU for a composed config."""
     compute = choose("cpu", config.train.precision)
-    return assemble(config, parts or build_components(config), compute, run_dir, Console(), ranks)
+    lines = JsonLines(run_dir / NAME)
+    parts = parts or build_components(config)
+    return assemble(config, parts, compute, run_dir, Console(), ranks, record=lines.write)
 
 
 def hook_of(trainer: Trainer, kind: type[H]) -> H:

@@ -156,7 +156,7 @@ def some(tmp_path):
 
 def refused(pack, *arguments):
     code, _, error = pack(*arguments)
-    assert code == 2 and error.startswith("error: ")
+    assert code == 2 and error.startswith("ssl-pack: error: ")
     return error
 
 
