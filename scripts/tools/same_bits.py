@@ -36,7 +36,7 @@ def cases(tree: Path, steps: int) -> Iterator[tuple[str, list[str], bool]]:
     """Of every run: its name, its command line, and whether it is killed half-way."""
     for precision in ("fp32", "bf16"):
         numeric = [*COMMON, f"train.precision={precision}"]
-        yield f"default {precision}", [*numeric, f"train.steps={steps}"], False
+        yield f"default {precision}", [*numeric, f"train.steps={steps}", "probe.max_samples=2000"], False
         for yaml in sorted((tree / "conf" / "objective").glob("*.yaml")):
             words = [*numeric, *SHORT, f"objective={yaml.stem}"]
             yield f"{yaml.stem} {precision}", words, False

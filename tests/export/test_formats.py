@@ -18,7 +18,7 @@ from support import (
     foreign,
     small_models,  # noqa: F401  registers models
 )
-from support.helpers import TINY, make_trainer
+from support.helpers import TINY, hook_of, make_trainer
 from support.modalities import Bag, token_dataset, vector_dataset
 
 import sslcli
@@ -35,7 +35,7 @@ from sslcli.export import onnx as onnx_format
 from sslcli.export.base import Source
 from sslcli.export.onnx import Onnx
 from sslcli.export.torch_export import TorchExport
-from sslcli.run_dir import checkpoint
+from sslcli.training.checkpoints import Checkpoints
 from sslcli.training.device import choose
 from sslcli.types import Field, Spec
 from sslcli.views.base import PassThrough
@@ -48,7 +48,8 @@ def made(run_dir, *overrides):
     trainer = make_trainer(run_dir, *TINY, *SMALL, *overrides)
     foreign.settled(trainer.encoder)
     run_dir.mkdir(exist_ok=True)
-    checkpoint.save(run_dir, 3, {**trainer.state_dict(), "step": 3}, keep=1, keep_every=None)
+    trainer.step = 3
+    hook_of(trainer, Checkpoints).save(trainer)
     return run_dir
 
 
