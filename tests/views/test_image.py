@@ -527,7 +527,7 @@ def test_the_views_leave_the_batch_as_it_was():
 @pytest.mark.parametrize("size", [(16, 16), (40, 40), (10, 12), (30, 14)])
 def test_the_clean_view_is_torchvisions_resize_and_normalise(size):
     x = bytes_of(4, 3, *size)
-    clean = ImageViews(RGB, RGB, 2, **ALL_ON).clean({"image": x})
+    clean = ImageViews(RGB, RGB, 2, **ALL_ON).evaluation_view({"image": x})
     resized = tv.resize(x.float() / 255, [16, 16], antialias=True)
     torch.testing.assert_close(clean.x, tv.normalize(resized, [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]), **EXACT)
     assert torch.equal(clean.target, clean.x)
@@ -542,7 +542,7 @@ def test_training_views_may_be_smaller_than_what_evaluation_reads():
         for size in (8, 16)
     }
     torch.testing.assert_close(views({"image": x}, randomness(4))[0].x, theirs[8], **EXACT)
-    torch.testing.assert_close(views.clean({"image": x}).x, theirs[16], **EXACT)
+    torch.testing.assert_close(views.evaluation_view({"image": x}).x, theirs[16], **EXACT)
 
 
 @pytest.mark.parametrize(
@@ -609,7 +609,7 @@ def test_two_columns_are_two_views_and_the_first_is_the_clean_one():
     columns = {"user": torch.tensor([1, 2]), "item": torch.tensor([3, 4])}
     views = PassThrough(spec, spec, 2, columns=["item", "user"])
     assert [view.x.tolist() for view in views(columns, randomness(2))] == [[3, 4], [1, 2]]
-    assert views.clean(columns).x.tolist() == [3, 4]
+    assert views.evaluation_view(columns).x.tolist() == [3, 4]
 
 
 def test_vectors_are_normalised_with_the_columns_statistics():

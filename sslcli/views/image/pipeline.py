@@ -125,7 +125,7 @@ class ImageViews(Views):
         return made
 
     @torch.no_grad()
-    def clean(self, columns: Mapping[str, Tensor]) -> View:
+    def evaluation_view(self, columns: Mapping[str, Tensor]) -> View:
         images = columns[self.field]
         size = self.clean_column.shape[1], self.clean_column.shape[2]
         x = _empty(images, size, torch.float32)
