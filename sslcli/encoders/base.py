@@ -1,4 +1,4 @@
-"""What an encoder is, and the two ways of hiding and averaging that encoders share."""
+"""What an encoder is, and what several encoders share: hiding pixels, and averaging the regions of a feature map."""
 
 from __future__ import annotations
 

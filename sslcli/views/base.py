@@ -13,9 +13,10 @@ from sslcli.views.constants import constant
 
 
 class Views(nn.Module):
-    """Makes the views of a whole batch on its device.
+    """Makes the views of a whole batch on its device; this is all that a plug-in needs.
 
-    Constructed with the columns as training views should be, as evaluation reads them, and the number of views.
+    Its constructor is given the columns as training views should be, the columns as evaluation reads them, and the
+    number of views that the objective wants.
     """
 
     field: str  # the column that ``evaluation_view`` reads
@@ -27,7 +28,7 @@ class Views(nn.Module):
         raise NotImplementedError
 
     def evaluation_view(self, columns: Mapping[str, Tensor]) -> View:
-        """The one view without randomness that evaluation reads."""
+        """The view without augmentation, which evaluation reads."""
         raise NotImplementedError
 
     def crops(self, randomness: Randomness) -> Crops | None:
