@@ -132,7 +132,7 @@ class Pretrained(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (B, dim) of raw samples: images are uint8 (B, C, H, W) or floats in [0, 1], of any size."""
-        view = self.views.clean({self.views.field: x})
+        view = self.views.evaluation_view({self.views.field: x})
         pooled: Tensor = self.encoder(view).pooled
         return pooled
 

@@ -1,4 +1,4 @@
-"""What an encoder is, and the two ways of hiding and averaging that encoders share."""
+"""What an encoder is, and what several encoders share: hiding pixels, and averaging the regions of a feature map."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ def resized(spec: Spec, field: str, image_size: int | None) -> Spec:
     return Spec({**spec, field: Field(shape, column.vocab, column.mean, column.std)})
 
 
-def hide_pixels(x: Tensor, mask: Tensor | None, filler: Tensor) -> Tensor:
-    """Images (B, C, H, W) with the masked (B, H, W) pixels replaced by ``filler`` (C,)."""
+def hide_pixels(x: Tensor, mask: Tensor | None, mask_value: Tensor) -> Tensor:
+    """Images (B, C, H, W) with the masked (B, H, W) pixels replaced by ``mask_value`` (C,)."""
     if mask is None:
         return x
-    return torch.where(mask[:, None], filler.to(x.dtype)[:, None, None], x)
+    return torch.where(mask[:, None], mask_value.to(x.dtype)[:, None, None], x)
 
 
 def pool_cells(features: Tensor, mask: Tensor | None, cells: int) -> Tensor:

@@ -55,7 +55,7 @@ class ConvNetSmall(Encoder):
             nn.MaxPool2d(2, ceil_mode=True),
             *_block(2 * width, 4 * width, norm),
         )
-        self.filler = nn.Parameter(torch.zeros(channels))
+        self.filler = nn.Parameter(torch.zeros(channels))  # the mask value; checkpoints know it by this name
         self.cells = cells
         self.token_dim = 4 * width
         self.dim = self.token_dim * cells**2

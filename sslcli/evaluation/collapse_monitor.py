@@ -76,7 +76,7 @@ class CollapseMonitor:
 
     def _measure(self, embed: Callable[[View], Tensor]) -> dict[str, float]:
         everything = {name: column.to(self._device) for name, column in self._columns.items()}
-        clean = embed(self._views.clean(everything))
+        clean = embed(self._views.evaluation_view(everything))
         one, two = (embed(self._augmented(everything, draw)) for draw in (0, 1))
         if not self._full:
             return spread(clean, one, two)

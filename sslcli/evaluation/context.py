@@ -101,7 +101,7 @@ class ProbeContext:
 
     def _view(self, columns: Columns, positions: np.ndarray, number: int | None) -> View:
         if number is None:
-            return self.views.clean(columns)
+            return self.views.evaluation_view(columns)
         return random_view(
             self.views, columns, Randomness(self.seed, -1 - number, positions, self.compute.device), number
         )
@@ -139,7 +139,7 @@ def embed(encoder: Encoder, views: Views, compute: Compute, pieces: Iterator[Col
     parts = []
     for columns in pieces:
         with torch.inference_mode(), compute.autocast():
-            view = views.clean(columns)
+            view = views.evaluation_view(columns)
         parts.append(_read(encoder, view, compute))
     return torch.cat(parts)
 

@@ -166,7 +166,7 @@ class Finetune(Probe):
                 made = context.views(columns, Randomness(seed, 0, np.arange(len(index)), context.compute.device))
                 view = made[0]
             else:
-                view = context.views.clean(columns)
+                view = context.views.evaluation_view(columns)
         return view, labels[index].to(context.compute.device)
 
     def _mixing(self, num_classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -190,7 +190,7 @@ def _accuracy(classifier: Classifier, context: ProbeContext, queries: Tensor) ->
         guesses = []
         for columns in context.pieces(held_out, queries):
             with context.compute.autocast():
-                guesses.append(predict(classifier, context.views.clean(columns)))
+                guesses.append(predict(classifier, context.views.evaluation_view(columns)))
     return (torch.cat(guesses) == labels[queries]).double().mean().item()
 
 

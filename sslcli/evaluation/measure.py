@@ -158,7 +158,7 @@ def random_init(config: TrainConfig, components: Components, compute: Compute, *
         chosen = drawn(len(components.dataset), samples)
         for part in chosen.chunk(1 + len(chosen) // 512):  # alike in size: of one sample there are no statistics
             columns = {name: c.to(compute.device) for name, c in components.dataset.fetch(part).items()}
-            encoder(components.views.clean(columns))
+            encoder(components.views.evaluation_view(columns))
     return encoder.eval()
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sslcli.encoders.timm import Recipe
 from sslcli.encoders.timm import Timm as TimmEncoder
 from sslcli.export.state_dict import StateDict, Target
 from sslcli.types import View
@@ -18,11 +17,11 @@ class Timm(StateDict):
     """Loads strictly into timm's model without a classifier."""
 
     def target(self, encoder: TimmEncoder) -> Target:
-        recipe = encoder.recipe
+        blueprint = encoder.blueprint
         return Target(
             imports="import timm",
-            create=f"timm.create_model({recipe.name!r}, num_classes=0{_options(recipe.options)})",
-            fresh=Recipe(recipe.name, recipe.options).create(),
+            create=f"timm.create_model({blueprint.name!r}, num_classes=0{_options(blueprint.options)})",
+            fresh=blueprint.create(),
             name_of=lambda name: name,
             classifier=None,
             features=_features(encoder),

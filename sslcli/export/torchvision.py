@@ -40,7 +40,7 @@ class Torchvision(StateDict):
         family = next((family for family in _FAMILIES if type(encoder.model) is family.kind), None)
         create = None if family is None else family.create(encoder)
         if family is None or create is None:
-            raise UserError(f"format: torchvision has no {encoder.recipe.name}; use format=timm.")
+            raise UserError(f"format: torchvision has no {encoder.blueprint.name}; use format=timm.")
         return Target(
             imports="import torchvision",
             create=create,
@@ -73,16 +73,16 @@ class Torchvision(StateDict):
 
 
 def _unlike(encoder: Timm, why: str) -> UserError:
-    return UserError(f"format: torchvision's {encoder.recipe.name} is not this run's ({why}); use format=timm.")
+    return UserError(f"format: torchvision's {encoder.blueprint.name} is not this run's ({why}); use format=timm.")
 
 
 def _resnet(encoder: Timm) -> str | None:
-    norm = "norm_layer" in encoder.recipe.options
+    norm = "norm_layer" in encoder.blueprint.options
     return _by_name(encoder, "norm_layer=lambda channels: torch.nn.GroupNorm(1, channels)" if norm else "")
 
 
 def _by_name(encoder: Timm, options: str = "") -> str | None:
-    name = encoder.recipe.name
+    name = encoder.blueprint.name
     known = torchvision.models.list_models(module=torchvision.models)
     return f"torchvision.models.{name}({options})" if name in known else None
 

@@ -91,7 +91,7 @@ def _pictures(
     made = []
     for part in index.split(256):
         columns = {key: c.to(compute.device) for key, c in dataset.fetch(part).items()}
-        x = pixels(components.views.clean(columns).x, dataset.spec[components.views.field])
+        x = pixels(components.views.evaluation_view(columns).x, dataset.spec[components.views.field])
         if largest is not None and max(x.shape[2:]) > largest:
             x = F.interpolate(x, scale_factor=largest / max(x.shape[2:]), mode="bilinear", antialias=True).clamp(0, 1)
         made.append(x)

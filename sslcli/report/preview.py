@@ -50,7 +50,9 @@ def first_views(components: Components, compute: Compute, *, seed: int) -> dict[
     randomness = Randomness(seed, 0, positions, compute.device)
     views = components.views(columns, randomness)
     source = columns[name] if name in columns else columns[f"{name}/0"]  # cut by workers: there is no whole image
-    shown = {"image" if name in columns else "crop 1": pixels(components.views.clean({name: source}).x, field)}
+    shown = {
+        "image" if name in columns else "crop 1": pixels(components.views.evaluation_view({name: source}).x, field)
+    }
     for k, view in enumerate(views):
         shown[f"view {k + 1}"] = pixels(view.x, field)
         hidden = components.objective.hidden(view, randomness, k)

@@ -13,12 +13,13 @@ from sslcli.views.constants import constant
 
 
 class Views(nn.Module):
-    """Makes the views of a whole batch on its device.
+    """Makes the views of a whole batch on its device; this is all that a plug-in needs.
 
-    Constructed with the columns as training views should be, as evaluation reads them, and the number of views.
+    Its constructor is given the columns as training views should be, the columns as evaluation reads them, and the
+    number of views that the objective wants.
     """
 
-    field: str  # the column that ``clean`` reads
+    field: str  # the column that ``evaluation_view`` reads
     with_target: bool = True  # whether training views carry their target; off where no objective reads it
     num_local: int = 0  # smaller views that follow the others (multi-crop)
 
@@ -26,8 +27,8 @@ class Views(nn.Module):
         """``num_views`` random views of the batch, without gradients, in the precision that autocast computes in."""
         raise NotImplementedError
 
-    def clean(self, columns: Mapping[str, Tensor]) -> View:
-        """The one view without randomness that evaluation reads."""
+    def evaluation_view(self, columns: Mapping[str, Tensor]) -> View:
+        """The view without augmentation, which evaluation reads."""
         raise NotImplementedError
 
     def crops(self, randomness: Randomness) -> Crops | None:
@@ -60,7 +61,7 @@ class PassThrough(Views):
     def forward(self, columns: Mapping[str, Tensor], randomness: Randomness) -> list[View]:
         return [self._view(columns, name) for name in self.columns]
 
-    def clean(self, columns: Mapping[str, Tensor]) -> View:
+    def evaluation_view(self, columns: Mapping[str, Tensor]) -> View:
         return self._view(columns, self.columns[0])
 
     def _view(self, columns: Mapping[str, Tensor], name: str) -> View:

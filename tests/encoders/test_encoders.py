@@ -1,4 +1,6 @@
-"""What encoders do for speed or repeatability is the same mathematics."""
+"""What encoders do for speed or repeatability is the same mathematics, and what hides patches belongs to one pass."""
+
+import copy
 
 import pytest
 import torch
@@ -49,7 +51,50 @@ def test_both_forms_of_attention_are_the_same_function(name):
     encoder = Timm(Spec(image=Field((3, 32, 32))), name=name).eval()
     view = View(torch.randn(2, 3, 32, 32), "image")
     fused = encoder(view).tokens
-    for attention in encoder._attentions:
+    for attention in encoder.attentions:
         attention.fused_attn = False
     plain = encoder._tokens(encoder.model.forward_features(view.x))
     torch.testing.assert_close(plain, fused, rtol=1e-4, atol=1e-4)
+
+
+PATCH_MODELS = ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "beit_base_patch16_224"]
+
+
+@pytest.mark.parametrize("name", PATCH_MODELS)
+def test_a_mask_lies_on_the_patches_that_the_model_embeds(name):
+    encoder = Timm(Spec(image=Field((3, 32, 32))), name=name)
+    with torch.no_grad():
+        patches = encoder.model.patch_embed(torch.zeros(2, 3, 32, 32)).flatten(1, -2)
+    rows, columns = encoder.grid(View(torch.zeros(2, 3, 32, 32), "image"))
+    assert patches.shape == (2, rows * columns, len(encoder.mask_token)) and rows == columns
+
+
+def without_and_with_a_mask(encoder, view):
+    """The tokens of a view, whole and with its upper half hidden."""
+    mask = torch.zeros(len(view.x), *encoder.grid(view), dtype=torch.bool)
+    mask[:, : mask.shape[1] // 2] = True
+    with torch.no_grad():
+        return encoder(view).tokens, encoder(view, mask).tokens
+
+
+@pytest.mark.parametrize("name", PATCH_MODELS[:2])
+def test_a_copy_hides_with_its_own_mask_token(name):
+    """A teacher is a deep copy of the encoder."""
+    encoder = Timm(Spec(image=Field((3, 32, 32))), name=name).eval()
+    view = View(torch.randn(2, 3, 32, 32), "image")
+    plain, masked = without_and_with_a_mask(encoder, view)
+    other = copy.deepcopy(encoder)
+    with torch.no_grad():
+        other.mask_token.add_(1)
+    assert torch.equal(without_and_with_a_mask(encoder, view)[1], masked)
+    assert torch.equal(without_and_with_a_mask(other, view)[0], plain)
+    assert not torch.allclose(without_and_with_a_mask(other, view)[1], masked)
+
+
+def test_a_masked_pass_that_fails_leaves_nothing_hidden():
+    encoder = Timm(Spec(image=Field((3, 32, 32))), name="vit_tiny_patch16_224").eval()
+    view = View(torch.randn(2, 3, 32, 32), "image")
+    plain, _ = without_and_with_a_mask(encoder, view)
+    with pytest.raises(RuntimeError):
+        encoder(view, torch.ones(2, 3, 3, dtype=torch.bool))
+    assert torch.equal(without_and_with_a_mask(encoder, view)[0], plain)

@@ -34,7 +34,7 @@ def test_it_measures_held_out_samples_in_eval_mode():
     held_out = parts.dataset.held_out
     columns = held_out.fetch(drawn(len(held_out), len(held_out)))
     with torch.no_grad():
-        clean = parts.encoder(parts.views.clean(columns)).pooled
+        clean = parts.encoder(parts.views.evaluation_view(columns)).pooled
         views = [parts.views(columns, randomness(len(held_out), step=-1 - i))[i] for i in (0, 1)]
         one, two = (parts.encoder(view).pooled for view in views)
     assert found == pytest.approx(

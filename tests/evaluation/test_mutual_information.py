@@ -29,7 +29,7 @@ class Noisy(Views):
         x = columns["vector"]
         return [View(x + self.sigma * normal(randomness, f"noise {k}", x.shape[1]), "vector") for k in (0, 1)]
 
-    def clean(self, columns):
+    def evaluation_view(self, columns):
         return View(columns["vector"], "vector")
 
 

@@ -8,7 +8,8 @@ import torch
 from support.helpers import randomness
 
 from sslcli.encoders.convnet_small import ConvNetSmall
-from sslcli.encoders.timm import Timm, visible_patches
+from sslcli.encoders.timm import Timm
+from sslcli.encoders.timm_kinds import visible_patches
 from sslcli.features import Features
 from sslcli.objectives.decoders import TokenDecoder, sine_cosine
 from sslcli.objectives.masking import random_cells, random_rectangles, scaled_to

@@ -13,6 +13,7 @@ from sslcli.randomness import Randomness
 from sslcli.types import Field, Spec
 from sslcli.views.base import PassThrough, normalise
 from sslcli.views.image.colour import LUMA, colour_change, gray_change, recolour
+from sslcli.views.image.parameters import draw
 from sslcli.views.image.pipeline import ImageViews
 from sslcli.views.image.resample import blur_matrix, resample, resample_one, resize_matrix
 from sslcli.views.image.rotate import rotated
@@ -470,7 +471,7 @@ def test_operations_are_done_in_the_documented_order():
     colours = {"jitter": 1.0, "brightness": 0.2, "contrast": 0.2, "saturation": 0.2}
     views = ImageViews(spec, spec, 1, scale=(0.5, 0.9), ratio=(0.8, 1.2), **options, **colours)
     found = views({"image": x}, randomness(8))[0].x
-    chosen = views.recipes[0].choose(randomness(8), "view0", (40, 40), (24, 24), 3, 24 / 224)
+    chosen = draw(views.recipes[0], randomness(8), "view0", (40, 40), (24, 24), 3, 24 / 224)
     for i in range(8):
         sample = tv.resized_crop(x[i].float() / 255, *chosen.window[i].astype(int).tolist(), [24, 24], antialias=True)
         sample = tv.horizontal_flip(sample) if chosen.flip[i] else sample
@@ -525,12 +526,12 @@ def test_the_views_leave_the_batch_as_it_was():
 
 
 @pytest.mark.parametrize("size", [(16, 16), (40, 40), (10, 12), (30, 14)])
-def test_the_clean_view_is_torchvisions_resize_and_normalise(size):
+def test_the_evaluation_view_is_torchvisions_resize_and_normalise(size):
     x = bytes_of(4, 3, *size)
-    clean = ImageViews(RGB, RGB, 2, **ALL_ON).clean({"image": x})
+    view = ImageViews(RGB, RGB, 2, **ALL_ON).evaluation_view({"image": x})
     resized = tv.resize(x.float() / 255, [16, 16], antialias=True)
-    torch.testing.assert_close(clean.x, tv.normalize(resized, [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]), **EXACT)
-    assert torch.equal(clean.target, clean.x)
+    torch.testing.assert_close(view.x, tv.normalize(resized, [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]), **EXACT)
+    assert torch.equal(view.target, view.x)
 
 
 def test_training_views_may_be_smaller_than_what_evaluation_reads():
@@ -542,7 +543,7 @@ def test_training_views_may_be_smaller_than_what_evaluation_reads():
         for size in (8, 16)
     }
     torch.testing.assert_close(views({"image": x}, randomness(4))[0].x, theirs[8], **EXACT)
-    torch.testing.assert_close(views.clean({"image": x}).x, theirs[16], **EXACT)
+    torch.testing.assert_close(views.evaluation_view({"image": x}).x, theirs[16], **EXACT)
 
 
 @pytest.mark.parametrize(
@@ -604,12 +605,12 @@ def test_passing_through_repeats_the_ids_of_the_first_column():
     assert all(torch.equal(view.x, columns["text"]) and not view.x.is_floating_point() for view in views)
 
 
-def test_two_columns_are_two_views_and_the_first_is_the_clean_one():
+def test_two_columns_are_two_views_and_evaluation_reads_the_first():
     spec = Spec(user=Field((), vocab=9), item=Field((), vocab=5))
     columns = {"user": torch.tensor([1, 2]), "item": torch.tensor([3, 4])}
     views = PassThrough(spec, spec, 2, columns=["item", "user"])
     assert [view.x.tolist() for view in views(columns, randomness(2))] == [[3, 4], [1, 2]]
-    assert views.clean(columns).x.tolist() == [3, 4]
+    assert views.evaluation_view(columns).x.tolist() == [3, 4]
 
 
 def test_vectors_are_normalised_with_the_columns_statistics():

@@ -1,9 +1,8 @@
-"""What a view's parameters do to the pixels of a batch, in the order in which ``ImageViews`` does it."""
+"""What a view's parameters do to the pixels of a batch, in the order of ``Recipe``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from sslcli.types import Field
 from sslcli.views.base import normalise
 from sslcli.views.image.colour import recolour, solarise
 from sslcli.views.image.erase import erase
-from sslcli.views.image.recipe import Chosen
+from sslcli.views.image.parameters import Parameters, Size, sent, without_blur
 from sslcli.views.image.resample import resample, resample_one
 from sslcli.views.image.rotate import rotated
 
@@ -23,7 +22,32 @@ DEVICE = 2**27  # numbers that an accelerator takes at once; the matrices need s
 ALONE = 128 * 128  # pixels of a view from which on a processor cuts images one at a time, in blocks
 
 
-def parts(images: Tensor, size: tuple[int, int]) -> Iterator[slice]:
+def augment(
+    images: Tensor, parameters: Parameters[np.ndarray], column: Field, view: Tensor, target: Tensor | None
+) -> None:
+    """Write a view of every image, and its target.
+
+    Args:
+        images: (B, C, H, W), uint8 or floats in [0, 1].
+        parameters: of every image.
+        column: what the view is normalised by.
+        view: (B, C, h, w) of any precision and layout, to write into.
+        target: the same, for the same geometry without blur, colours and erasing; null where nobody reads it.
+    """
+    size = view.shape[2], view.shape[3]
+    for part in _parts(images, size):
+        host = parameters.part(part)
+        device = sent(host, images.device)
+        cut = _cut_out(images[part], host, device, size)
+        if target is not None:
+            sharp = _cut_out(images[part], without_blur(host), device, size) if host.sigma.any() else cut
+            target[part].copy_(normalise(sharp, column))
+        view[part].copy_(normalise(_recoloured(cut, host, device), column))
+        if host.erase.any():
+            erase(view[part], device.erase)
+
+
+def _parts(images: Tensor, size: Size) -> Iterator[slice]:
     """The batch in slices that are quick to work on: images (B, C, H, W) that become views of ``size``."""
     numbers = images.shape[1] * max(images.shape[2] * images.shape[3], size[0] * size[1])
     budget = CACHE if images.device.type == "cpu" else DEVICE
@@ -31,14 +55,14 @@ def parts(images: Tensor, size: tuple[int, int]) -> Iterator[slice]:
     return (slice(start, start + length) for start in range(0, len(images), length))
 
 
-def cut_out(images: Tensor, host: Chosen[np.ndarray], device: Chosen[Tensor], size: tuple[int, int]) -> Tensor:
+def _cut_out(images: Tensor, host: Parameters[np.ndarray], device: Parameters[Tensor], size: Size) -> Tensor:
     """Crop, resize, flip, blur and rotation: (B, C, *size) float32 in [0, 1], owned by the caller.
 
     Args:
         images: (B, C, H, W), uint8 or floats in [0, 1].
         host: the parameters of each sample, to know what there is to do without asking the device.
         device: the same on the images' device.
-        size: height and width of the result.
+        size: of the result.
     """
     if images.device.type == "cpu" and size[0] * size[1] >= ALONE:
         cut = images.new_empty(len(images), images.shape[1], *size, dtype=torch.float32)
@@ -56,20 +80,13 @@ def cut_out(images: Tensor, host: Chosen[np.ndarray], device: Chosen[Tensor], si
     return cut
 
 
-def recoloured(pixels: Tensor, host: Chosen[np.ndarray], device: Chosen[Tensor]) -> Tensor:
+def _recoloured(pixels: Tensor, host: Parameters[np.ndarray], device: Parameters[Tensor]) -> Tensor:
     """Colour jitter, grayscale and solarisation of (B, C, H, W) in [0, 1]."""
     if host.colour.shape[1]:
         pixels = recolour(pixels, device.colour)
     if host.solarise.any():
         pixels = torch.where(device.solarise[:, None, None, None] > 0, solarise(pixels), pixels)
     return pixels
-
-
-def write(out: Tensor, pixels: Tensor, field: Field, erased: Chosen[Any] | None = None) -> None:
-    """Normalised ``pixels`` into ``out``, of whatever layout and precision, with the rectangles of ``erased`` at 0."""
-    out.copy_(normalise(pixels, field))
-    if erased is not None:
-        erase(out, erased.erase)
 
 
 def _rows(values: np.ndarray, device: torch.device) -> Tensor | None:

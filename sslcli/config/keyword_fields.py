@@ -1,0 +1,35 @@
+"""For parameters that travel together: they are written once, as the fields of a dataclass."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Constructor = TypeVar("Constructor", bound=Callable[..., None])
+
+
+def takes_fields_of(record: type) -> Callable[[Constructor], Constructor]:
+    """For a constructor ``(self, ..., *, ..., **rest)`` whose ``rest`` are the fields of the dataclass ``record``.
+
+    Its signature and its annotations then show the fields as keyword-only parameters, with their types and defaults,
+    in the place of ``**rest``. So the fields are keys of the part's yaml, like any other keyword-only parameter
+    (``sslcli.config.instantiate``). What happens in a call does not change.
+
+    Args:
+        record: a dataclass whose fields are keyword-only.
+    """
+
+    def decorated(constructor: Constructor) -> Constructor:
+        signature = inspect.signature(constructor)
+        *own, rest = signature.parameters.values()
+        assert rest.kind is rest.VAR_KEYWORD
+        fields = inspect.signature(record).parameters.values()
+        described: Any = constructor
+        described.__signature__ = signature.replace(parameters=[*own, *fields])
+        described.__annotations__ |= typing.get_type_hints(record)
+        del described.__annotations__[rest.name]
+        return constructor
+
+    return decorated

@@ -1,0 +1,128 @@
+"""A timm model with random weights, made for images of one size, which may be far smaller than timm's own.
+
+Two kinds of models are made small in two ways. A ViT or a Swin is built for its size, and takes smaller patches. A
+ResNet or a ConvNeXt reads any size, and gets a first convolution of half the stride once it is built.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+from timm.layers import GroupNorm1
+from torch import nn
+
+from sslcli.encoders.batchnorm import batch_norms
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """What makes a model of the same shape again: ``timm.create_model(name, num_classes=0, **options)``."""
+
+    name: str
+    options: Mapping[str, Any]
+
+    def create(self, **more: Any) -> Any:
+        """The model without a classifier, at its random initialisation and with timm's own stem."""
+        return timm.create_model(self.name, pretrained=False, num_classes=0, **self.options, **more)
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that timm does not know, with the names that are near."""
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=5)
+        hint = f"Near: {', '.join(near)}." if near else "timm.list_models() names them all."
+        raise ValueError(f"timm has no model '{name}'. {hint}")
+
+
+def make_model(
+    name: str,
+    size: int,
+    patch_size: int | None,
+    num_heads: int | None,
+    small: bool,
+    norm: str | None,
+    drop_path: float,
+) -> tuple[Any, Blueprint]:
+    """The model for images of ``size`` pixels a side, and its blueprint. ``Timm`` explains the other arguments.
+
+    Raises:
+        ValueError: timm cannot build that, or the model has no such patches or norm.
+    """
+    options: dict[str, Any] = {}
+    if _built_for_one_size(name):
+        options["img_size"] = size
+        if patch_size is None and small:
+            patch_size = _small_patch_size(name, size)
+        if patch_size is not None:
+            _check_divides(patch_size, size)
+            options["patch_size"] = patch_size
+    elif patch_size is not None:
+        raise ValueError(f"{name} has no patches; leave patch_size null")
+    if num_heads is not None:
+        options["num_heads"] = num_heads
+    return _with_norm(Blueprint(name, options), norm, {"drop_path_rate": drop_path} if drop_path else {})
+
+
+def _built_for_one_size(name: str) -> bool:
+    config = timm.get_pretrained_cfg(name)
+    return config is not None and config.fixed_input_size
+
+
+def _small_patch_size(name: str, size: int) -> int:
+    """The first divisor of ``size`` from 4 pixels on, or from 2 for a Swin, which merges patches later."""
+    least = 2 if name.startswith("swin") else 4
+    return next(n for n in range(least, size + 1) if size % n == 0)
+
+
+def _check_divides(patch_size: int, size: int) -> None:
+    if patch_size < 1 or size % patch_size:
+        fitting = ", ".join(str(n) for n in range(1, size // 2 + 1) if size % n == 0)
+        raise ValueError(f"patch_size={patch_size} does not divide image_size={size}; use one of {fitting}")
+
+
+def _with_norm(blueprint: Blueprint, norm: str | None, rate: Mapping[str, float]) -> tuple[Any, Blueprint]:
+    """The blueprint's model, built again with GroupNorm of one group if it has BatchNorm and ``norm`` is ``layer``."""
+    name, options = blueprint.name, blueprint.options
+    try:
+        model = blueprint.create(**rate)
+        if norm == "layer" and batch_norms(model):
+            blueprint = Blueprint(name, {**options, "norm_layer": GroupNorm1})
+            model = blueprint.create(**rate)
+    except (TypeError, AssertionError, RuntimeError, ZeroDivisionError) as error:
+        given = ", ".join(f"{key}={value}" for key, value in options.items())
+        raise ValueError(f"timm cannot build {name} with {given}: {error}") from error
+    if norm == "layer" and batch_norms(model):
+        raise ValueError(f"{name} has BatchNorm that timm cannot replace; leave norm null")
+    if norm == "batch" and not batch_norms(model):
+        raise ValueError(f"{name} has no BatchNorm; norm must be layer or null")
+    return model, blueprint
+
+
+def shrink_stem(model: Any, name: str) -> None:
+    """Give ``model`` a first convolution of half the stride and no pooling after it, so that small images stay whole.
+
+    The new kernel is 3x3 (a ResNet's stem for CIFAR, He et al. 2016, section 4.2), or as wide as its stride where the
+    convolution cuts patches (ConvNeXt). A model that was built for its size is small already and stays as it is.
+
+    Raises:
+        ValueError: the model does not begin with a convolution that has a stride.
+    """
+    config = timm.get_pretrained_cfg(name)
+    if config is None or config.fixed_input_size:
+        return
+    first_conv: Any = config.first_conv
+    old = model.get_submodule(first_conv) if isinstance(first_conv, str) else None
+    if not isinstance(old, nn.Conv2d) or old.stride[0] < 2:
+        raise ValueError("this model has no known small stem; set stem=standard")
+    stride = old.stride[0] // 2
+    cuts_patches = old.kernel_size == old.stride
+    kernel, padding = (stride, 0) if cuts_patches else (3, 1)
+    new = nn.Conv2d(old.in_channels, old.out_channels, kernel, stride, padding, bias=old.bias is not None)
+    parent, _, last = first_conv.rpartition(".")
+    setattr(model.get_submodule(parent), last, new)
+    if isinstance(getattr(model, "maxpool", None), nn.Module):
+        model.maxpool = nn.Identity()
