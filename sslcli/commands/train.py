@@ -24,7 +24,7 @@ from sslcli.loggers.base import Logger, Loggers
 from sslcli.pretrained.safetensors_io import write_weights
 from sslcli.report.preview import first_views, shows_pictures, write_preview
 from sslcli.report.visuals import Visuals
-from sslcli.report.write import publish
+from sslcli.report.write import write_report
 from sslcli.run_dir import checkpoint
 from sslcli.run_dir.checkpoint import State, open_run
 from sslcli.run_dir.console import Console
@@ -184,7 +184,7 @@ class _Session:
         if not self.config.log.report:
             return f"none: log.report=false; ssl-report run={self.run_dir} writes it"
         facts = identity(self.config, self.components.dataset, self.compute, self.ranks)
-        return publish(self.run_dir, facts, visuals, self.console)
+        return write_report(self.run_dir, facts, visuals, self.console)
 
 
 def make_loggers(config: TrainConfig, console: Console, ranks: Ranks) -> Loggers:

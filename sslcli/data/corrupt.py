@@ -1,4 +1,4 @@
-"""A dataset that always answers: samples that cannot be read are replaced by others, the same ones every time."""
+"""Corrupt samples: replaced by others in training, flagged where every row must be of the sample that it stands for."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sslcli.randomness import fold
 from sslcli.types import Crops
 
 _TRIES = 50
+READABLE = "readable"  # the column that flags them
 
 
 class CorruptReplaced(Wrapper):
@@ -30,12 +31,12 @@ class CorruptReplaced(Wrapper):
         self.bad: dict[int, CorruptSample] = {}  # all that this process has met, by index
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
-        return self._mended(index, self.dataset.fetch)
+        return self._replaced(index, self.dataset.fetch)
 
     def fetch_crops(self, index: Tensor, crops: Crops) -> dict[str, Tensor]:
-        return self._mended(index, lambda chosen: self.dataset.fetch_crops(chosen, crops))
+        return self._replaced(index, lambda chosen: self.dataset.fetch_crops(chosen, crops))
 
-    def _mended(self, index: Tensor, fetch: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, Tensor]:
+    def _replaced(self, index: Tensor, fetch: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, Tensor]:
         """What ``fetch`` gives for ``index``, where needed with others in the place of some.
 
         Raises:
@@ -73,3 +74,24 @@ class CorruptReplaced(Wrapper):
             return drawn % len(self)
         alike = torch.nonzero(self.labels == self.labels[wanted])[:, 0]
         return int(alike[drawn % len(alike)])
+
+
+class CorruptFlagged(Wrapper):
+    """``dataset`` with a column ``readable`` (B,) bool; pictures that cannot be read are black."""
+
+    def fetch(self, index: Tensor) -> dict[str, Tensor]:
+        readable = torch.ones(len(index), dtype=torch.bool)
+        try:
+            columns = self.dataset.fetch(index)
+        except CorruptSamples as error:
+            readable[list(error.rows)] = False
+            read = self.dataset.fetch(index[readable]) if readable.any() else {}
+            columns = {name: self._spread(name, read.get(name), readable) for name in self.spec}
+        return {**columns, READABLE: readable}
+
+    def _spread(self, name: str, rows: Tensor | None, where: Tensor) -> Tensor:
+        """A column (B, ...) with ``rows`` at the places ``where`` (B,) is true, and zeros elsewhere."""
+        spread = torch.zeros(len(where), *self.spec[name].shape, dtype=torch.uint8 if rows is None else rows.dtype)
+        if rows is not None:
+            spread[where] = rows
+        return spread

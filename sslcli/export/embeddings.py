@@ -14,8 +14,8 @@ from torch import Tensor
 from sslcli.components import build_dataset
 from sslcli.config.choices import DatasetChoice
 from sslcli.data.base import Dataset
+from sslcli.data.corrupt import READABLE, CorruptFlagged
 from sslcli.data.dataloading import in_pieces
-from sslcli.data.marked import READABLE, CorruptFlagged
 from sslcli.errors import UserError
 from sslcli.export.base import TOLERANCE, Checked, Different, Format, Lines, Source
 from sslcli.export.tables import NumpyTable, ParquetTable, Rows, Table

@@ -29,7 +29,7 @@ def write_page(run_dir: Path, identity: Mapping[str, Any], visuals: Visuals | No
     write_atomically(run_dir / PAGE, lambda file: file.write(text.encode()))
 
 
-def publish(run_dir: Path, identity: Mapping[str, Any], visuals: Callable[[], Visuals], console: Console) -> str:
+def write_report(run_dir: Path, identity: Mapping[str, Any], visuals: Callable[[], Visuals], console: Console) -> str:
     """Write the page of a run that has just ended, where that is possible: its path, or why there is none.
 
     Nothing that goes wrong here may fail the run, whose result stands already.

@@ -26,8 +26,7 @@ from sslcli.components import Pretrained
 from sslcli.config.choices import DatasetChoice
 from sslcli.config.composed import TrainConfig
 from sslcli.data.base import Columns, CorruptSample, CorruptSamples, Labelled, Subset
-from sslcli.data.corrupt import CorruptReplaced
-from sslcli.data.marked import READABLE, CorruptFlagged
+from sslcli.data.corrupt import READABLE, CorruptFlagged, CorruptReplaced
 from sslcli.data.ram_cache import RamCache
 from sslcli.encoders.mlp import MLP
 from sslcli.errors import UserError
