@@ -449,3 +449,18 @@ def test_load_gives_the_probes_features(run, tmp_path):
         assert features.shape == (3, encoder.dim)
         torch.testing.assert_close(encoder(x.float() / 255), features)
         assert encoder(torch.zeros(1, 3, 40, 50, dtype=torch.uint8)).shape == (1, encoder.dim)
+
+
+def test_a_finished_run_says_so_without_its_data(run, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for k in range(40):
+        Image.new("RGB", (16, 16), (6 * k, 0, 0)).save(tmp_path / "pictures" / f"{k}.png")
+    command = ("dataset=images", "dataset.path=pictures", "dataset.size=16", "train.batch_size=8", "probe=none",
+               "train.epochs=1", "log.report=false")  # fmt: skip
+    code, out, err = run(*command)
+    assert code == 0, err
+    (tmp_path / "pictures").rename(tmp_path / "elsewhere")
+    code, out, err = run(*command)
+    assert code == 0 and "is finished" in out, err
+    code, _, err = run(*command, "train.epochs=2")  # which takes the data
+    assert code == 2 and "dataset.path" in err

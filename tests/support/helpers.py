@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import os
 import socket
 import subprocess
@@ -38,7 +40,12 @@ TINY = ("dataset=synthetic", "dataset.num_samples=200", "dataset.size=16", "trai
 
 
 def compose(*overrides: str, name: str = "train") -> Any:
-    """The typed config of ``ssl-train *overrides``."""
+    """The typed config of ``ssl-train *overrides``; a copy of one's own, as composing takes longer than a few steps."""
+    return copy.deepcopy(_composed(overrides, name))
+
+
+@functools.cache
+def _composed(overrides: tuple[str, ...], name: str) -> Any:
     kind = CONFIGS[name]
     ConfigStore.instance().store(name="schema", node=schema(kind))
     GlobalHydra.instance().clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -103,12 +102,9 @@ UNEQUAL = {f"{name}, unequal masks": Case(options, unequal=True) for name, optio
 MEASURED = EQUAL | UNEQUAL
 
 
-composed = functools.cache(lambda options: compose("device=cpu", *TINY, *EXACT, *options))  # slower than its steps
-
-
 def measure(case: Case, accumulate: int, ranks: Ranks) -> dict[str, Tensor]:
     """Loss and gradients of the first step, and everything that three steps leave behind."""
-    config = composed(case.options)
+    config = compose("device=cpu", *TINY, *EXACT, *case.options)
     config = replace(config, train=replace(config.train, accumulate=accumulate))
     with tempfile.TemporaryDirectory() as folder, unequal_masks() if case.unequal else nullcontext():
         trainer = trainer_of(config, Path(folder), ranks=ranks)
