@@ -11,6 +11,16 @@ from hydra.core.global_hydra import GlobalHydra
 from sslcli import cli
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+def pytest_collection_modifyitems(items):
+    """Tests that use a fixture of their module run in one process, where it is made once."""
+    for item in items:
+        fixtures = item._fixtureinfo.name2fixturedefs
+        shared = {d.func.__module__ for name in fixtures for d in fixtures[name] if d.scope == "module"}
+        if shared:
+            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def cache_of_its_own(tmp_path_factory):
     """Indices of folders are kept here and not in the home of whoever runs the tests."""

@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.forked import Forked
 from support.helpers import TINY, hook_of, make_trainer
 
 from sslcli import signals
+from sslcli.cli import train
 from sslcli.run_dir import checkpoint
 from sslcli.training.checkpoints import Checkpoints
 from sslcli.training.hooks import Hook
@@ -31,21 +33,30 @@ COMMAND = [
 SYNTHETIC = ["dataset=synthetic", "dataset.num_samples=200"]
 
 
-def start(run_dir: Path, *extra: str) -> subprocess.Popen:
-    code = "from sslcli.cli import train; train()"
+def arguments(run_dir: Path, *extra: str) -> list[str]:
     data = [] if any(word.startswith("dataset=") for word in extra) else SYNTHETIC
-    command = [sys.executable, "-c", code, *data, *COMMAND, f"run_dir={run_dir}", *extra]
+    return [*data, *COMMAND, f"run_dir={run_dir}", *extra]
+
+
+def start(run_dir: Path, *extra: str) -> Forked:
+    """The command in a process of its own."""
+    return Forked(train, "ssl-train", *arguments(run_dir, *extra))
+
+
+def start_python(run_dir: Path, *extra: str) -> subprocess.Popen:
+    """The command as a user starts it: another interpreter, with hash seeds of its own."""
+    command = [sys.executable, "-c", "from sslcli.cli import train; train()", *arguments(run_dir, *extra)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def finish(run_dir: Path, *extra: str) -> str:
-    process = start(run_dir, *extra)
+def finish(run_dir: Path, *extra: str, begin=start) -> str:
+    process = begin(run_dir, *extra)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     return output
 
 
-def wait_for_step(run_dir: Path, step: int, process: subprocess.Popen) -> None:
+def wait_for_step(run_dir: Path, step: int, process) -> None:
     """Return when a checkpoint of ``step`` or later is there, or the process has ended."""
     while process.poll() is None:
         found = checkpoint.steps(run_dir) if run_dir.is_dir() else []
@@ -87,16 +98,15 @@ def undisturbed(tmp_path_factory) -> Path:
     return run_dir
 
 
-def kill_and_restart(run_dir: Path, kills: int, rng: random.Random, *extra: str) -> None:
+def kill_and_restart(run_dir: Path, kills: int, rng: random.Random, *extra: str, begin=start) -> None:
     """Kill -9 ``kills`` times, each at a random instant once training is under way, then let it finish."""
     for k in range(kills):
-        process = start(run_dir, *extra)
+        process = begin(run_dir, *extra)
         wait_for_step(run_dir, 2 + k * (STEPS - 6) // kills, process)
         time.sleep(rng.random() * 0.1)
         process.kill()
-        process.wait()
-        process.stdout.close()
-    finish(run_dir, *extra)
+        process.communicate()
+    finish(run_dir, *extra, begin=begin)
 
 
 def test_killed_run_ends_in_the_same_bits(undisturbed, tmp_path):
@@ -112,10 +122,10 @@ def test_thirty_kills_also_during_saves(undisturbed, tmp_path):
 
 @pytest.mark.slow
 def test_kills_of_a_watched_run(undisturbed, tmp_path):
-    """Looks change no bit of training, and killed or not, the same step is the best."""
-    looks = ("probe.every=3", "probe.share=null", "checkpoint.keep_best=rankme")
-    finish(tmp_path / "whole", *looks)
-    kill_and_restart(tmp_path / "killed", 5, random.Random(3), *looks)
+    """Evaluations change no bit of training, and killed or not, the same step is the best."""
+    evaluated = ("probe.every=3", "probe.share=null", "checkpoint.keep_best=rankme")
+    finish(tmp_path / "whole", *evaluated, begin=start_python)
+    kill_and_restart(tmp_path / "killed", 5, random.Random(3), *evaluated, begin=start_python)
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
     best = [(tmp_path / run / "checkpoints" / "best").read_text() for run in ("whole", "killed")]
     assert best[0] == best[1]
@@ -160,7 +170,7 @@ def test_signal_saves_the_step_and_exits_with_its_code(undisturbed, tmp_path, si
 
 
 def test_signal_before_training_leaves_quietly(tmp_path):
-    process = start(tmp_path / "run")
+    process = start_python(tmp_path / "run")
     time.sleep(0.7)
     process.terminate()
     output, _ = process.communicate(timeout=60)

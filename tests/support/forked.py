@@ -1,0 +1,77 @@
+"""A command in a process of its own that does not start Python again: torch takes seconds to import, a fork none."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+
+
+class Forked:
+    """A child of the tests' process that runs ``entry`` with these arguments; used like ``subprocess.Popen``.
+
+    Its stdout and stderr go into one file. It must be of a process that computes in one thread, as tests do.
+    """
+
+    def __init__(self, entry: Callable[[], Any], program: str, *arguments: str) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as this object
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if not self.pid:
+            self._become(entry, [program, *arguments])
+
+    def _become(self, entry: Callable[[], Any], argv: list[str]) -> None:
+        code = 1
+        try:
+            for stream in (1, 2):
+                os.dup2(self._file.fileno(), stream)
+            sys.stdin = io.StringIO()
+            sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1, closefd=False) for stream in (1, 2))
+            sys.argv = argv
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+            GlobalHydra.instance().clear()
+            entry()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        finally:
+            os._exit(code)
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout: float = 300) -> int:
+        end = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > end:
+                raise subprocess.TimeoutExpired(sys.argv, timeout)
+            time.sleep(0.002)
+        assert self.returncode is not None
+        return self.returncode
+
+    def communicate(self, timeout: float = 300) -> tuple[str, None]:
+        self.wait(timeout)
+        self._file.seek(0)
+        return self._file.read().decode(), None
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
