@@ -1,5 +1,6 @@
 """What every test runs under."""
 
+import functools
 import os
 import sys
 
@@ -7,18 +8,26 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: the t
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
+from xdist.scheduler import LoadScopeScheduling
 
 from sslcli import cli
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items):
-    """Tests that use a fixture of their module run in one process, where it is made once."""
-    for item in items:
-        fixtures = item._fixtureinfo.name2fixturedefs
-        shared = {d.func.__module__ for name in fixtures for d in fixtures[name] if d.scope == "module"}
-        if shared:
-            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+class ByModule(LoadScopeScheduling):
+    """Tests of a module that has fixtures of its own run in one process, where these are made once, and first."""
+
+    def _split_scope(self, nodeid):
+        module = nodeid.partition("::")[0]
+        return module if shares_fixtures(self.config.rootpath / module) else nodeid
+
+
+@functools.cache
+def shares_fixtures(module):
+    return 'scope="module"' in module.read_text()
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return ByModule(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")
