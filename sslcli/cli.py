@@ -109,14 +109,14 @@ def _main(name: str, task: Callable[[Any], Any]) -> None:
     except signals.Stopped as stop:
         _leave_stopped(name, stop)
     except Exception as error:
-        if signals.pending():  # Stopped was caught in the middle of an import, for example, which then failed
+        if signals.pending():  # Stopped was caught during an import, say, which then failed
             _leave_stopped(name, signals.Stopped(signals.pending()))
         if isinstance(error, BrokenPipeError):
             _leave(1)
         if not isinstance(error, UserError):
             traceback.print_exc()
             _leave(1)  # a normal exit would wait for the data workers of a suspended loader
-        if os.environ.get("RANK", "0") == "0" or str(error).startswith("rank "):  # otherwise rank 0 prints the same message
+        if os.environ.get("RANK", "0") == "0" or str(error).startswith("rank "):  # else rank 0 prints it
             print(f"{program}: error: {error}", file=sys.stderr)
         code = 2
     sys.exit(code)
@@ -148,7 +148,7 @@ def _run(name: str, program: str, task: Callable[[Any], Any]) -> int:
 
         print(f"{program} {__version__}")
         return 0
-    # Without this, Hydra prints its own message and exits with 1. With it, Hydra raises, and we print our message.
+    # Makes Hydra raise its errors, instead of printing them and exiting with 1, so that we can print our own message.
     trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
     import hydra
@@ -167,7 +167,7 @@ def _run(name: str, program: str, task: Callable[[Any], Any]) -> int:
     entry = hydra.main(version_base="1.3", config_path=conf_dir(), config_name=name)(job)
     try:
         entry()
-    except Exception as error:  # _Job catches what a job raises, so this was raised while the config was composed
+    except Exception as error:  # raised while the config was composed: _Job catches what jobs raise
         if trace:
             traceback.print_exc()
         raise UserError(explain(error)) from error
@@ -181,7 +181,7 @@ def _run(name: str, program: str, task: Callable[[Any], Any]) -> int:
 
 
 class _Job:
-    """The task of one job. It stores an exception instead of raising it: the sweep continues and Hydra prints nothing."""
+    """The task of one job. It stores exceptions instead of raising them: a sweep continues, Hydra prints nothing."""
 
     def __init__(self, task: Callable[[Any], Any], program: str) -> None:
         self.task, self.program = task, program

@@ -1,4 +1,4 @@
-"""The parts that a user chooses: each is stored as a node, ``{_target_: package.Class, key: value}``, until it is built.
+"""The parts that a user chooses: each is a node, ``{_target_: package.Class, key: value}``, until it is built.
 
 The constructor of a part is the schema of its node. Some keys of a part's section are not for its constructor, such as
 ``dataset.workers``, which the loader reads: they are fields of the ``Choice`` and are not in its node.

@@ -23,7 +23,7 @@ _allowed: list[str] = ["sslcli"]
 
 
 def allow(plugins: Sequence[str]) -> None:
-    """Allow `_target_` to name classes of these packages too. Pass names from the command line, never from a checkpoint.
+    """Allow `_target_` to name classes of ``plugins``, which must come from the command line, never from a checkpoint.
 
     Raises:
         UserError: a package cannot be found.

@@ -61,7 +61,7 @@ def save(
         write_text(folder / "best", f"{path_of(run_dir, best).name}\n")
     pointer = folder / "best"
     kept = pointer.read_text().strip() if pointer.is_file() else None
-    intact = [old for old in steps(run_dir) if step_of(old) <= step]  # later ones are damaged and were skipped on resuming
+    intact = [old for old in steps(run_dir) if step_of(old) <= step]  # later ones are damaged
     for old in intact[keep:]:
         if old.name != kept and step_of(old) not in bests and (not keep_every or step_of(old) % keep_every):
             old.unlink()

@@ -29,8 +29,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, key: st
 
 @contextmanager
 def replacing(path: Path, key: str = "run_dir") -> Iterator[Path]:
-    """Yield the path of a temporary file that replaces ``path`` at the end of the block, or is removed on an error."""
-    temporary = path.with_name(f".{path.stem}.tmp.{os.getpid()}{path.suffix}")  # keep the suffix: writers may choose the format by it
+    """Yield a temporary path; at the end of the block its file replaces ``path``, on an error it is removed."""
+    temporary = path.with_name(f".{path.stem}.tmp.{os.getpid()}{path.suffix}")  # writers may need the suffix
     with writable(path, key):
         try:
             yield temporary

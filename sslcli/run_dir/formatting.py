@@ -40,5 +40,6 @@ def override(key: str, value: str) -> str:
     """Return ``key=value``, quoted for the shell and for Hydra's grammar where necessary."""
     if re.fullmatch(r"[\w./-]+", value, re.ASCII):
         return f"{key}={value}"
-    quoted = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), value)  # a backslash is special before " and at the end only
+    # In double quotes a backslash is special only before a quote and at the end.
+    quoted = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), value)
     return shlex.quote(f'{key}="{quoted}"')

@@ -109,7 +109,7 @@ def measured_at(run_dir: Path, step: int) -> Iterator[tuple[str, Reading, str]]:
     for file in ("result.json", "eval.json"):
         found = _json(run_dir / file) or {}
         for name, reading in readings(found.get("metrics", {})):
-            own = found.get("steps") if reading.step is None else reading.step  # in eval.json each metric has its own step
+            own = found.get("steps") if reading.step is None else reading.step  # eval.json: a step a metric
             if own == step:
                 yield name, reading, file
 
