@@ -123,7 +123,7 @@ def _main(name: str, task: Callable[[Any], Any]) -> None:
 
 
 def _leave_stopped(name: str, stop: signals.Stopped) -> NoReturn:
-    again = "the same command goes on from the last checkpoint" if name == "train" else "nothing was changed"
+    again = "the same command resumes from the last checkpoint" if name == "train" else "nothing was changed"
     print(f"ssl-{name}: stopped by {stop.name}; {again}", file=sys.stderr)
     _leave(stop.exit_code)
 

@@ -101,7 +101,7 @@ class Reconstruction:
     prediction: Tensor  # (B, C, H, W) float32; meaningful in hidden pixels only
     target: Tensor  # (B, C, H, W) float32
     hidden: Tensor  # (B, H, W) bool, True where the encoder's input was masked
-    relative: str | None = None  # over what the target was normalised once more, for a caption; None: not at all
+    relative: str | None = None  # region of a second normalisation of the target, for captions; None: no second one
 
 
 def scalar(value: float | Tensor, like: Tensor) -> Tensor:

@@ -65,8 +65,8 @@ def text(name: str, conf: str, extra: str | None) -> str:
     lines += [f"  {key:<24} {description}" for key, description in _keys(CONFIGS[name], "")]
     if name == "train":
         lines += [
-            "  optimizer.lr             learning rate; optimizer.scale=linear grows it with the batch",
-            "  optimizer.weight_decay   on weights, not on biases, norms and tokens",
+            "  optimizer.lr             learning rate; optimizer.scale=linear scales it with the batch size",
+            "  optimizer.weight_decay   for weights, not for biases, norms and tokens",
             "  objective.temperature    of the contrastive softmax",
             "  objective.mask_ratio     share of hidden patches",
             "  objective.norm           batch, layer or none, in the projector",
@@ -80,7 +80,7 @@ def text(name: str, conf: str, extra: str | None) -> str:
             "  probe.every              steps between evaluations during training (kNN and geometry)",
             "  probe.patience           stop after this many evaluations without a better checkpoint.keep_best",
         ]
-    lines += ["", "Every other key stands in the composed config: ssl-" + name + " --cfg job"]
+    lines += ["", "All other keys are in the composed config: ssl-" + name + " --cfg job"]
     return "\n".join(lines)
 
 

@@ -70,8 +70,8 @@ def read_config(run_dir: Path) -> dict[str, Any]:
 def make_room(run_dir: Path, resume: str, console: Console) -> None:
     """Before a start from step 0 with ``resume=never``, move the files of an earlier run into ``previous/N``.
 
-    Nothing is deleted. Without ``resume=never``, files of a run that was killed before its first checkpoint stay and
-    are written again.
+    Nothing is deleted. Without ``resume=never``, the files of a run that was killed before its first checkpoint stay,
+    and the run continues with them.
 
     Raises:
         UserError: the folder holds files with these names but is not a run directory.

@@ -72,20 +72,22 @@ class Table:
                     ) from None
         return np.array(texts, "S")
 
-    def _picture_column(self, schema: Any, asked: str | None) -> str:
-        fit = [field.name for field in schema if _holds_bytes(field.type)]
-        if asked is not None:
-            if asked not in schema.names:
-                raise UserError(f"dataset.column: {self.path} has no column '{asked}'. {suggest(asked, schema.names)}")
-            if asked not in fit:
-                kind = schema.field(asked).type
-                raise UserError(f"dataset.column: '{asked}' of {self.path} is {kind}, and pictures are bytes.")
-            return asked
-        if len(fit) == 1 or "image" in fit:
-            return fit[0] if len(fit) == 1 else "image"
-        if fit:
+    def _picture_column(self, schema: Any, column: str | None) -> str:
+        candidates = [field.name for field in schema if _holds_bytes(field.type)]
+        if column is not None:
+            if column not in schema.names:
+                raise UserError(
+                    f"dataset.column: {self.path} has no column '{column}'. {suggest(column, schema.names)}"
+                )
+            if column not in candidates:
+                kind = schema.field(column).type
+                raise UserError(f"dataset.column: '{column}' of {self.path} is {kind}, and pictures are bytes.")
+            return column
+        if len(candidates) == 1 or "image" in candidates:
+            return candidates[0] if len(candidates) == 1 else "image"
+        if candidates:
             raise UserError(
-                f"dataset.column: {self.path} has several that may hold pictures: {', '.join(fit)}. Name one."
+                f"dataset.column: {self.path} has several that may hold pictures: {', '.join(candidates)}. Name one."
             )
         raise UserError(f"dataset.column: {self.path} has no column of bytes. There are: {', '.join(schema.names)}.")
 
