@@ -36,7 +36,7 @@ class CheckpointSection:
     """When to write checkpoints and which to keep."""
 
     every: int = key(200, "steps between checkpoints; the last step always has one")
-    keep: int = key(2, "newest checkpoints to keep")
+    keep: int = key(2, "number of newest checkpoints to keep")
     keep_every: int | None = key(None, "also keep checkpoints at multiples of this many steps")
     keep_best: str | None = key(None, "also keep the best by this metric: knn_top1, rankme or lidar; see probe.every")
 

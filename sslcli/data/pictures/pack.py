@@ -147,7 +147,7 @@ def pack(source: str, dest: Path, to: str, size: int | None, workers: int | None
     try:
         part.mkdir(parents=True)
     except FileExistsError:
-        raise UserError(f"{part} exists: another ssl-pack is running, or one was killed; then remove it.") from None
+        raise UserError(f"{part} is there: another ssl-pack is running, or one was killed; then remove it.") from None
     try:
         with ExitStack() as held:
             if to == "array":
