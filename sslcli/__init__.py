@@ -12,7 +12,7 @@ __all__ = ["load"]
 
 
 def __getattr__(name: str) -> Any:
-    # Late, because torch takes seconds to import and `ssl-train --help` should not.
+    # Imported on first use: importing torch takes seconds, and `ssl-train --help` must answer at once.
     if name == "load":
         from sslcli.components import load
 

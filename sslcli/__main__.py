@@ -1,4 +1,4 @@
-"""``python -m sslcli train ...``: the commands without their scripts."""
+"""``python -m sslcli train ...`` runs ``ssl-train ...``, where the console scripts are not installed."""
 
 from __future__ import annotations
 

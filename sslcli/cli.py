@@ -1,4 +1,7 @@
-"""The commands: argv in, exit code out. No torch in here, so that --help and typos answer at once."""
+"""The entry points of the commands: they read argv and return an exit code.
+
+This module does not import torch, so that ``--help`` and the message about a typing error appear at once.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +100,7 @@ def _report(config: Any) -> None:
 
 
 def _main(name: str, task: Callable[[Any], Any]) -> None:
-    """Run one command and leave with its exit code: 0, 2 (the user's mistake), 75 or 130 (a signal), 1 (a bug)."""
+    """Run one command and exit with its code: 0, 2 (a mistake of the user), 75 or 130 (a signal), 1 (a bug)."""
     program = f"ssl-{name}"
     code = 1
     try:
@@ -106,27 +109,27 @@ def _main(name: str, task: Callable[[Any], Any]) -> None:
     except signals.Stopped as stop:
         _leave_stopped(name, stop)
     except Exception as error:
-        if signals.pending():  # swallowed in the middle of an import, say, and what that left undone broke the rest
+        if signals.pending():  # Stopped was caught during an import, say, which then failed
             _leave_stopped(name, signals.Stopped(signals.pending()))
         if isinstance(error, BrokenPipeError):
             _leave(1)
         if not isinstance(error, UserError):
             traceback.print_exc()
-            _leave(1)  # a suspended loader may hold workers that would be waited for
-        if os.environ.get("RANK", "0") == "0" or str(error).startswith("rank "):  # else the first process says it
+            _leave(1)  # a normal exit would wait for the data workers of a suspended loader
+        if os.environ.get("RANK", "0") == "0" or str(error).startswith("rank "):  # else rank 0 prints it
             print(f"{program}: error: {error}", file=sys.stderr)
         code = 2
     sys.exit(code)
 
 
 def _leave_stopped(name: str, stop: signals.Stopped) -> NoReturn:
-    again = "the same command goes on from the last checkpoint" if name == "train" else "nothing was changed"
+    again = "the same command resumes from the last checkpoint" if name == "train" else "nothing was changed"
     print(f"ssl-{name}: stopped by {stop.name}; {again}", file=sys.stderr)
     _leave(stop.exit_code)
 
 
 def _leave(code: int) -> NoReturn:
-    """Exit at once: data workers and a half-loaded library are not worth waiting for."""
+    """Exit at once, without waiting for data workers or for a library that is half imported."""
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -145,7 +148,7 @@ def _run(name: str, program: str, task: Callable[[Any], Any]) -> int:
 
         print(f"{program} {__version__}")
         return 0
-    # Hydra would print its own message and exit with 1; raised to us, it becomes ours.
+    # Makes Hydra raise its errors, instead of printing them and exiting with 1, so that we can print our own message.
     trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
     import hydra
@@ -164,7 +167,7 @@ def _run(name: str, program: str, task: Callable[[Any], Any]) -> int:
     entry = hydra.main(version_base="1.3", config_path=conf_dir(), config_name=name)(job)
     try:
         entry()
-    except Exception as error:  # jobs keep their failures, so this comes from composing the config
+    except Exception as error:  # raised while the config was composed: _Job catches what jobs raise
         if trace:
             traceback.print_exc()
         raise UserError(explain(error)) from error
@@ -178,13 +181,13 @@ def _run(name: str, program: str, task: Callable[[Any], Any]) -> int:
 
 
 class _Job:
-    """The task of one job, which keeps its failure to itself: a sweep goes on, and Hydra adds no lines of its own."""
+    """The task of one job. It stores exceptions instead of raising them: a sweep continues, Hydra prints nothing."""
 
     def __init__(self, task: Callable[[Any], Any], program: str) -> None:
         self.task, self.program = task, program
         self.failure: Exception | None = None
         self.failed = 0
-        self.__name__ = program  # hydra.main asks for it
+        self.__name__ = program  # hydra.main reads this attribute
 
     def __call__(self, config: Any) -> Any:
         from hydra.core.hydra_config import HydraConfig
@@ -200,9 +203,9 @@ class _Job:
                     failure = UserError("1 job of the sweep failed, see above.")
                 else:
                     traceback.print_exc()
-                    failure = failure.with_traceback(None)  # its frames would keep this job's model
+                    failure = failure.with_traceback(None)  # its frames would keep this job's model in memory
             if self.failure is None or isinstance(self.failure, UserError):
-                self.failure = failure  # a bug outranks a mistake
+                self.failure = failure  # report a bug rather than a mistake of the user
             return None
 
 

@@ -1,4 +1,4 @@
-"""The components of a run, built from its config: as they are before the first step, or as a checkpoint has them."""
+"""Builds the components of a run from its config, at their initial state or restored from a checkpoint."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ from sslcli.views.base import Views
 
 @dataclass
 class Components:
-    """What a run is made of."""
+    """The dataset, the encoder, the objective and the views of a run."""
 
     dataset: Dataset
     encoder: Encoder
     objective: Objective
     views: Views
-    start: LoadReport | None = None  # what became of the weights that the encoder started from
+    start: LoadReport | None = None  # which of the weights in ``encoder.weights`` were loaded
 
 
 def build_dataset(config: TrainConfig) -> Dataset:
-    """The training split of a run's data, with its held-out part."""
+    """Build the training split of a run's data, with its held-out part."""
     return build(config.dataset.node, Dataset, where="dataset")
 
 
 def build_encoder(config: TrainConfig, spec: Spec) -> Encoder:
-    """A run's encoder at its random initialisation, the same every time."""
+    """Build a run's encoder with its random initial weights, which depend on ``config.seed`` only."""
     torch.manual_seed(fold(config.seed, "encoder") % 2**63)
     return build(config.encoder.node, Encoder, spec, where="encoder")
 
 
 def build_objective(config: TrainConfig, encoder: Encoder) -> Objective:
-    """A run's objective at its random initialisation."""
+    """Build a run's objective with its random initial weights, which depend on ``config.seed`` only."""
     torch.manual_seed(fold(config.seed, "objective") % 2**63)
     return build(config.objective.node, Objective, encoder, where="objective")
 
 
 def build_views(config: TrainConfig, encoder: Encoder, objective: Objective) -> Views:
-    """A run's views, as many as the objective reads."""
+    """Build a run's views, as many as the objective reads."""
     views = build(config.views.node, Views, encoder.view_spec, encoder.spec, objective.num_views, where="views")
     views.with_target = objective.needs_target
     objective.expect_local(views.num_local)
@@ -63,23 +63,26 @@ def build_views(config: TrainConfig, encoder: Encoder, objective: Objective) -> 
 
 
 def build_components(config: TrainConfig, *, afresh: bool = True) -> Components:
-    """All components of a run before its first step: random, or the encoder at ``encoder.weights``.
+    """Build all components of a run as they are before its first step.
+
+    Weights are random, except that the encoder loads ``encoder.weights`` where that is set.
 
     Args:
-        config: the run's.
-        afresh: whether the run starts now; one that goes on has its weights in a checkpoint and needs no file.
+        config: the config of the run.
+        afresh: whether the run starts at step 0. A resumed run reads its weights from a checkpoint and does not need
+            the file that ``encoder.weights`` names.
     """
     dataset = kept_in_memory(build_dataset(config), config.dataset.cache)
     encoder = build_encoder(config, dataset.spec)
     weights = config.encoder.weights
     start = load_weights(encoder, weights) if weights and afresh else None
-    objective = build_objective(config, encoder)  # after the weights: a teacher is a copy of the encoder
+    objective = build_objective(config, encoder)  # after loading weights, because a teacher copies the encoder
     views = build_views(config, encoder, objective)
     return Components(readable(dataset, objective), encoder, objective, views, start)
 
 
 def readable(dataset: Dataset, objective: Objective) -> Dataset:
-    """The dataset with corrupt samples replaced, and with its labels as a column where the objective reads them."""
+    """Wrap the dataset: corrupt samples are replaced, and labels are a column where the objective reads them."""
     try:
         return CorruptReplaced(dataset if objective.label is None else Labelled(dataset, objective.label))
     except ValueError as error:
@@ -87,20 +90,20 @@ def readable(dataset: Dataset, objective: Objective) -> Dataset:
 
 
 def restore_encoder(state: State, device: torch.device) -> tuple[Encoder, Views]:
-    """A checkpoint's trained encoder in eval mode on ``device``, and its views; needs no data."""
+    """Restore the encoder of a checkpoint, in eval mode on ``device``, and its views. The dataset is not needed."""
     encoder, _, views = _rebuilt(state)
     return encoder.to(device).eval(), views
 
 
 def restore(state: State, device: torch.device) -> tuple[Encoder, Objective, Views]:
-    """The same, and its trained objective in eval mode."""
+    """Restore the encoder and the objective of a checkpoint, in eval mode on ``device``, and the views."""
     encoder, objective, views = _rebuilt(state)
     objective.load_state_dict(state["objective"])
     return encoder.to(device).eval(), objective.to(device).eval(), views
 
 
 def _rebuilt(state: State) -> tuple[Encoder, Objective, Views]:
-    """A trained encoder, an objective that is not, and their views."""
+    """Build the encoder with the weights of a checkpoint, the objective with its initial weights, and the views."""
     config: TrainConfig = state["config"]
     encoder = build_encoder(config, Spec.from_plain(state["spec"]))
     encoder.load_state_dict(state["encoder"])
@@ -109,10 +112,10 @@ def _rebuilt(state: State) -> tuple[Encoder, Objective, Views]:
 
 
 def restore_components(state: State, device: torch.device, other: DatasetChoice | None = None) -> Components:
-    """All components of a checkpoint's run, trained, with its own data or with ``other``.
+    """Restore all components of a run from a checkpoint, with the run's dataset or with ``other``.
 
     Raises:
-        UserError: the encoder cannot read the other data.
+        UserError: the encoder cannot read the columns of ``other``.
     """
     encoder, objective, views = restore(state, device)
     config: TrainConfig = replace(state["config"], dataset=other) if other else state["config"]
@@ -131,17 +134,18 @@ class Pretrained(nn.Module):
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (B, dim) of raw samples: images are uint8 (B, C, H, W) or floats in [0, 1], of any size."""
+        """Compute features (B, dim) of raw samples: images (B, C, H, W) of any size, uint8 or floats in [0, 1]."""
         view = self.views.evaluation_view({self.views.field: x})
         pooled: Tensor = self.encoder(view).pooled
         return pooled
 
 
 def load(run: str | Path, *, device: str = "cpu", plugins: tuple[str, ...] = ()) -> Pretrained:
-    """The encoder of a run directory, a checkpoint or a safetensors export, ready for raw samples.
+    """Load the encoder of a run directory, a checkpoint or a safetensors export, with its preprocessing.
 
     Raises:
-        UserError: no such run, a damaged file, or a part from a package that ``plugins`` does not name.
+        UserError: the run does not exist, a file is damaged, or the config names a class of a package that is not in
+            ``plugins``.
     """
     allow(plugins)
     exported = Path(run).suffix == ".safetensors"

@@ -1,4 +1,7 @@
-"""The processes of one run, as torchrun starts them: gather rows, sum gradients, agree. One alone pays nothing."""
+"""Communication between the processes of one run, as torchrun starts them.
+
+A run with a single process calls the same methods, which then communicate nothing.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +22,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's number among ``size``; every method is called by all of them at the same point."""
+    """The rank of this process among ``size`` processes. All of them must call each method at the same point."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that writes and speaks."""
+        """Whether this is rank 0, the process that writes files and prints."""
         return self.rank == 0
 
     def gather(self, rows: Tensor) -> Tensor:
-        """(size * B, ...) the rows (B, ...) of all processes in their order, without gradients."""
+        """Return the rows (B, ...) of all processes in the order of their ranks, (size * B, ...), without gradients."""
         if self.size == 1:
             return rows.detach()
         parts = [torch.empty_like(rows) for _ in range(self.size)]
@@ -38,7 +41,7 @@ class Ranks:
         return torch.cat(parts)
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace every gradient by its sum over the processes, in one message."""
+        """Replace every gradient by its sum over the processes, with a single all-reduce."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         if self.size == 1 or not gradients:
             return
@@ -48,7 +51,7 @@ class Ranks:
             gradient.copy_(part.view(gradient.shape))
 
     def highest(self, value: int) -> int:
-        """The largest value that any process holds."""
+        """Return the maximum of ``value`` over the processes."""
         if self.size == 1:
             return value
         shared = torch.tensor(value)
@@ -56,7 +59,7 @@ class Ranks:
         return int(shared)
 
     def from_first(self, value: T) -> T:
-        """The first process's value, in every process."""
+        """Return the value of rank 0 in every process."""
         if self.size == 1:
             return value
         box: list[Any] = [value]
@@ -65,7 +68,7 @@ class Ranks:
         return found
 
     def by_first(self, act: Callable[[], T]) -> T:
-        """What ``act`` returns in the first process, which alone calls it; its UserError is raised in all."""
+        """Call ``act`` in rank 0 only and return its result in every process; its UserError is raised in all."""
         outcome: T | UserError | None = None
         if self.first:
             try:
@@ -79,7 +82,7 @@ class Ranks:
 
 
 def environment() -> Ranks:
-    """What torchrun's variables say, before any connection is made."""
+    """Read rank and size from torchrun's environment variables, without connecting the processes."""
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return Ranks()
     return Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
@@ -87,7 +90,11 @@ def environment() -> Ranks:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Ranks]:
-    """Connect the processes while in this block; CPU tensors travel by gloo, a GPU's by NCCL."""
+    """Connect the processes for the duration of a ``with`` block: gloo for CPU tensors, NCCL for CUDA tensors.
+
+    Raises:
+        UserError: MASTER_ADDR is not set, or another process of the run has ended.
+    """
     ranks = environment()
     if ranks.size == 1:
         yield ranks
@@ -100,6 +107,6 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     except RuntimeError as error:
         if "by peer" not in str(error):
             raise
-        raise UserError("Another process of this run has ended; what it said is the reason.") from error
+        raise UserError("Another process of this run has ended; its own message says why.") from error
     finally:
         dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""The one exception that users see, and the spelling hint that goes into it."""
+"""The exception for mistakes of the user, and the spelling hint for its message."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user can put right: printed as one or two lines without a traceback, exit code 2.
+    """A mistake that the user can correct: printed as one or two lines without a traceback, exit code 2.
 
-    The message names the place (a config path or a file) and the way out.
+    The message names the config path or the file, and what to do.
     """
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """A sentence that names the nearest known word, and all of them: ``Did you mean 'x'? Known: ...``."""
+    """Return a hint that names the most similar known word, if any, then all: ``Did you mean 'x'? Known: ...``."""
     known = sorted(known)
     near = difflib.get_close_matches(word, known, n=1)
     hint = f"Did you mean '{near[0]}'? " if near else ""

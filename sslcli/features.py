@@ -1,4 +1,4 @@
-"""What an objective sees of a batch: encodings of its views, computed when first asked for and kept."""
+"""The encodings that an objective reads, computed on first use and cached for the micro-batch."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Encode = Callable[..., Encoded]  # (view, mask=None, visible_only=False)
 
 
 class Features:
-    """The encodings of one micro-batch.
+    """Encodes the views of one micro-batch on request.
 
     Args:
         encode: the encoder, possibly compiled: ``encode(view, mask)``.
         views: the views of the micro-batch.
-        randomness: its random numbers, for masks and noise.
-        columns: what the dataset yielded beside the views, for an objective that reads labels.
-        ranks: the processes of the run, each with a micro-batch of its own.
+        randomness: random numbers of the micro-batch's samples, for masks and noise.
+        columns: the dataset's columns of the same samples, for an objective that reads labels.
+        ranks: the processes of the run, each of which has a different micro-batch.
     """
 
     def __init__(
@@ -42,23 +42,23 @@ class Features:
         self._clean: dict[tuple[int, ...], list[Encoded]] = {}
 
     def clean(self, *which: int) -> list[Encoded]:
-        """The unmasked encodings of these views. Those asked for together go through as one batch.
+        """Return the unmasked encodings of the views ``which``; views of one call are encoded as one batch.
 
-        With BatchNorm the grouping matters: an objective asks in one call for what belongs together, and
-        shares the pass with those that ask for the same views together. Views of different sizes never share
-        a pass. Numbers below 0 count from the last view.
+        With BatchNorm the grouping changes the result. Calls with the same arguments share one forward pass, also
+        those of different objectives. Views of different columns or sizes are encoded separately. Negative numbers
+        count from the last view.
         """
         if which not in self._clean:
             self._clean[which] = self._together(self.encode, which)
         return self._clean[which]
 
     def masked(self, i: int, mask: Tensor, *, visible_only: bool = False) -> Encoded:
-        """The encoding of view ``i`` with ``mask`` (B, *grid) hidden: a pass of its own, as the input differs.
+        """Return the encoding of view ``i`` where ``mask`` (B, *grid) hides patches, in a separate forward pass.
 
         Args:
-            i: which view.
-            mask: True is hidden; the same number of patches in every sample if ``visible_only``.
-            visible_only: leave hidden tokens out of the encoder (for an encoder that ``can_drop``).
+            i: number of the view.
+            mask: True hides a patch. With ``visible_only`` every sample must have the same number of hidden patches.
+            visible_only: drop hidden tokens instead of replacing them; the encoder's ``can_drop`` must be True.
         """
         if visible_only:
             return self.encode(self.views[i], mask, visible_only=True)
@@ -66,7 +66,7 @@ class Features:
 
     @torch.no_grad()
     def teacher(self, encode: Encode, *which: int) -> list[Encoded]:
-        """The unmasked encodings of these views by a teacher's encoder, as one batch and without gradients."""
+        """Return the unmasked encodings of the views ``which`` by a teacher's encoder, without gradients."""
         return self._together(encode, which)
 
     def _together(self, encode: Encode, which: Sequence[int]) -> list[Encoded]:
@@ -94,7 +94,7 @@ def _split(encoded: Encoded, parts: int) -> list[Encoded]:
 
 @contextmanager
 def evaluating(*modules: nn.Module) -> Iterator[None]:
-    """Eval mode: BatchNorm reads its running statistics and leaves them alone, nothing drops out."""
+    """Put modules into eval mode for a ``with`` block: BatchNorm uses its running statistics, dropout is off."""
     were_training = [module.training for module in modules]
     for module in modules:
         module.eval()

@@ -1,7 +1,7 @@
-"""Random numbers without state: each is a function of (seed, step, name, position in the global batch).
+"""Stateless random numbers: each is a hash of (seed, step, name, position in the global batch).
 
-A generator would have to be saved, restored and split over micro-batches and ranks. A hash of the
-coordinates needs none of that: any layout of the same batch, and any resumed run, draws the same numbers.
+The state of a generator would have to be saved, restored and split over micro-batches and ranks. A hash has no
+state: any split of the batch into micro-batches and ranks, and any resumed run, draws the same numbers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def mix(x: np.ndarray) -> np.ndarray:
-    """SplitMix64's finaliser (Steele, Lea and Flood 2014): a bijection of 64-bit words that scatters all bits."""
+    """Apply the finaliser of SplitMix64 (Steele, Lea and Flood 2014), a bijective hash of 64-bit words."""
     with np.errstate(over="ignore"):
         x = x + _GOLDEN
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -27,7 +27,7 @@ def mix(x: np.ndarray) -> np.ndarray:
 
 
 def fold(*words: int | str) -> int:
-    """One 64-bit number from several: the hash that seeds everything in a run."""
+    """Hash several words into one 64-bit number; every seed in a run is computed by this function."""
     state = np.zeros((), np.uint64)
     for word in words:
         value = zlib.crc32(word.encode()) if isinstance(word, str) else word % 2**64
@@ -36,7 +36,7 @@ def fold(*words: int | str) -> int:
 
 
 def to_device(host: Tensor, device: torch.device) -> Tensor:
-    """A tensor made on the host, on the device, without the host waiting for it."""
+    """Copy a host tensor to ``device`` without making the host wait (from pinned memory for a GPU)."""
     pinned = host.pin_memory() if device.type == "cuda" and not host.is_cuda else host
     return pinned.to(device, non_blocking=True)
 
@@ -51,7 +51,7 @@ class Randomness:
     device: torch.device
 
     def numbers(self, name: str, *shape: int) -> np.ndarray:
-        """(B, *shape) float32 in [0, 1) on the host; ``name`` keeps the streams apart."""
+        """Draw (B, *shape) float32 uniforms in [0, 1) on the host; different names give independent streams."""
         count = math.prod(shape)
         stream = np.uint64(fold(self.seed, self.step, name))
         rows = mix(self.positions.astype(np.uint64) ^ stream)[:, None]
@@ -60,9 +60,9 @@ class Randomness:
         return values.reshape(len(self.positions), *shape)
 
     def uniform(self, name: str, *shape: int) -> Tensor:
-        """The same numbers on the device."""
+        """Draw the same numbers as ``numbers`` and copy them to the device."""
         return to_device(torch.from_numpy(self.numbers(name, *shape)), self.device)
 
     def part(self, start: int, stop: int) -> Randomness:
-        """The same step's numbers for the samples ``start`` to ``stop`` only."""
+        """Return the randomness of the same step for the samples ``start`` to ``stop`` only."""
         return replace(self, positions=self.positions[start:stop])

@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT, SIGUSR1 and SIGUSR2: at once where nothing can be lost, after the step while training."""
+"""Handling of SIGTERM, SIGINT, SIGUSR1 and SIGUSR2: while training after the current step, otherwise at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Stopped(BaseException):
-    """A signal ended the run; not an Exception, so that nothing but the entry point catches it."""
+    """A signal stops the command. Not an Exception, so that only the entry point catches it."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
@@ -25,7 +25,7 @@ _pending: int | None = None
 
 
 def install() -> None:
-    """Handle the signals from now on: each raises Stopped, unless ``deferred`` holds it back."""
+    """Install the handlers: from now on a signal raises Stopped, or is only recorded inside ``deferred``."""
     global _pending
     _pending = None
     for signum in HANDLED:
@@ -33,7 +33,7 @@ def install() -> None:
 
 
 def ignore_in_worker(_: int) -> None:
-    """For data workers: a signal to the whole process group must not kill them before the step is finished."""
+    """Ignore the signals in a data worker: the training process still needs it to finish the current step."""
     for signum in HANDLED:
         signal.signal(signum, signal.SIG_IGN)
 
@@ -41,16 +41,16 @@ def ignore_in_worker(_: int) -> None:
 def _handle(signum: int, _frame: FrameType | None) -> None:
     global _pending
     if not _deferring:
-        _pending = signum  # should a library under way swallow the exception, training stops after its first step
+        _pending = signum  # if a library catches the exception, training stops after its first step
         raise Stopped(signum)
     if signum == signal.SIGINT and _pending == signal.SIGINT:
-        os._exit(130)  # the second Ctrl-C leaves at once
+        os._exit(130)  # a second Ctrl-C exits at once
     _pending = signum
 
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Keep signals for ``raise_held`` while a step or a save must not be cut in two."""
+    """Only record signals inside this block, so that a step or a save is completed; see ``raise_held``."""
     global _deferring
     _deferring = True
     try:
@@ -60,12 +60,12 @@ def deferred() -> Iterator[None]:
 
 
 def pending() -> int:
-    """The signal that has come since the last ``raise_held``, or 0."""
+    """Return the signal that was received since the last ``raise_held``, or 0."""
     return _pending or 0
 
 
 def raise_held(signum: int) -> None:
-    """Raise a signal that was held back; 0 raises nothing."""
+    """Raise Stopped for a recorded signal, and forget it; 0 raises nothing."""
     global _pending
     _pending = None
     if signum:

@@ -1,4 +1,4 @@
-"""The few shapes that travel between the rooms: a column's description, a view, an encoding, a loss, a device."""
+"""Data classes that several packages share: column descriptions, views, encodings, losses, devices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sslcli.errors import UserError, suggest
 
 @dataclass(frozen=True)
 class Field:
-    """One column of a dataset, for one sample."""
+    """The description of one column of a dataset; shapes are those of one sample."""
 
     shape: tuple[int, ...]  # image (C, H, W), token ids (T,), a single id ()
     vocab: int = 0  # number of ids; 0 means continuous data
@@ -25,28 +25,28 @@ class Field:
 
 
 class Spec(dict[str, Field]):
-    """The columns of a dataset by name."""
+    """The descriptions of a dataset's columns by name."""
 
     def __missing__(self, name: str) -> Field:
         raise UserError(f"The dataset has no column '{name}'. {suggest(name, self)}")
 
     def to_plain(self) -> dict[str, dict[str, Any]]:
-        """Lists and numbers only, for a checkpoint."""
+        """Convert to dicts, lists and numbers, for a checkpoint."""
         return {name: asdict(field) for name, field in self.items()}
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Mapping[str, Any]]) -> Spec:
-        """What ``to_plain`` made."""
+        """Convert back from what ``to_plain`` returned."""
         return cls({name: Field(**{key: _tuple(value) for key, value in f.items()}) for name, f in plain.items()})
 
     def check_readable(self, name: str, wanted: Spec) -> None:
-        """Refuse data whose column ``name`` is not what an encoder built for the columns ``wanted`` reads.
+        """Check that an encoder that was built for the columns ``wanted`` can read the column ``name`` of these data.
 
         Raises:
-            UserError: with what each has.
+            UserError: it cannot; the message gives both shapes.
         """
         want, have = wanted[name], self[name]
-        if len(want.shape) == 3:  # images, which views bring to their size
+        if len(want.shape) == 3:  # images, which the views resize
             fits = len(have.shape) == 3 and have.shape[0] == want.shape[0]
         else:
             fits = len(have.shape) == len(want.shape) and (bool(want.vocab) or have.shape == want.shape)
@@ -64,12 +64,12 @@ class View:
     """One view of every sample of a batch: what an encoder reads."""
 
     x: Tensor  # (B, ...) encoder input
-    field: str  # the column it came from
+    field: str  # name of the column that it was made from
     valid: Tensor | None = None  # (B, T) bool, False marks padding
-    target: Tensor | None = None  # (B, ...) the same geometry without photometric noise, normalised
+    target: Tensor | None = None  # (B, ...) the same crop without photometric augmentation, normalised
 
     def rows(self, which: Tensor | slice) -> View:
-        """The view of these samples only."""
+        """Return the view of the samples ``which`` only."""
         valid, target = (None if part is None else part[which] for part in (self.valid, self.target))
         return View(self.x[which], self.field, valid, target)
 
@@ -87,7 +87,7 @@ class Crops(Protocol):
 
 @dataclass
 class Encoded:
-    """What an encoder makes of a view."""
+    """The output of an encoder for one view."""
 
     tokens: Tensor  # (B, T, token_dim), a CNN's feature map in row-major order
     pooled: Tensor  # (B, dim)
@@ -96,26 +96,26 @@ class Encoded:
 
 @dataclass
 class Reconstruction:
-    """A masked objective's guess of the pixels that it hid, beside the truth, in the numbers that its loss compares."""
+    """A masked objective's prediction of the hidden pixels and its target, in the units that its loss compares."""
 
-    prediction: Tensor  # (B, C, H, W) float32; only its hidden pixels are trained to mean anything
+    prediction: Tensor  # (B, C, H, W) float32; meaningful in hidden pixels only
     target: Tensor  # (B, C, H, W) float32
-    hidden: Tensor  # (B, H, W) bool, True where the encoder saw nothing
-    relative: str | None = None  # what a target was normalised over again, in words; None: pixels, as views have them
+    hidden: Tensor  # (B, H, W) bool, True where the encoder's input was masked
+    relative: str | None = None  # region of a second normalisation of the target, for captions; None: no second one
 
 
 def scalar(value: float | Tensor, like: Tensor) -> Tensor:
-    """A detached scalar beside ``like``; a number is filled in there, which nothing has to wait for."""
+    """Return ``value`` as a detached scalar, a number on the device of ``like`` without a copy from the host."""
     return value.detach() if isinstance(value, Tensor) else like.detach().new_full((), value)
 
 
 @dataclass
 class Loss:
-    """The scalar to descend and the named parts that are logged beside it."""
+    """The scalar to minimise, and the named parts that are logged with it."""
 
     total: Tensor  # scalar with a gradient
     parts: Mapping[str, Tensor]  # detached scalars
-    chance: float | Tensor | None = None  # the loss of an encoder that knows nothing, where there is such a level
+    chance: float | Tensor | None = None  # the loss of an uninformative encoder, where it is known
     terms: Mapping[str, Tensor] = field(default_factory=dict)  # the summands of total, with gradients, if several
 
 
@@ -132,12 +132,12 @@ class Compute:
 
     @property
     def precision(self) -> str:
-        """Its name on the command line."""
+        """The name of the precision on the command line."""
         return {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.dtype]
 
     @property
     def name(self) -> str:
-        """The hardware in words."""
+        """The name of the hardware, for people."""
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
         return f"{self.device.type} {platform.machine()}"

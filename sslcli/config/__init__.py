@@ -1,1 +1,1 @@
-"""The composed, checked config, and objects built from it; no torch in here."""
+"""Composing and checking the config, and building objects from it. Nothing in this package imports torch."""

@@ -1,4 +1,4 @@
-"""The command line before Hydra reads it: the order of flags, home folders, the folders of a sweep and of configs."""
+"""Prepares the command line for Hydra: order of flags, ``~``, the folder of a sweep, the folders of configs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ _FLAGS_WITH_VALUE = {"--config-dir", "-cd", "--config-name", "-cn", "--config-pa
 
 
 def flags_first(arguments: list[str]) -> list[str]:
-    """Flags before overrides: Hydra 1.3 stops reading overrides at the first flag (hydra issue 3053)."""
+    """Move flags before overrides, because Hydra 1.3 stops reading overrides at the first flag (hydra issue 3053).
+
+    Raises:
+        UserError: there is no such flag.
+    """
     flags, overrides = [], []
     rest = iter(arguments)
     for argument in rest:
@@ -32,13 +36,13 @@ def flags_first(arguments: list[str]) -> list[str]:
 
 
 def home_expanded(argument: str) -> str:
-    """``key=~/x`` with the home folder put in: shells leave it alone there, and Hydra's grammar refuses it."""
+    """Replace ``~`` in ``key=~/x``: a shell does not expand it there, and Hydra's grammar does not allow it."""
     key, equals, value = argument.partition("=")
     return f"{key}={expand(value)}" if equals and value.startswith("~") else argument
 
 
 def sweep_dir(arguments: list[str]) -> Path:
-    """The folder of a sweep: ``run_dir`` if it is given, else one that the same sweep finds again."""
+    """Return the folder of a sweep: ``run_dir`` if it is given, else a name computed from the overrides."""
     overrides = [a for a in arguments if not a.startswith("-")]
     given = [a.partition("=")[2].strip("'\"") for a in overrides if a.lstrip("+").startswith("run_dir=")]
     if given and given[-1] not in ("", "null"):
@@ -47,7 +51,11 @@ def sweep_dir(arguments: list[str]) -> Path:
 
 
 def conf_dir() -> str:
-    """Where the yaml files are: inside an installed package, or beside it in a checkout."""
+    """Return the folder of the yaml files: inside an installed package, or next to the package in a checkout.
+
+    Raises:
+        UserError: there is no such folder.
+    """
     here = Path(__file__).resolve().parents[1]
     for path in (here / "conf", here.parent / "conf"):
         if (path / "train.yaml").is_file():

@@ -1,4 +1,4 @@
-"""What no type can say of a config's fixed sections, checked before torch is imported."""
+"""Checks of the fixed sections that types cannot express, made before torch is imported."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from sslcli.errors import UserError, suggest
 
 
 def settle_length(plain: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Leave exactly one of train.steps, epochs and minutes: the one that the user gave, else the default's.
+    """Keep one of train.steps, epochs and minutes, the one that the user gave or else the default; null the others.
 
     Args:
         plain: the config, changed in place.
-        overrides: the command line's overrides.
+        overrides: the overrides of the command line.
+
+    Raises:
+        UserError: the user gave several lengths, or the length is not positive and finite.
     """
     train = plain.get("train")
     if not isinstance(train, dict) or not set(LENGTH) <= set(train):
@@ -35,10 +38,10 @@ def settle_length(plain: dict[str, Any], overrides: Sequence[str]) -> None:
 
 
 def check(config: TrainConfig) -> None:
-    """The fixed sections' values.
+    """Check the values of the fixed sections.
 
     Raises:
-        UserError: the first that is out of range, with what would do.
+        UserError: a value is out of range; the message names the allowed values.
     """
     train, save = config.train, config.checkpoint
     if train.batch_size < 1:

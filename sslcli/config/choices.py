@@ -1,7 +1,7 @@
 """The parts that a user chooses: each is a node, ``{_target_: package.Class, key: value}``, until it is built.
 
-A part's constructor is its schema. A few keys stand in a part's section although the part itself does not read them,
-such as ``dataset.workers``, which the loader reads: they are fields of the choice and no keys of its node.
+The constructor of a part is the schema of its node. Some keys of a part's section are not for its constructor, such as
+``dataset.workers``, which the loader reads: they are fields of the ``Choice`` and are not in its node.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ C = TypeVar("C", bound="Choice")
 
 @dataclass
 class Choice:
-    """A chosen part that is not built yet; empty where nothing was chosen."""
+    """A part that was chosen and is not built yet; the node is empty if none was chosen."""
 
-    node: Any = field(default_factory=dict)  # a mapping; whatever else a user wrote there is refused when it is built
+    node: Any = field(default_factory=dict)  # a mapping; ``build`` refuses anything else
 
     @classmethod
     def read(cls: type[C], section: Any) -> C:
-        """The choice that a section of a plain config makes.
+        """Read a choice from its section of a plain config.
 
         Raises:
-            UserError: a value of one of this class's own fields that means nothing.
+            UserError: a field of this class has an invalid value.
         """
         if not isinstance(section, Mapping):
             return cls(section)
@@ -37,31 +37,31 @@ class Choice:
         return choice
 
     def to_plain(self) -> Any:
-        """The section again."""
+        """Convert back to the section of a plain config."""
         if not isinstance(self.node, Mapping):
             return self.node
         return {**self.node, **{f.name: getattr(self, f.name) for f in fields(self) if f.name != "node"}}
 
     def check(self) -> None:
-        """Refuse a value of one of this class's own fields that means nothing."""
+        """Raise UserError if a field of this class has an invalid value."""
 
     def __bool__(self) -> bool:
         return bool(self.node)
 
     @property
     def name(self) -> str:
-        """The choice in a word: the name of a timm model, else of the class or function; empty if there is none."""
+        """The name of the timm model, else that of the class or function; empty if nothing was chosen."""
         node = self.node or {}
         return str(node.get("name") or str(node.get("_target_", "")).rpartition(".")[2])
 
     def with_keys(self: C, **values: Any) -> C:
-        """The same choice with other values for keys that its node has already."""
+        """Return a copy with other values for keys of the node."""
         return replace(self, node={**self.node, **values})
 
 
 @dataclass
 class DatasetChoice(Choice):
-    """A dataset, and how its samples are read; the loader reads these keys and not the dataset."""
+    """A dataset, and how its samples are loaded. The loader reads these fields, the dataset does not."""
 
     workers: int | None = None
     cache: str = "auto"
@@ -79,7 +79,7 @@ class DatasetChoice(Choice):
 
 @dataclass
 class EncoderChoice(Choice):
-    """An encoder, and the weights that it starts from; a run that goes on does not need them any more."""
+    """An encoder, and the weights that it starts from. A resumed run does not read them again."""
 
     weights: str | None = None
 
@@ -90,7 +90,7 @@ class EncoderChoice(Choice):
 
 @dataclass
 class ProbeChoice(Choice):
-    """A probe for the end of the run, and how the run is evaluated while it trains, whichever probe that is."""
+    """The probe at the end of a run, and the settings of online evaluation, which do not depend on the probe."""
 
     every: int | None = None
     share: float | None = 0.1

@@ -1,7 +1,6 @@
 """The composed config of each command as one typed object, and the schema that Hydra checks it against.
 
-``read`` makes the object from a plain dict, whether Hydra has just composed it or a checkpoint holds it, and
-``to_plain`` gives the dict again.
+``read`` converts a plain dict, composed by Hydra or read from a checkpoint, to the object; ``to_plain`` converts back.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ K = TypeVar("K")
 class TrainConfig:
     """Everything that ``ssl-train`` reads."""
 
-    run_dir: str | None = key(None, "where the run lives; in a sweep, the sweep's folder")
-    seed: int = key(0, "seed of everything random")
+    run_dir: str | None = key(None, "directory of the run's files; in a sweep, the sweep's folder")
+    seed: int = key(0, "seed of all random numbers")
     resume: str = key("auto", "auto, never, or the path of a checkpoint or run to start from")
     plugins: list[str] = key([], "your own packages that config may name")
     preview: str | None = key(None, "write a picture of a batch of views and masks to this file, and exit")
@@ -49,7 +48,7 @@ class EvalConfig:
     """Everything that ``ssl-eval`` reads."""
 
     run: str | None = key(None, "the run directory or checkpoint to evaluate")
-    seed: int | None = key(None, "of what a probe draws; null takes the run's")
+    seed: int | None = key(None, "seed of the probe; null takes the run's")
     plugins: list[str] = key([], "your own packages that the run's config names")
     device: DeviceSection = field(default_factory=DeviceSection)
     dataset: DatasetChoice = field(default_factory=DatasetChoice)
@@ -61,7 +60,7 @@ class ExportConfig:
     """Everything that ``ssl-export`` reads."""
 
     run: str | None = key(None, "the run directory or checkpoint to export")
-    output: str | None = key(None, "file to write; null puts it into the run directory")
+    output: str | None = key(None, "file to write; null writes into the run directory")
     plugins: list[str] = key([], "your own packages that the run's config names")
     format: Choice = field(default_factory=Choice)
     dataset: DatasetChoice = field(default_factory=DatasetChoice)
@@ -73,7 +72,7 @@ class ReportConfig:
     """Everything that ``ssl-report`` reads."""
 
     run: Any = key(None, "a run directory, or several [DIR1,DIR2] or a sweep's folder to compare")
-    output: str | None = key(None, "file to write; null puts it into the run directory or beside the runs")
+    output: str | None = key(None, "file to write; null writes into the run directory or next to the runs")
     plugins: list[str] = key([], "your own packages that the run's config names")
     device: DeviceSection = field(default_factory=DeviceSection)
 
@@ -82,7 +81,7 @@ CONFIGS: dict[str, type] = {"train": TrainConfig, "eval": EvalConfig, "export": 
 
 
 def schema(kind: type) -> type:
-    """What Hydra checks a config of this kind against: the fixed sections by key, and any keys in chosen parts."""
+    """Return the schema for Hydra: fixed sections with typed keys, chosen parts with any keys."""
     hints = typing.get_type_hints(kind)
     rows: list[tuple[str, Any, Any]] = []
     for f in fields(kind):
@@ -96,7 +95,11 @@ def schema(kind: type) -> type:
 
 
 def resolved(config: Any, kind: type) -> dict[str, Any]:
-    """The composed config as a plain dict, refusing keys that slipped past the schema with ``+``."""
+    """Convert the composed config to a plain dict.
+
+    Raises:
+        UserError: a key is unknown; Hydra accepts unknown keys that are written with ``+``.
+    """
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     _refuse_unknown(plain, kind, "")
@@ -114,10 +117,10 @@ def _refuse_unknown(node: Mapping[Any, Any], kind: type, prefix: str) -> None:
 
 
 def read(plain: Mapping[str, Any], kind: type[K]) -> K:
-    """The typed config that a plain one describes; a key that is missing has its default.
+    """Convert a plain config to a typed one; missing keys get their defaults.
 
     Raises:
-        UserError: a fixed section is missing, or a value means nothing.
+        UserError: a fixed section is not a mapping, or a field of a ``Choice`` has an invalid value.
     """
     hints = typing.get_type_hints(kind)
     return kind(**{name: _typed(name, value, hints[name]) for name, value in plain.items() if name in hints})
@@ -140,7 +143,7 @@ def _is_choice(hint: Any) -> bool:
 
 
 def to_plain(config: Any) -> dict[str, Any]:
-    """The plain dict that a typed config was read from."""
+    """Convert a typed config to a plain dict, the inverse of ``read``."""
     return {f.name: _plain(getattr(config, f.name)) for f in fields(config)}
 
 

@@ -1,4 +1,4 @@
-"""The text of ``--help``, read from the yaml files' first lines and the fixed sections' fields."""
+"""The text of ``--help``, composed of the first comment of each yaml file and the help of each config field."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _USAGE = {
     "eval": (
         "Measure the encoder of a run.",
         [
-            ("ssl-eval run=runs/NAME", "weighted 20-NN beside its controls"),
+            ("ssl-eval run=runs/NAME", "weighted 20-NN accuracy and its controls"),
             ("ssl-eval run=runs/NAME probe=all", "kNN, linear, geometry, information and fine-tuning"),
             ("ssl-eval run=runs/NAME probe=linear dataset=images dataset.path=DIR", "on other labelled data"),
-            ("ssl-eval run=runs/NAME/checkpoints/best", "the best checkpoint of a watched run"),
+            ("ssl-eval run=runs/NAME/checkpoints/best", "the best checkpoint, where checkpoint.keep_best is set"),
         ],
     ),
     "export": (
@@ -50,41 +50,41 @@ _USAGE = {
 
 
 def text(name: str, conf: str, extra: str | None) -> str:
-    """The help of one command."""
+    """Return the help text of one command."""
     summary, examples = _USAGE[name]
     width = max(len(command) for command, _ in examples)
     lines = [summary, "", f"usage: ssl-{name} [group=option ...] [key=value ...]", ""]
     lines += [f"  {command:<{width}}  {what}" for command, what in examples]
-    places = [Path(conf), *([Path(extra)] if extra else [])]
+    folders = [Path(conf), *([Path(extra)] if extra else [])]
     lines += ["", "Groups (group=option):"]
-    for group in _groups(name, places):
+    for group in _groups(name, folders):
         lines.append(f"  {group}")
-        for option, description in _options(group, places):
+        for option, description in _options(group, folders):
             lines.append(f"    {option:<22} {description}")
     lines += ["", "Keys (key=value):"]
     lines += [f"  {key:<24} {description}" for key, description in _keys(CONFIGS[name], "")]
     if name == "train":
         lines += [
-            "  optimizer.lr             learning rate; optimizer.scale=linear grows it with the batch",
-            "  optimizer.weight_decay   on weights, not on biases, norms and tokens",
+            "  optimizer.lr             learning rate; optimizer.scale=linear scales it with the batch size",
+            "  optimizer.weight_decay   for weights, not for biases, norms and tokens",
             "  objective.temperature    of the contrastive softmax",
             "  objective.mask_ratio     share of hidden patches",
             "  objective.norm           batch, layer or none, in the projector",
             "  encoder.norm             batch or layer",
             "  encoder.image_size       pixels a side that the encoder sees",
             "  encoder.weights          a run or file to start from (MoCo, SimMIM, torchvision, ...), or timm:NAME",
-            "  dataset.path             where the data lies",
+            "  dataset.path             where the data is",
             "  dataset.size             pixels a side that a folder's pictures are decoded to",
             "  dataset.workers          processes that fetch data",
-            "  probe.max_samples        most samples in the probe's bank and queries",
-            "  probe.every              steps between looks while training: kNN and geometry of a small sample",
-            "  probe.patience           looks without a higher checkpoint.keep_best after which the run ends",
+            "  probe.max_samples        maximum number of reference samples and of query samples",
+            "  probe.every              steps between evaluations during training (kNN and geometry)",
+            "  probe.patience           stop after this many evaluations without a better checkpoint.keep_best",
         ]
-    lines += ["", "Every other key stands in the composed config: ssl-" + name + " --cfg job"]
+    lines += ["", "All other keys are in the composed config: ssl-" + name + " --cfg job"]
     return "\n".join(lines)
 
 
-def _groups(name: str, places: list[Path]) -> list[str]:
+def _groups(name: str, folders: list[Path]) -> list[str]:
     order = ["encoder", "objective", "dataset", "views", "device", "optimizer", "schedule", "probe", "logger"]
     wanted = {
         "train": order,
@@ -92,19 +92,19 @@ def _groups(name: str, places: list[Path]) -> list[str]:
         "export": ["format", "dataset", "device"],
         "report": ["device"],
     }[name]
-    found = {p.name for place in places if place.is_dir() for p in place.iterdir() if p.is_dir()}
+    found = {p.name for folder in folders if folder.is_dir() for p in folder.iterdir() if p.is_dir()}
     others = sorted(found - {*order, "format", "__pycache__"}) if name == "train" else []
     return [*wanted, *others]
 
 
-def _options(group: str, places: list[Path]) -> Iterator[tuple[str, str]]:
-    for place in places:
-        for path in sorted((place / group).glob("*.yaml")):
+def _options(group: str, folders: list[Path]) -> Iterator[tuple[str, str]]:
+    for folder in folders:
+        for path in sorted((folder / group).glob("*.yaml")):
             yield path.stem, describe(path)
 
 
 def describe(path: Path) -> str:
-    """The first comment of a yaml file that is not a directive."""
+    """Return the first comment of a yaml file, apart from Hydra's ``@package`` directive."""
     for line in path.read_text().splitlines():
         if line.startswith("#") and "@package" not in line:
             return line.lstrip("# ")

@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's errors, rewritten: where, what, and the way out."""
+"""Rewrites errors of Hydra and OmegaConf: which key is wrong, why, and what to do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sslcli.errors import suggest
 
 
 def explain(error: BaseException) -> str:
-    """One or two lines for an exception that composing the config raised."""
+    """Return a message of one or two lines for an exception that was raised while the config was composed."""
     causes = list(_chain(error))
     text = "\n".join(str(cause) for cause in causes)
     for rule in (_unknown_option, _unknown_key, _wrong_type, _grammar, _interpolation):

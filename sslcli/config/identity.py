@@ -1,4 +1,4 @@
-"""Which run a config describes: its name, and what may differ between a checkpoint's config and the command's."""
+"""The identity of a run: its name, and which keys may differ when it is resumed."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from typing import Any
 from sslcli.config.choices import DatasetChoice
 from sslcli.config.composed import TrainConfig, to_plain
 
-LENGTH = ("steps", "epochs", "minutes")  # of which a run has one
-# What a run that goes on may change: it does not touch the mathematics.
+LENGTH = ("steps", "epochs", "minutes")  # exactly one of these keys of ``train`` is set
+# Keys that may change when a run is resumed, because they do not change the weights.
 _CHANGEABLE = ("run_dir", "resume", "plugins", "preview", "log", "logger", "checkpoint", "probe", "device") + tuple(
     f"dataset.{f.name}" for f in fields(DatasetChoice) if f.name != "node"
 )
 
 
 def fingerprint(config: TrainConfig) -> str:
-    """Eight hexadecimal digits of everything in a config that decides what is trained."""
+    """Return eight hexadecimal digits of a hash of all keys that determine the trained weights."""
     identity = {key: value for key, value in flatten(to_plain(config)).items() if not _is_changeable(key)}
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
 def run_name(config: TrainConfig, choices: Mapping[str, str]) -> str:
-    """``<objective>-<encoder>-<dataset>-<8 hex>``: the same training config always finds the same run."""
+    """Return ``<objective>-<encoder>-<dataset>-<8 hex>``; equal training configs give equal names."""
     return f"{name_prefix(choices)}{fingerprint(config)}"
 
 
 def name_prefix(choices: Mapping[str, str]) -> str:
-    """The part of a run's name that people read; ``choices`` are the options by their groups."""
+    """Return the readable part of a run's name; ``choices`` maps each config group to the chosen option."""
     words = (str(choices.get(group, "custom")).replace("/", "_") for group in ("objective", "encoder", "dataset"))
     return "-".join((*words, ""))
 
 
 def differences(old: TrainConfig, new: TrainConfig) -> tuple[list[str], list[str]]:
-    """What changed between a checkpoint's config and this one: (refused, allowed), each ``key: old -> new``.
+    """List the changes from a checkpoint's config to this one, as (refused, allowed), each ``key: old -> new``.
 
-    The run's length is left to the caller, who knows how long it was.
+    Changes of the length are listed as allowed; the caller must check them, because it knows the length of the run.
     """
     before, after = flatten(to_plain(old)), flatten(to_plain(new))
     refused: list[str] = []
@@ -56,7 +56,7 @@ def _is_changeable(key: str) -> bool:
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-    """``{a: {b: 1}}`` as ``{"a.b": 1}``: the keys as they are written on the command line."""
+    """Convert ``{a: {b: 1}}`` to ``{"a.b": 1}``: keys as they are written on the command line."""
     if not isinstance(node, Mapping) or not node:
         return {prefix: node}
     flat: dict[str, Any] = {}

@@ -1,7 +1,7 @@
-"""From a config node to an object: ``{_target_: module.Class, key: value}`` becomes ``Class(*injected, key=value)``.
+"""Builds objects from config nodes: ``{_target_: module.Class, key: value}`` becomes ``Class(*injected, key=value)``.
 
-A part's constructor is its schema: positional parameters are injected by the code, keyword-only
-parameters are the keys of its yaml, their annotations the types.
+The constructor of a part is the schema of its node: positional parameters are injected by the code, keyword-only
+parameters are the keys of the yaml, and their annotations are the types that are checked.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ _allowed: list[str] = ["sslcli"]
 
 
 def allow(plugins: Sequence[str]) -> None:
-    """Let `_target_` name parts of these packages too; they come from the command line, never from a checkpoint."""
+    """Allow `_target_` to name classes of ``plugins``, which must come from the command line, never from a checkpoint.
+
+    Raises:
+        UserError: a package cannot be found.
+    """
     _allowed[:] = ["sslcli", *plugins]
     here = str(Path.cwd())
     if plugins and here not in sys.path:
@@ -42,7 +46,11 @@ def allow(plugins: Sequence[str]) -> None:
 
 
 def locate(target: Any, where: str) -> Callable[..., Any]:
-    """The class or function that `_target_` names, from this package or a plugin only."""
+    """Return the class or function that `_target_` names, in this package or in an allowed plugin.
+
+    Raises:
+        UserError: `_target_` is missing, outside these packages, or does not exist.
+    """
     if not isinstance(target, str):
         raise UserError(f"{where}: the key '_target_' is missing; it names the class to build.")
     if not any(target.startswith(f"{package}.") for package in _allowed):
@@ -63,16 +71,17 @@ def locate(target: Any, where: str) -> Callable[..., Any]:
 
 
 def build(node: Mapping[str, Any], base: type[T], *injected: Any, where: str) -> T:
-    """Build the part that ``node`` describes, checking names and types of its keys before it is called.
+    """Build the part that ``node`` describes, after checking the names and types of its keys.
 
     Args:
         node: a plain mapping with ``_target_`` and the part's keyword-only parameters.
-        base: what the result must be an instance of.
+        base: the class that the result must be an instance of.
         injected: the positional arguments.
-        where: the config path, for messages.
+        where: the config path of the node, for messages.
 
     Raises:
-        UserError: foreign target, unknown, missing or ill-typed key, or a value that the part refuses.
+        UserError: the target is not allowed; a key is unknown, missing or of the wrong type; or the constructor
+            raises ValueError.
     """
     if not isinstance(node, Mapping):
         raise UserError(f"{where}: {node!r} is not a section with a '_target_'.")

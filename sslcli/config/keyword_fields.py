@@ -1,4 +1,4 @@
-"""For parameters that travel together: they are written once, as the fields of a dataclass."""
+"""A decorator for constructors whose keyword-only parameters are the fields of a dataclass."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ Constructor = TypeVar("Constructor", bound=Callable[..., None])
 
 
 def takes_fields_of(record: type) -> Callable[[Constructor], Constructor]:
-    """For a constructor ``(self, ..., *, ..., **rest)`` whose ``rest`` are the fields of the dataclass ``record``.
+    """Decorate a constructor ``(self, ..., *, ..., **rest)`` that takes the fields of ``record`` as ``rest``.
 
-    Its signature and its annotations then show the fields as keyword-only parameters, with their types and defaults,
-    in the place of ``**rest``. So the fields are keys of the part's yaml, like any other keyword-only parameter
-    (``sslcli.config.instantiate``). What happens in a call does not change.
+    The signature and the annotations of the constructor then list the fields as keyword-only parameters, with their
+    types and defaults, instead of ``**rest``. This makes the fields keys of the part's yaml, like any other
+    keyword-only parameter (``sslcli.config.instantiate``). Calls of the constructor are not changed.
 
     Args:
         record: a dataclass whose fields are keyword-only.

@@ -1,4 +1,4 @@
-"""Paths as a user writes them."""
+"""Paths that a user writes in a config."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from pathlib import Path
 
 
 def expand(path: str) -> Path:
-    """A user's path with ``~`` understood."""
+    """Return the path with ``~`` replaced by the home folder."""
     return Path(path).expanduser()

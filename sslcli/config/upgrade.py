@@ -1,7 +1,7 @@
-"""Configs of old runs, brought up to date before they are compared, built or hashed.
+"""Updates configs of old runs before they are compared, built or hashed.
 
-A checkpoint's config names classes where they were when it was written, and lacks keys that came later. Whoever moves
-a class that a yaml names, or gives one a new key, adds a row here, so that no run is orphaned.
+The config in an old checkpoint names classes at their old places and lacks keys that were added later. Whoever moves a
+class that a yaml names, or adds a key to one, must add a row here, so that old runs can still be read.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 FORMAT = 2  # of the checkpoints that this version writes
 
-# Where the modules that ``_target_`` names were, and where they are.
+# Old and new names of the modules that ``_target_`` names.
 _MOVED = {
     "sslcli.datasets.cifar": "sslcli.data.published.cifar",
     "sslcli.datasets.fashion_mnist": "sslcli.data.published.fashion_mnist",
@@ -39,7 +39,8 @@ _MOVED = {
     "sslcli.probes.spread": "sslcli.evaluation.geometry",
     "sslcli.views.image": "sslcli.views.image.pipeline",
 }
-# What the code did without a key, by target: in configs that were written in a format before the one named.
+# For configs of a format before the given one: by target, the values of keys that did not exist yet, chosen such that
+# the code does what it did then.
 _WITHOUT: dict[int, dict[str, dict[str, Any]]] = {
     2: {
         "sslcli.encoders.convnet_small.ConvNetSmall": {"view_share": 1.0},
@@ -52,11 +53,11 @@ _WITHOUT: dict[int, dict[str, dict[str, Any]]] = {
 
 
 def up_to_date(config: Mapping[Any, Any], written_in: int = FORMAT) -> dict[str, Any]:
-    """A plain config as this version would have written it.
+    """Return a plain config as this version would write it.
 
     Args:
-        config: of any version.
-        written_in: the format of checkpoints that its version wrote.
+        config: a plain config of this or an older version.
+        written_in: the checkpoint format of the version that wrote it.
     """
     return {str(key): _upgraded(value, written_in) for key, value in config.items()}
 

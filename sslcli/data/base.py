@@ -1,4 +1,4 @@
-"""What a dataset is: named columns fetched by index, labels kept apart for probes, and a held-out part."""
+"""The interface of datasets: named columns, read by index; labels for probes; and a held-out part."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from sslcli.types import Crops, Field, Spec
 class CorruptSample:
     """A sample that cannot be read."""
 
-    where: str  # its file, or its place in one
+    where: str  # path of its file, or its place in a file
     reason: str
 
 
 class CorruptSamples(Exception):
-    """Some samples of a request cannot be read; all the others can.
+    """Some of the requested samples are corrupt; all others can be read.
 
     Args:
-        rows: by their row in the request.
+        rows: the corrupt samples, by their row in the request.
     """
 
     def __init__(self, rows: Mapping[int, CorruptSample]) -> None:
@@ -34,42 +34,45 @@ class CorruptSamples(Exception):
 
 
 class Dataset:
-    """Columns by index. Training reads ``fetch`` only; ``labels`` and ``held_out`` are for probes."""
+    """Samples that are read by index as named columns.
+
+    Training uses ``fetch`` or ``fetch_crops`` only; ``labels`` and ``held_out`` are for probes.
+    """
 
     spec: Spec
     labels: Tensor | None = None  # (N,) int64, -1 where a sample has none; None where no sample has one
-    held_out: Dataset | None = None  # samples that training never sees; probes query them
-    cuts_crops: bool = False  # whether training reads it by ``fetch_crops``
-    keeps: bool = False  # whether what was fetched once is kept in memory
-    in_memory: bool = False  # whether a fetch is index arithmetic, with nothing to read or decode
-    decodes: bool = False  # whether a fetch decodes, which takes a processor longer than reading
+    held_out: Dataset | None = None  # samples that training never reads; probes use them as queries
+    cuts_crops: bool = False  # whether training uses ``fetch_crops``
+    keeps: bool = False  # whether samples are cached in memory when they are first read
+    in_memory: bool = False  # whether ``fetch`` only indexes an array in memory
+    decodes: bool = False  # whether ``fetch`` decodes pictures, which takes more CPU time than reading
 
     def __len__(self) -> int:
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """What must be equal for a run to go on: another set of samples is another order and another split."""
+        """Return a text that identifies the samples and their order; a run is resumed only if it is the same."""
         return f"{len(self)} samples"
 
     def name_of(self, i: int) -> str:
-        """What people call the i-th sample: its path, or its number where it has none."""
+        """Return the name of the i-th sample for people: its path, or its number if it has no path."""
         return str(i)
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
-        """Columns of the samples at ``index`` (B,), each with first dimension B.
+        """Return the columns of the samples at ``index`` (B,), each with first dimension B.
 
         Raises:
-            BadSamples: some cannot be read.
+            CorruptSamples: some samples are corrupt.
         """
         raise NotImplementedError
 
     def fetch_crops(self, index: Tensor, crops: Crops) -> dict[str, Tensor]:
-        """The same, but for each view k of an image column ``image`` its crop ``image/k``, cut from the full image."""
+        """Like ``fetch``, but with a column ``image/k`` for each view k: its crop, cut from the full image."""
         raise NotImplementedError
 
 
 class Columns(Dataset):
-    """Columns held in memory as tensors."""
+    """A dataset whose columns are tensors in memory."""
 
     in_memory = True
 
@@ -86,7 +89,7 @@ class Columns(Dataset):
 
 
 class Wrapper(Dataset):
-    """A dataset made of another: whatever a subclass does not change is the other's."""
+    """A dataset that wraps another one and forwards to it whatever a subclass does not override."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
@@ -105,7 +108,7 @@ class Wrapper(Dataset):
 
 
 class Subset(Wrapper):
-    """Some samples of a dataset, in the order of ``index`` (N,)."""
+    """The samples of a dataset at ``index`` (N,), in this order."""
 
     def __init__(self, dataset: Dataset, index: Tensor) -> None:
         super().__init__(dataset)
@@ -130,12 +133,12 @@ class Subset(Wrapper):
 
 
 class Labelled(Wrapper):
-    """A dataset whose labels are a column too, for an objective that is supervised and says so.
+    """A dataset with its labels as an additional column ``name``, for a supervised objective.
 
-    Held-out samples without a label are left out.
+    Held-out samples without a label are dropped.
 
     Raises:
-        ValueError: the dataset has no labels, samples without one, or a column of that name.
+        ValueError: the dataset has no labels, or some samples have none, or it has a column called ``name``.
     """
 
     def __init__(self, dataset: Dataset, name: str) -> None:
@@ -155,8 +158,8 @@ class Labelled(Wrapper):
         held_out, self.held_out = dataset.held_out, None
         if held_out is not None and held_out.labels is not None:
             known = with_label(held_out.labels)
-            whole = len(known) == len(held_out)
-            self.held_out = Labelled(held_out if whole else Subset(held_out, known), name)
+            all_labelled = len(known) == len(held_out)
+            self.held_out = Labelled(held_out if all_labelled else Subset(held_out, known), name)
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
         assert self.labels is not None
@@ -168,11 +171,14 @@ class Labelled(Wrapper):
 
 
 def with_held_out(train: Dataset, test: Dataset | None, holdout: float | None) -> Dataset:
-    """The training part of a dataset, with the samples that probes query as its ``held_out``.
+    """Return the training part of a dataset, with the query samples of probes as its ``held_out``.
 
-    A test split is used unless ``holdout`` asks for a part of train instead (to choose settings without
-    looking at test). Without either, a seeded 20 % of train is kept out if it has labels, else 5 %. Where some
-    samples have a label, the part is one of those: the others are of no use to a probe.
+    Without ``holdout``, ``held_out`` is the test split. With it, ``held_out`` is this fraction of train, for choosing
+    settings without using the test split. Without both, it is 20 % of train if there are labels, else 5 %. A fixed seed
+    chooses the samples. If only some samples have labels, they are chosen among those, because probes need labels.
+
+    Raises:
+        UserError: ``holdout`` is not a fraction.
     """
     if holdout is None and test is not None:
         train.held_out = test
@@ -191,22 +197,25 @@ def with_held_out(train: Dataset, test: Dataset | None, holdout: float | None) -
 
 
 def with_label(labels: Tensor) -> Tensor:
-    """Indices of the samples that have a label: -1 is none."""
+    """Return the indices of the samples that have a label, which are those with labels other than -1."""
     return torch.nonzero(labels >= 0)[:, 0]
 
 
 def any_known(labels: Tensor) -> Tensor | None:
-    """The labels, or None if no sample has one."""
+    """Return the labels, or None if no sample has one."""
     return labels if (labels >= 0).any() else None
 
 
 def drawn(size: int, count: int) -> Tensor:
-    """``count`` of ``size`` places, or all of them, always the same: a dataset's first samples may be of one class."""
+    """Return ``count`` of ``size`` indices, or all of them, chosen with a fixed seed.
+
+    The first samples of a dataset would not do, because they may all have the same class.
+    """
     return torch.tensor(random.Random(0).sample(range(size), min(count, size)), dtype=torch.int64)
 
 
 def balanced(labels: Tensor, count: int) -> Tensor:
-    """Indices of at most ``count`` samples that have a label, with the classes as equal as the labels (N,) allow."""
+    """Return indices of at most ``count`` labelled samples, with classes as balanced as the labels (N,) allow."""
     order = with_label(labels)
     order = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(0))]
     shuffled = labels[order]

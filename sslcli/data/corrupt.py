@@ -1,4 +1,4 @@
-"""Corrupt samples: replaced by others in training, flagged where every row must be of the sample that it stands for."""
+"""Two ways to handle corrupt samples: replace them, for training, or flag them, where each row must keep its sample."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ from sslcli.randomness import fold
 from sslcli.types import Crops
 
 _TRIES = 50
-READABLE = "readable"  # the column that flags them
+READABLE = "readable"  # name of the column of flags
 
 
 class CorruptReplaced(Wrapper):
-    """``dataset`` with each bad sample replaced by another, of its own class where that has one that can be read.
+    """``dataset`` with each corrupt sample replaced by another one, if possible of the same class.
 
-    A replacement is a function of the sample's index, so that every worker and every resumed run agrees.
-    ``met`` holds the bad samples of the last request, for the loader to count, ``places`` where all of them are.
+    The replacement depends on the index of the sample only, so it is the same in every worker and every resumed run.
+
+    Attributes:
+        last_corrupt: the corrupt samples of the last request, which the loader counts.
+        corrupt_places: the places of all corrupt samples that were found, also by workers.
+        known_corrupt: the corrupt samples that this process has found, by index.
     """
 
     def __init__(self, dataset: Dataset) -> None:
         super().__init__(dataset)
         self.held_out = None if dataset.held_out is None else CorruptReplaced(dataset.held_out)
-        self.met: list[CorruptSample] = []
-        self.places: set[str] = set()
-        self.bad: dict[int, CorruptSample] = {}  # all that this process has met, by index
+        self.last_corrupt: list[CorruptSample] = []
+        self.corrupt_places: set[str] = set()
+        self.known_corrupt: dict[int, CorruptSample] = {}
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
         return self._replaced(index, self.dataset.fetch)
@@ -37,47 +41,47 @@ class CorruptReplaced(Wrapper):
         return self._replaced(index, lambda chosen: self.dataset.fetch_crops(chosen, crops))
 
     def _replaced(self, index: Tensor, fetch: Callable[[Tensor], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """What ``fetch`` gives for ``index``, where needed with others in the place of some.
+        """Call ``fetch`` for ``index``, with corrupt samples replaced.
 
         Raises:
-            UserError: whatever is tried for a sample is bad too.
+            UserError: all replacements that were tried for a sample are corrupt, too.
         """
-        met: dict[int, CorruptSample] = {}
+        found: dict[int, CorruptSample] = {}
         while True:
-            chosen = [self._readable(i, met) for i in index.tolist()]
+            chosen = [self._readable(i, found) for i in index.tolist()]
             try:
                 columns = fetch(torch.tensor(chosen, dtype=torch.int64))
             except CorruptSamples as error:
-                self.bad.update({chosen[row]: bad for row, bad in error.rows.items()})
+                self.known_corrupt.update({chosen[row]: sample for row, sample in error.rows.items()})
             else:
-                self.met = list(met.values())
-                self.places.update(bad.where for bad in self.met)
+                self.last_corrupt = list(found.values())
+                self.corrupt_places.update(sample.where for sample in self.last_corrupt)
                 return columns
 
-    def _readable(self, wanted: int, met: dict[int, CorruptSample]) -> int:
-        """``wanted``, or the first in its chain of replacements that is not known to be bad."""
+    def _readable(self, wanted: int, found: dict[int, CorruptSample]) -> int:
+        """Return ``wanted`` or its first replacement that is not known as corrupt; add corrupt ones to ``found``."""
         chosen = wanted
         for attempt in range(_TRIES):
-            if chosen not in self.bad:
+            if chosen not in self.known_corrupt:
                 return chosen
-            met[chosen] = self.bad[chosen]
+            found[chosen] = self.known_corrupt[chosen]
             chosen = self._replacement(wanted, attempt)
-        first = self.bad[wanted]
+        first = self.known_corrupt[wanted]
         raise UserError(
             f"dataset.path: too many samples cannot be read, the first {first.where} ({first.reason}). "
-            "Check the data, or point dataset.path at what is whole."
+            "Check the data, or give another dataset.path."
         )
 
     def _replacement(self, wanted: int, attempt: int) -> int:
         drawn = fold(wanted, "replacement", attempt)
-        if self.labels is None or attempt >= _TRIES // 2:  # perhaps its whole class is bad
+        if self.labels is None or attempt >= _TRIES // 2:  # perhaps all samples of its class are corrupt
             return drawn % len(self)
-        alike = torch.nonzero(self.labels == self.labels[wanted])[:, 0]
-        return int(alike[drawn % len(alike)])
+        same_class = torch.nonzero(self.labels == self.labels[wanted])[:, 0]
+        return int(same_class[drawn % len(same_class)])
 
 
 class CorruptFlagged(Wrapper):
-    """``dataset`` with a column ``readable`` (B,) bool; pictures that cannot be read are black."""
+    """``dataset`` with an additional column ``readable`` (B,) bool; corrupt samples are zeros, which is black."""
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
         readable = torch.ones(len(index), dtype=torch.bool)
@@ -89,9 +93,9 @@ class CorruptFlagged(Wrapper):
             columns = {name: self._spread(name, read.get(name), readable) for name in self.spec}
         return {**columns, READABLE: readable}
 
-    def _spread(self, name: str, rows: Tensor | None, where: Tensor) -> Tensor:
-        """A column (B, ...) with ``rows`` at the places ``where`` (B,) is true, and zeros elsewhere."""
-        spread = torch.zeros(len(where), *self.spec[name].shape, dtype=torch.uint8 if rows is None else rows.dtype)
+    def _spread(self, name: str, rows: Tensor | None, mask: Tensor) -> Tensor:
+        """Return a column (B, ...) with ``rows`` where ``mask`` (B,) is True, and zeros elsewhere."""
+        spread = torch.zeros(len(mask), *self.spec[name].shape, dtype=torch.uint8 if rows is None else rows.dtype)
         if rows is not None:
-            spread[where] = rows
+            spread[mask] = rows
         return spread

@@ -1,4 +1,4 @@
-"""How the data of a run is fed: what is kept where, how many workers read the rest, what is counted as bad."""
+"""Sets up data loading for a run: caching in memory or on the GPU, the number of workers, and the loader."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from sslcli.randomness import to_device
 from sslcli.run_dir.bad_samples import BadSampleList
 from sslcli.run_dir.console import Console
 
-SHARE = 0.25  # of the memory that is free, which ``dataset.cache=auto`` is content with
-_PIECE = 512  # samples at a time where a dataset is read through
-_FEW_PIECES = 4
+SHARE = 0.25  # maximum share of the free memory that ``dataset.cache=auto`` uses
+_PIECE = 512  # samples that are read at a time when a whole dataset is read
+_FEW_PIECES = 4  # below this number, starting workers takes longer than reading
 
 
 def kept_in_memory(dataset: Dataset, cache: str) -> Dataset:
-    """The dataset, with its decoded pictures kept in memory from their first reading if ``cache`` says so.
+    """Wrap a dataset of pictures in a RAM cache if ``cache`` is ``memory``, or ``auto`` and the pictures fit.
 
-    ``auto`` keeps what fits into a quarter of the free memory; what is in memory already is left as it is.
+    ``auto`` uses at most a quarter of the free memory. Datasets that are in memory already are not changed.
     """
-    whole = len(dataset) + (len(dataset.held_out) if dataset.held_out is not None else 0)
-    fits = num_bytes(dataset.spec, whole) <= SHARE * free_memory()
+    num_samples = len(dataset) + (len(dataset.held_out) if dataset.held_out is not None else 0)
+    fits = num_bytes(dataset.spec, num_samples) <= SHARE * free_memory()
     pictures = all(len(field.shape) == 3 for field in dataset.spec.values())
     if dataset.in_memory or dataset.cuts_crops or not pictures:
         return dataset
@@ -50,21 +50,21 @@ def make_loader(
     console: Console,
     ranks: Ranks,
 ) -> Loader:
-    """The loader of a run.
+    """Make the loader of a run.
 
     Args:
-        config: the run's.
+        config: the config of the run.
         dataset: the training split.
-        crops: makes the random crops of a batch, for a dataset that cuts them out of its full images itself.
-        device: where the batches are wanted.
-        run_dir: where samples that cannot be read are listed.
-        console: told of them.
+        crops: makes the random crops of a batch, for a dataset that cuts them from its full images itself.
+        device: the device on which batches are returned.
+        run_dir: the run directory, where corrupt samples are listed.
+        console: prints a warning about the first corrupt sample.
         ranks: the processes of the run.
 
     Raises:
-        UserError: sizes that do not fit each other, or keys that contradict each other.
+        UserError: sizes do not fit together, or keys contradict each other.
     """
-    train, wanted = config.train, config.dataset
+    train, loading = config.train, config.dataset
     if train.batch_size % (train.accumulate * ranks.size):
         raise UserError(
             f"train.batch_size={train.batch_size} is not a multiple of {ranks.size} processes x "
@@ -75,11 +75,11 @@ def make_loader(
             f"train.batch_size={train.batch_size} is more than the {len(dataset)} training samples. "
             f"Give at most {len(dataset)}."
         )
-    if dataset.cuts_crops and wanted.cache in ("memory", "device"):
-        raise UserError(f"dataset.cache={wanted.cache}: with dataset.crop=worker every crop is new. Use cache=none.")
-    workers = default_workers(dataset) if wanted.workers is None else wanted.workers
-    bad = BadSampleList(run_dir / "bad_samples.txt", len(dataset), wanted.max_bad, console.warn)
-    if _belongs_on_device(dataset, wanted.cache, device):
+    if dataset.cuts_crops and loading.cache in ("memory", "device"):
+        raise UserError(f"dataset.cache={loading.cache}: with dataset.crop=worker every crop is new. Use cache=none.")
+    workers = default_workers(dataset) if loading.workers is None else loading.workers
+    bad = BadSampleList(run_dir / "bad_samples.txt", len(dataset), loading.max_bad, console.warn)
+    if _belongs_on_device(dataset, loading.cache, device):
         dataset = OnDevice(dataset, device, workers=workers, on_bad=bad.add)
         workers = 0
     return Loader(
@@ -97,7 +97,7 @@ def make_loader(
 
 
 def _advice(dataset: Dataset, workers: int) -> str:
-    """What to do where the model waits for data."""
+    """Return advice for a user whose model waits for data."""
     if dataset.in_memory:
         return "other work on this machine takes its CPUs"
     if workers + 1 < available_cpus():
@@ -111,7 +111,10 @@ def _advice(dataset: Dataset, workers: int) -> str:
 
 
 def _belongs_on_device(dataset: Dataset, cache: str, device: torch.device) -> bool:
-    """Asked for, or ``auto`` and it fits into a quarter of the GPU's free memory without having to be decoded first."""
+    """Whether to keep the dataset on the GPU.
+
+    True for ``device``, and for ``auto`` if the dataset is in memory and fits into a quarter of the GPU's free memory.
+    """
     if device.type != "cuda":
         return False
     if cache == "auto" and dataset.in_memory:
@@ -120,13 +123,13 @@ def _belongs_on_device(dataset: Dataset, cache: str, device: torch.device) -> bo
 
 
 class OnDevice(Columns):
-    """A whole dataset on the device, read through once; a batch is an index, which the host does not wait for.
+    """A copy of a whole dataset on the device, so that fetching a batch only indexes it and the host does not wait.
 
     Args:
-        dataset: what is read.
-        device: where it is kept.
-        workers: processes that read it.
-        on_bad: told of the samples that could not be read and were replaced.
+        dataset: the dataset to copy.
+        device: the device of the copy.
+        workers: number of processes that read the dataset.
+        on_bad: called with the corrupt samples, which are replaced.
     """
 
     def __init__(
@@ -154,13 +157,14 @@ class OnDevice(Columns):
 def in_pieces(
     dataset: Dataset, index: Tensor, workers: int | None
 ) -> Iterator[tuple[dict[str, Tensor], list[CorruptSample]]]:
-    """The samples at ``index`` in order, a few hundred at a time, with the bad ones among them replaced.
+    """Yield the samples at ``index`` in order, in pieces of 512, with corrupt samples replaced.
+
+    Each piece is its columns and the list of its corrupt samples.
 
     Args:
-        dataset: what is read.
-        index: (N,).
-        workers: processes that read ahead; null chooses. A few pieces are read in this process: workers take longer
-            to start.
+        dataset: the dataset to read.
+        index: indices of the samples (N,).
+        workers: number of processes that read ahead; None chooses it. Fewer than four pieces are read in this process.
     """
     source = dataset if isinstance(dataset, CorruptReplaced) else CorruptReplaced(dataset)
     pieces = _Pieces(source, index)
@@ -169,12 +173,12 @@ def in_pieces(
         yield from (pieces[number] for number in range(len(pieces)))
         return
     for columns, bad in by_workers(pieces, None, count):
-        source.places.update(sample.where for sample in bad)  # met in a worker, whose memory is its own
+        source.corrupt_places.update(sample.where for sample in bad)  # the worker has its own copy of ``source``
         yield columns, bad
 
 
 class _Pieces(TorchDataset):
-    """Parts of a dataset by number, for torch's workers."""
+    """The pieces of a dataset as items of a torch dataset, for its workers."""
 
     def __init__(self, dataset: CorruptReplaced, index: Tensor) -> None:
         self.dataset, self.parts = dataset, index.split(_PIECE)
@@ -183,4 +187,4 @@ class _Pieces(TorchDataset):
         return len(self.parts)
 
     def __getitem__(self, number: int) -> tuple[dict[str, Tensor], list[CorruptSample]]:
-        return self.dataset.fetch(self.parts[number]), self.dataset.met
+        return self.dataset.fetch(self.parts[number]), self.dataset.last_corrupt

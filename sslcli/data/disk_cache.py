@@ -1,4 +1,4 @@
-"""What was once worked out about the data, kept as arrays beside the other caches of the user."""
+"""A cache on disk for arrays that are computed from the data, in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -17,49 +17,49 @@ Arrays = dict[str, np.ndarray]
 
 
 def cache_dir() -> Path:
-    """``$XDG_CACHE_HOME/sslcli``, by default ``~/.cache/sslcli``.
+    """Return ``$XDG_CACHE_HOME/sslcli``, by default ``~/.cache/sslcli``.
 
     Raises:
         RuntimeError: there is no home folder.
     """
     home = os.environ.get("XDG_CACHE_HOME", "")
-    caches = Path(home) if home.startswith("/") else Path.home() / ".cache"  # a relative one is to be ignored
+    caches = Path(home) if home.startswith("/") else Path.home() / ".cache"  # the XDG standard ignores relative paths
     return caches / "sslcli"
 
 
 def load(name: bytes) -> Arrays | None:
-    """What was saved under this name; nothing if it is damaged, somebody else's or not there."""
+    """Load the arrays that were saved under ``name``; None if they are missing, damaged or saved under another name."""
     try:
-        with np.load(_place(name), allow_pickle=False) as file:
+        with np.load(_file_of(name), allow_pickle=False) as file:
             arrays = dict(file)
         return arrays if arrays.pop("name").tobytes() == name else None
-    except Exception:  # a damaged archive raises nearly everything, and what is not kept can be worked out again
+    except Exception:  # damaged archives raise many kinds of errors, and the arrays can be computed again
         return None
 
 
 def save(name: bytes, arrays: Arrays) -> None:
-    """Replace what is kept under this name at once or not at all; where nothing can be written, one line says so."""
+    """Save arrays under ``name`` atomically; print a warning if they cannot be written."""
     try:
-        with replacing(_place(name)) as file:
+        with replacing(_file_of(name)) as file:
             np.savez(file, allow_pickle=False, name=np.frombuffer(name, np.uint8), **arrays)
     except (OSError, RuntimeError) as error:  # read-only, full, or no home folder
         reason = getattr(error, "strerror", None) or error
-        print(f"warning: the index of the data is not kept for the next start: {reason}.", file=sys.stderr)
+        print(f"warning: the index of the data cannot be cached for the next start: {reason}.", file=sys.stderr)
 
 
 def stored(
     path: Path,
     purpose: str,
     make: Callable[[], Arrays],
-    still: Callable[[Arrays], bool] = lambda arrays: True,
+    is_valid: Callable[[Arrays], bool] = lambda arrays: True,
 ) -> Arrays:
-    """What ``make`` finds in the file ``path``, from the cache for as long as its size and time stay the same.
+    """Return what ``make`` computes from the file ``path``, cached while the file's size and time do not change.
 
     Args:
         path: the file.
-        purpose: what is looked for in it; another one is kept apart.
-        make: looks.
-        still: whether what was kept holds for other reasons, too.
+        purpose: what is computed from it; different purposes are cached separately.
+        make: computes the arrays.
+        is_valid: a further condition for using cached arrays.
 
     Raises:
         OSError: there is no such file.
@@ -67,9 +67,9 @@ def stored(
     status = path.stat()
     stamp = np.array([status.st_size, status.st_mtime_ns])
     name = purpose.encode() + b"\0" + os.fsencode(path.resolve())
-    kept = load(name)
-    if kept is not None and np.array_equal(kept.pop("stamp", 0), stamp) and still(kept):
-        return kept
+    cached = load(name)
+    if cached is not None and np.array_equal(cached.pop("stamp", 0), stamp) and is_valid(cached):
+        return cached
     arrays = make()
     save(name, {**arrays, "stamp": stamp})
     return arrays
@@ -77,10 +77,12 @@ def stored(
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to fill that takes the place of ``path`` when the block ends well, whoever else writes there; or nothing.
+    """Yield a temporary file that replaces ``path`` at the end of the block, or is removed on an error.
+
+    Several processes may write the same ``path`` at the same time.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
@@ -95,5 +97,5 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def _place(name: bytes) -> Path:
+def _file_of(name: bytes) -> Path:
     return cache_dir() / f"{hashlib.sha256(name).hexdigest()[:32]}.npz"

@@ -1,4 +1,4 @@
-"""Fetching a published archive once, unpacked under its own name only when it is whole."""
+"""Downloads and unpacks published archives; a folder gets its final name only when it is complete."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from sslcli.errors import UserError
 
 
 def unpacked(root: Path, name: str, *, urls: Sequence[str], md5: str, download: bool) -> Path:
-    """``root / name``, fetched from the first of ``urls`` that answers and unpacked, if it is not there.
+    """Return ``root / name``; if it does not exist, download it from the first of ``urls`` that works and unpack it.
 
-    An archive that lies in ``root`` already is unpacked without a network. Where nothing can be had, nothing is left.
+    If the archive is in ``root`` already, it is not downloaded. After a failure no files or folders are left behind.
 
     Raises:
-        UserError: it is not there and may not or cannot be fetched.
+        UserError: it does not exist, and downloading fails or is not allowed.
     """
     target = root / name
     if target.exists():
@@ -30,7 +30,7 @@ def unpacked(root: Path, name: str, *, urls: Sequence[str], md5: str, download: 
         raise UserError(f"{missing} and dataset.download is false. Unpack {urls[0]} there.")
     try:
         with alone(root), _folder(root):
-            if not target.exists():  # unless another process has fetched it meanwhile
+            if not target.exists():  # another process may have fetched it in the meantime
                 _fetch(root, name, urls, md5)
     except (OSError, RuntimeError, EOFError, zlib.error) as error:
         raise UserError(f"{missing} and it could not be downloaded ({error}). Unpack {urls[0]} there.") from None
@@ -56,13 +56,13 @@ def _fetch(root: Path, name: str, urls: Sequence[str], md5: str) -> None:
         try:
             Path(folder, name).rename(root / name)
         except OSError:
-            if not (root / name).exists():  # or another machine was faster
+            if not (root / name).exists():  # another machine may have unpacked it first
                 raise
 
 
 @contextmanager
 def _folder(path: Path) -> Iterator[None]:
-    """A folder, which goes away again with those above it that were made for it if nothing is put into it."""
+    """Create a folder and its parents for a block; afterwards remove those that were created and are empty."""
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     try:
@@ -75,10 +75,10 @@ def _folder(path: Path) -> Iterator[None]:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """One process at a time for ``folder``: the ranks of a run and the jobs of a sweep start together.
+    """Let one process at a time run a block for ``folder``; the ranks of a run and the jobs of a sweep start together.
 
-    It spares work and is no condition for doing it right: processes that share no cache folder, or cannot lock a file
-    there, do it each for itself.
+    This only avoids doing work twice. Processes that share no cache folder, or cannot lock a file there, run the block
+    at the same time, and the results are still correct.
     """
     with ExitStack() as held:
         with suppress(OSError, RuntimeError, ImportError):

@@ -1,4 +1,4 @@
-"""From a step's number to its batch: an order without state, so that resuming needs only the number."""
+"""The loader: the batch is a function of the number of the step, so resuming needs only this number."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from sslcli.randomness import Randomness
 from sslcli.types import Crops
 
 MakeCrops = Callable[[Randomness], Crops | None]
-_ORDER_BLOCK = 16384  # samples whose order is computed at a time
+_ORDER_BLOCK = 16384  # number of samples whose order is computed at a time
 
 
 class Loader:
-    """The batches of a run, in micro-batches.
+    """Loads the batches of a run, split into micro-batches.
 
-    An epoch is a permutation from (seed, epoch); its tail, smaller than a batch, is left out.
+    The order in an epoch is a permutation that depends on (seed, epoch). An incomplete last batch is dropped.
 
     Args:
-        dataset: what to draw from.
-        batch_size: samples a step.
+        dataset: the training samples.
+        batch_size: samples a step, over all processes.
         accumulate: micro-batches a step; divides ``batch_size``.
-        seed: of the order, and of crops.
-        workers: processes that fetch ahead; 0 fetches in this one.
-        device: where the batches are wanted; for a GPU they are copied ahead from pinned memory.
-        crops: the views' crops, for a dataset that cuts them out of its full images.
-        on_bad: told of the samples of each batch that could not be read and were replaced.
-        advice: what the user may do where the model waits for data.
-        ranks: the processes of the run; each reads its own equal part of every batch.
+        seed: the seed of the order and of crops.
+        workers: number of processes that read ahead; 0 reads in this process.
+        device: the device on which batches are returned; for a GPU they are copied ahead from pinned memory.
+        crops: makes the random crops of the views, for a dataset that cuts them from its full images.
+        on_bad: called with the corrupt samples of each batch, which are replaced.
+        advice: what the user can do if the model waits for data.
+        ranks: the processes of the run; each of them reads an equal part of every batch.
     """
 
     def __init__(
@@ -63,24 +63,24 @@ class Loader:
         self.steps_per_epoch = len(dataset) // batch_size
         self.workers = workers
         self.advice = advice
-        self.wait = 0.0  # seconds that the loop has waited for data
+        self.wait = 0.0  # seconds that the training loop has waited for data
         self._fetch = _Fetch(dataset if isinstance(dataset, CorruptReplaced) else CorruptReplaced(dataset), crops, seed)
         self._num_samples = len(dataset)
         self._seed = seed
         self._device = device or torch.device("cpu")
         self._pin = self._device.type == "cuda"
         self._on_bad = on_bad
-        self._block = (-1, -1)  # epoch and number of the steps whose order is at hand
+        self._block = (-1, -1)  # epoch and number of the block of steps that ``_order`` is for
         self._order = torch.empty(0)
 
     def positions(self, micro: int) -> np.ndarray:
-        """The positions of this process's micro-batch ``micro`` in the global batch."""
+        """Return the positions in the global batch of the samples of this process's micro-batch ``micro``."""
         size = self.batch_size // (self.ranks.size * self.accumulate)
         start = (self.ranks.rank * self.accumulate + micro) * size
         return np.arange(start, start + size)
 
     def index(self, step: int) -> Tensor:
-        """The samples (batch_size,) of a step."""
+        """Return the indices (batch_size,) of the samples of a step."""
         epoch, k = divmod(step, self.steps_per_epoch)
         steps = max(1, _ORDER_BLOCK // self.batch_size)
         if self._block != (epoch, k // steps):
@@ -93,10 +93,10 @@ class Loader:
         return self._order[first : first + self.batch_size]
 
     def batches(self, step: int) -> Iterator[list[Batch]]:
-        """The micro-batches of ``step``, then of the steps after it, on the device and without end.
+        """Yield the micro-batches of ``step`` and of all later steps, on the device, without end.
 
         Raises:
-            UserError: the dataset cannot be read, or too many of its samples.
+            UserError: the dataset cannot be read, or too many of its samples are corrupt.
         """
         return on_device(self._batches(step), self._device)
 
@@ -109,7 +109,7 @@ class Loader:
                 self.wait += time.perf_counter() - start
                 yield batch
         finally:
-            del fetched  # ends the workers now: an error's traceback would keep them, and they ignore SIGTERM
+            del fetched  # ends the workers now, which ignore SIGTERM; a traceback would keep them alive
 
     def _checked(self, fetched: tuple[Batch, list[CorruptSample]] | UserError) -> Batch:
         try:
@@ -127,11 +127,11 @@ class Loader:
         return by_workers(self._fetch, order, self.workers, pin=self._pin)
 
 
-Where = tuple[int, np.ndarray, Tensor]  # the step, the positions in its global batch, the samples
+Where = tuple[int, np.ndarray, Tensor]  # step, positions in the global batch, indices of the samples
 
 
 class _MicroBatches(Sampler[Where]):
-    """What makes each micro-batch from a step on, without end."""
+    """Yields step, positions and indices of each micro-batch, starting at a step, without end."""
 
     def __init__(self, loader: Loader, step: int) -> None:
         self.loader, self.step = loader, step
@@ -147,7 +147,7 @@ class _MicroBatches(Sampler[Where]):
 
 
 class _Fetch(TorchDataset):
-    """Reads micro-batches, here or in a worker. What goes wrong is a value: a worker would add its traceback."""
+    """Reads micro-batches, in this process or in a worker. A UserError is returned, since workers add a traceback."""
 
     def __init__(self, dataset: CorruptReplaced, crops: MakeCrops | None, seed: int) -> None:
         self.dataset, self.crops, self.seed = dataset, crops, seed
@@ -156,13 +156,13 @@ class _Fetch(TorchDataset):
         step, positions, index = where
         try:
             if self.crops is None:
-                return self.dataset.fetch(index), self.dataset.met
+                return self.dataset.fetch(index), self.dataset.last_corrupt
             crops = self.crops(Randomness(self.seed, step, positions, torch.device("cpu")))
             if crops is None:
                 raise UserError(
                     "dataset.crop: these views make no crops to be cut by workers. Use dataset.crop=device."
                 )
-            return self.dataset.fetch_crops(index, crops), self.dataset.met
+            return self.dataset.fetch_crops(index, crops), self.dataset.last_corrupt
         except UserError as error:
             return error
 

@@ -1,4 +1,4 @@
-"""An array on disk that is mapped, not read: only the rows that are asked for come into memory."""
+"""An array in a file that is mapped into memory, so that only the rows that are used are read."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor
 
 
 class MemoryMap:
-    """A file's bytes from ``offset`` on as a uint8 tensor ``rows`` of ``shape``.
+    """The bytes of a file from ``offset`` on, as a uint8 tensor ``rows`` of ``shape``.
 
     Raises:
-        ValueError: the file has not that many bytes.
-        OSError: it cannot be opened.
+        ValueError: the file does not have the expected number of bytes.
+        OSError: the file cannot be opened.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], offset: int = 0) -> None:
@@ -22,11 +22,11 @@ class MemoryMap:
         size, wanted = path.stat().st_size, offset + int(np.prod(shape))
         if size != wanted:
             raise ValueError(f"{size:,} bytes where {wanted:,} are expected")
-        # Copy on write: torch wants writable memory, and no write must ever reach the file.
+        # Copy on write, because torch needs writable memory and the file must never be changed.
         self.rows: Tensor = torch.from_numpy(np.memmap(path, np.uint8, mode="c", offset=offset, shape=shape))
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __reduce__(self) -> tuple[type[MemoryMap], tuple[Path, tuple[int, ...], int]]:
-        return MemoryMap, (self.path, self.shape, self.offset)  # a worker that does not fork maps it again
+        return MemoryMap, (self.path, self.shape, self.offset)  # a worker that is not forked maps the file again

@@ -1,4 +1,4 @@
-"""The next batch travels to the GPU while the present one is computed on."""
+"""Copies the next batch to the GPU while the current step is computed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Batch = dict[str, Tensor]
 
 
 def on_device(batches: Iterator[list[Batch]], device: torch.device) -> Iterator[list[Batch]]:
-    """The same batches on ``device``, on a GPU copied from pinned memory by a stream of their own.
+    """Yield the batches on ``device``; for a GPU they are copied from pinned memory on a separate stream.
 
-    The host issues a step and comes back for the next batch while the GPU is still busy with the step, so
-    the copy and the loop's wait for data fall into that time.
+    The host asks for the next batch while the GPU still computes the current step, so that loading and copying
+    overlap with the computation.
     """
     if device.type != "cuda":
         for batch in batches:
@@ -28,5 +28,5 @@ def on_device(batches: Iterator[list[Batch]], device: torch.device) -> Iterator[
         computing = torch.cuda.current_stream(device)
         computing.wait_stream(copying)
         for column in (column for micro in sent for column in micro.values()):
-            column.record_stream(computing)  # allocated on the other stream: not to be reused while read here
+            column.record_stream(computing)  # its memory must not be reused while this stream reads it
         yield sent

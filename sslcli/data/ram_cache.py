@@ -1,4 +1,4 @@
-"""Decoded samples kept in memory, so that from the second epoch on nothing is decoded again."""
+"""A cache of decoded samples in memory, so that nothing is decoded again after the first epoch."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from sslcli.types import Spec
 
 
 class RamCache(Wrapper):
-    """A dataset whose uint8 columns are kept when they are first fetched, by whichever worker.
+    """A dataset whose uint8 columns are cached when a sample is first fetched by any worker.
 
-    The memory is shared with workers that are forked from this process, and claimed page by page as
-    samples arrive. Where workers are started afresh instead (no fork), each goes without.
+    The memory is shared with workers that are forked from this process, and allocated page by page as samples are
+    added. Workers that are not forked do not use the cache.
     """
 
     def __init__(self, dataset: Dataset) -> None:
@@ -47,23 +47,26 @@ class RamCache(Wrapper):
                 raise CorruptSamples({int(missing[row]): bad for row, bad in error.rows.items()}) from None
             for name, column in fresh.items():
                 self._kept[name][rows[missing]] = column.numpy()
-            self._filled[rows[missing]] = 1  # after the pixels: a worker that sees it may read them
+            self._filled[rows[missing]] = 1  # set after the pixels, because other workers may read them from now on
         return {name: torch.from_numpy(kept[rows]) for name, kept in self._kept.items()}
 
 
 def _shared(count: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Zeroed bytes (count, *shape) that forked processes share; not in /dev/shm, which containers keep small."""
+    """Allocate zeros (count, *shape) uint8 that forked processes share; not in /dev/shm, often small in containers."""
     size = count * math.prod(shape)
     return np.frombuffer(mmap.mmap(-1, max(1, size)), np.uint8, size).reshape(count, *shape)
 
 
 def num_bytes(spec: Spec, count: int) -> int:
-    """What ``count`` samples take as uint8."""
+    """Return the number of bytes of ``count`` samples as uint8."""
     return count * sum(math.prod(field.shape) for field in spec.values())
 
 
 def free_memory() -> int:
-    """Bytes that this process may still claim, by the kernel and by its control group; 8 GB where neither says."""
+    """Return the bytes that this process may still allocate: the smaller of the kernel's and the cgroup's number.
+
+    8 GiB if neither is known.
+    """
     kernel = _number("/proc/meminfo", lambda text: 1024 * int(text.split("MemAvailable:")[1].split()[0]))
     group = _number("/sys/fs/cgroup/memory.max", int)
     return min(kernel or group or 8 * 2**30, group or kernel or 8 * 2**30)

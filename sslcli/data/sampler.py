@@ -1,4 +1,4 @@
-"""A shuffled order without a shuffled list: the k-th sample of an epoch is computed, not looked up."""
+"""Computes the k-th sample of a shuffled epoch directly, without a shuffled list of all samples."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 
 from sslcli.randomness import fold, mix
 
-_ROUNDS = 16  # 8 leave orders of five samples visibly uneven
+_ROUNDS = 16  # with 8 rounds, orders of five samples are visibly not uniform
 
 
 def permuted(position: np.ndarray, size: int, *key: int | str) -> np.ndarray:
-    """Where a pseudo-random permutation of ``range(size)``, chosen by ``key``, sends each ``position``.
+    """Map each ``position`` by a pseudo-random permutation of ``range(size)`` that depends on ``key``.
 
-    A generalised Feistel network on a x b >= size cells (Black and Rogaway 2002, "Ciphers with Arbitrary
-    Finite Domains", method 3): a pair (l, r) becomes (r, l + F(r) mod a or b) in every round, which is
-    invertible whatever F is; F is a keyed hash. The few cells at or above ``size`` walk on until they land
-    below it, which keeps it a permutation. So an epoch of a billion samples needs no list of a billion.
+    The permutation is a generalised Feistel network on a x b >= size cells (Black and Rogaway 2002, "Ciphers with
+    Arbitrary Finite Domains", method 3). In every round a pair (l, r) becomes (r, l + F(r) mod a or b), which is
+    invertible for any F; here F is a keyed hash. Results that are not below ``size`` are mapped again until they are
+    (cycle walking), so the map is a permutation of ``range(size)``. An epoch of a billion samples needs no list.
 
     Args:
-        position: integers in [0, size), any shape.
-        size: how many there are.
-        key: what the permutation is a function of.
+        position: integers in [0, size), of any shape.
+        size: the number of samples.
+        key: numbers and texts that determine the permutation.
     """
     a = math.isqrt(size - 1) + 1
     b = -(-size // a)
@@ -45,4 +45,4 @@ def _network(cell: np.ndarray, a: int, b: int, keys: tuple[np.uint64, ...]) -> n
     for round_, key in enumerate(keys):
         modulus = np.uint64(b if round_ % 2 else a)
         left, right = right, (left + mix(right ^ key) % modulus) % modulus
-    return left + np.uint64(a) * right  # an even number of rounds: left counts to a again
+    return left + np.uint64(a) * right  # after an even number of rounds, left is below a again

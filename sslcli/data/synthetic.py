@@ -1,4 +1,4 @@
-"""Small made-up images, one smooth prototype a class plus noise: for trying things out in seconds."""
+"""Small generated images, a smooth prototype for each class plus noise, for test runs of a few seconds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def synthetic(
     seed: int = 0,
     holdout: float | None = None,
 ) -> Dataset:
-    """Images of ``channels`` x ``size`` x ``size`` uint8 pixels, all from ``seed``."""
+    """Generate images of ``channels`` x ``size`` x ``size`` uint8 pixels, which depend on ``seed`` only."""
     if min(num_samples, num_classes, size, channels) < 1:
         raise ValueError("num_samples, num_classes, size and channels must be at least 1")
     generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Processes that read ahead: how many, and how they are started."""
+"""Worker processes that read data ahead: starting them, and choosing their number."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ from sslcli.signals import ignore_in_worker
 def by_workers(
     items: TorchDataset[Any], order: Iterable[Any] | None, workers: int, *, pin: bool = False
 ) -> Iterator[Any]:
-    """``items[key]`` for each key of ``order`` (null: 0, 1, ... to its length), in order, read ahead by ``workers``."""
-    with warnings.catch_warnings():  # of more workers than CPUs: the user has asked for them
+    """Yield ``items[key]`` for each key of ``order``, in order, read ahead by ``workers`` processes.
+
+    If ``order`` is None, the keys are 0, 1, ... up to the length of ``items``.
+    """
+    with warnings.catch_warnings():  # torch warns of more workers than CPUs, but the user has chosen the number
         warnings.filterwarnings("ignore", "This DataLoader will create")
         loader: DataLoader[Any] = DataLoader(
             items,
@@ -34,7 +37,7 @@ def by_workers(
         )
         stream = iter(loader)
     if isinstance(stream, _MultiProcessingDataLoaderIter):
-        # They ignore SIGTERM, with which an interpreter that exits in the middle of a stream would end them.
+        # Workers ignore SIGTERM, by which Python would end them on exit, so they are killed instead.
         weakref.finalize(stream, _kill, stream._workers)
     return stream
 
@@ -45,10 +48,9 @@ def _kill(processes: Sequence[BaseProcess]) -> None:
 
 
 def default_workers(dataset: Dataset) -> int:
-    """0 for samples in memory, whose fetch is an index; else one per CPU that the loop does not need.
+    """Return 0 for a dataset in memory, else one worker for each available CPU but one, at least 1 and at most 16.
 
-    The CPUs are those that this process may run on, not those of the machine, shared with the other
-    processes of the run on it.
+    One CPU is left for the training loop.
     """
     if dataset.in_memory:
         return 0
@@ -56,6 +58,6 @@ def default_workers(dataset: Dataset) -> int:
 
 
 def available_cpus() -> int:
-    """CPUs for each process of the run on this machine."""
+    """Return the CPUs that this process may use, divided by the number of the run's processes on this machine."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return cpus // int(os.environ.get("LOCAL_WORLD_SIZE", 1))

@@ -1,4 +1,4 @@
-"""What an encoder is, and what several encoders share: hiding pixels, and averaging the regions of a feature map."""
+"""The interface of encoders, and functions that several encoders share: masking pixels and regional pooling."""
 
 from __future__ import annotations
 
@@ -12,36 +12,43 @@ from sslcli.types import Encoded, Field, Spec, View
 class Encoder(nn.Module):
     """Turns a view into tokens and one pooled vector.
 
-    A masked objective says where to hide (a bool mask on ``grid``); the encoder knows how.
+    A masked objective chooses where the input is hidden, by a bool mask on ``grid``; the encoder chooses how.
     """
 
-    spec: Spec  # the dataset's columns as this encoder reads them: its image size
+    spec: Spec  # the dataset's columns, with images at the size that this encoder reads
     dim: int  # width of the pooled vector
     token_dim: int  # width of a token; 0 for an encoder without tokens
-    stride: int  # input units per output token and side
-    can_drop: bool = False  # whether forward takes visible_only=True: hidden tokens left out, not replaced
+    stride: int  # input pixels per output token, along each side
+    can_drop: bool = False  # whether forward takes visible_only=True, which drops hidden tokens
 
     @property
     def view_spec(self) -> Spec:
-        """The columns as training views should be; smaller than ``spec`` where that pays (see ConvNetSmall)."""
+        """The columns at the size of training views, which may be smaller than in ``spec`` (see ConvNetSmall)."""
         return self.spec
 
     @property
     def patch_embedding(self) -> nn.Module | None:
-        """What turns the image into the first tokens of a transformer, for an objective that freezes it."""
+        """The module that turns images into the first tokens of a transformer, for objectives that freeze it."""
         return None
 
     def grid(self, view: View) -> tuple[int, ...]:
-        """The shape of a mask for this view: patches of a ViT, pixels of a CNN."""
+        """Return the shape of a mask for this view: its patches for a ViT, its pixels for a CNN."""
         raise NotImplementedError
 
     def forward(self, view: View, mask: Tensor | None = None) -> Encoded:
-        """Encode (B, ...); ``mask`` (B, *grid) bool, True is hidden; ``pooled`` averages visible, valid tokens."""
+        """Encode a view (B, ...). ``mask`` (B, *grid) bool is True where the view is hidden.
+
+        ``pooled`` averages the tokens that are visible and valid.
+        """
         raise NotImplementedError
 
 
 def resized(spec: Spec, field: str, image_size: int | None) -> Spec:
-    """The dataset's columns with the image column ``field`` at ``image_size`` (null keeps the dataset's)."""
+    """Return the dataset's columns with the images of ``field`` at ``image_size``; None keeps the dataset's size.
+
+    Raises:
+        ValueError: the column has no images, they are not square and ``image_size`` is None, or the size is below 1.
+    """
     column = spec[field]
     if len(column.shape) != 3:
         raise ValueError(f"this encoder reads images; the column '{field}' has the shape {column.shape}")
@@ -56,16 +63,16 @@ def resized(spec: Spec, field: str, image_size: int | None) -> Spec:
 
 
 def hide_pixels(x: Tensor, mask: Tensor | None, mask_value: Tensor) -> Tensor:
-    """Images (B, C, H, W) with the masked (B, H, W) pixels replaced by ``mask_value`` (C,)."""
+    """Replace the pixels of images (B, C, H, W) where ``mask`` (B, H, W) is True by ``mask_value`` (C,)."""
     if mask is None:
         return x
     return torch.where(mask[:, None], mask_value.to(x.dtype)[:, None, None], x)
 
 
 def pool_cells(features: Tensor, mask: Tensor | None, cells: int) -> Tensor:
-    """(B, D * cells^2) means over ``cells`` x ``cells`` regions of a feature map (B, D, h, w).
+    """Average a feature map (B, D, h, w) over ``cells`` x ``cells`` regions: (B, D * cells^2).
 
-    With a pixel mask (B, H, W), each position counts by the visible share of the pixels above it.
+    With a pixel mask (B, H, W), each position is weighted by the visible share of the pixels that it covers.
     """
     if mask is None:
         return _region_means(features, cells).flatten(1)
@@ -76,21 +83,21 @@ def pool_cells(features: Tensor, mask: Tensor | None, cells: int) -> Tensor:
 
 
 def _region_means(x: Tensor, cells: int) -> Tensor:
-    """(B, D, cells, cells) from (B, D, h, w): the means over ``cells`` x ``cells`` regions."""
-    if x.shape[-2:] == (cells, cells):  # pooling's backward pass is slow even where it does nothing
+    """Average (B, D, h, w) over ``cells`` x ``cells`` regions: (B, D, cells, cells)."""
+    if x.shape[-2:] == (cells, cells):  # the backward pass of pooling is slow even if every region is one position
         return x
     if (x.is_cuda and torch.are_deterministic_algorithms_enabled()) or torch.compiler.is_exporting():
-        return repeatable_means(x, cells)  # in a graph, slices and means are what every runtime knows
+        return repeatable_means(x, cells)  # every runtime supports the slices and means of this graph
     return F.adaptive_avg_pool2d(x, cells)
 
 
 def repeatable_means(x: Tensor, cells: int) -> Tensor:
-    """``F.adaptive_avg_pool2d`` in slices, whose gradient repeats bit for bit on a GPU, as that function's does not."""
+    """Compute ``F.adaptive_avg_pool2d`` by slices, because its own gradient is not deterministic on a GPU."""
     height, width = x.shape[-2:]
     rows = [x[:, :, top:bottom].mean(2) for top, bottom in _regions(height, cells)]
     return torch.stack([torch.stack([row[..., a:b].mean(2) for a, b in _regions(width, cells)], 2) for row in rows], 2)
 
 
 def _regions(size: int, cells: int) -> list[tuple[int, int]]:
-    """From and to of each of ``cells`` regions that cover ``size`` places, overlapping where they must."""
+    """Return start and stop of ``cells`` regions that cover ``size`` positions; they may overlap by one position."""
     return [(i * size // cells, -((i + 1) * size // -cells)) for i in range(cells)]

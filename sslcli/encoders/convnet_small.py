@@ -1,4 +1,4 @@
-"""A small convolutional net that learns from 28 to 64 pixel images on a laptop's CPU."""
+"""A small convolutional net for images of 28 to 64 pixels, fast enough to train on a laptop's CPU."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from sslcli.types import Encoded, Spec, View
 
 
 class ConvNetSmall(Encoder):
-    """Three 3x3 convolutions with a stride and a pooling; the pooled vector keeps ``cells`` x ``cells`` places apart.
+    """Three 3x3 convolutions; the pooled vector concatenates the means of ``cells`` x ``cells`` regions.
 
-    Training views may be smaller than the images that evaluation reads: crops show things enlarged, so at
-    a smaller size they appear as large as in whole images (Touvron et al. 2019, arXiv:1906.06423), and a
-    step takes a third of the time.
+    Training views may be smaller than the images at evaluation. Random crops enlarge objects; in smaller views objects
+    have about the same size in pixels as in whole images (Touvron et al. 2019, arXiv:1906.06423), and a step takes a
+    third of the time.
 
     Args:
         spec: the dataset's columns.
         field: the image column to read.
         image_size: pixels a side; null takes the dataset's.
-        view_share: side of a training view as a share of image_size, rounded to whole strides.
+        view_share: side of a training view as a share of image_size, rounded to a multiple of the stride.
         width: channels of the first convolution; the next have 2 and 4 times as many.
         cells: pooled regions a side, so that dim = 4 * width * cells^2.
-        norm: BatchNorm, or ``layer`` = GroupNorm with one group, which does not couple the batch.
+        norm: ``batch`` is BatchNorm; ``layer`` is GroupNorm with one group, which treats each sample alone.
     """
 
     def __init__(

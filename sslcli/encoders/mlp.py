@@ -1,4 +1,4 @@
-"""A multi-layer perceptron over numbers: feature vectors, or images taken as one long vector."""
+"""A multi-layer perceptron for feature vectors, or for images that are flattened to vectors."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from sslcli.types import Encoded, Spec, View
 
 
 class MLP(Encoder):
-    """Linear, norm and ReLU, ``depth`` times.
+    """A linear layer, a norm and a ReLU, repeated ``depth`` times.
 
     Args:
         spec: the dataset's columns.
         field: the column to read; null takes the only one.
-        hidden_dim: width of every layer, and so ``dim``.
+        hidden_dim: width of every layer, also of the output (``dim``).
         depth: number of hidden layers.
-        norm: after each linear layer; ``layer`` does not couple the batch.
+        norm: the norm after each linear layer: BatchNorm, or LayerNorm, which treats each sample alone.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Any image model of timm as an encoder: ResNet, ConvNeXt, ViT, Swin and the rest.
+"""Any image model of timm as an encoder: ResNet, ConvNeXt, ViT, Swin and others.
 
-``timm_model`` builds the model for the images' size, ``timm_kinds`` says how each kind of model hides what a mask
-names, and this module puts the two together and turns their features into tokens and one pooled vector.
+``timm_model`` builds the model for the image size, ``timm_kinds`` applies masks, and this module converts the features
+to tokens and one pooled vector.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ SMALL = 64  # images up to this many pixels a side get a small stem
 
 
 class Timm(Encoder):
-    """A timm model without its classifier. It reads grey images as three equal channels.
+    """A timm model without its classifier. Grey images are repeated to three channels.
 
     Args:
         spec: the dataset's columns.
-        name: timm's name of the model.
+        name: the name of the model in timm.
         field: the image column to read.
         image_size: pixels a side; null takes the dataset's.
-        patch_size: pixels a side of a patch, for models that have patches; null fits the image.
+        patch_size: pixels a side of a patch, for models with patches; null chooses one for the image size.
         num_heads: attention heads of every block of a ViT; null takes the model's own.
-        stem: ``small`` keeps the resolution of small images (a ResNet's 3x3 stride 1 without pooling, a
-            halved stride or patch elsewhere); ``auto`` is small up to 64 pixels.
+        stem: ``small`` reduces the resolution of small images less (in a ResNet a 3x3 convolution of stride 1 without
+            pooling, in other models half the stride or a smaller patch); ``auto`` is ``small`` up to 64 pixels.
         norm: ``batch`` or ``layer`` (a CNN's BatchNorm becomes GroupNorm with one group); null takes the
             model's own. A transformer accepts only ``layer``.
         drop_path: rate of stochastic depth.
@@ -64,7 +64,7 @@ class Timm(Encoder):
         if channels not in (1, 3):
             raise ValueError(f"timm encoders read 1 or 3 channels, and the images have {channels}")
         self.prefix: int = getattr(self.model, "num_prefix_tokens", 0)  # class token and registers, before the patches
-        self.channels_last: bool = getattr(self.model, "output_fmt", "NCHW") == "NHWC"  # of a feature map
+        self.channels_last: bool = getattr(self.model, "output_fmt", "NCHW") == "NHWC"  # layout of a feature map
         self.attentions = [module for module in self.model.modules() if hasattr(module, "fused_attn")]
         try:
             if small:
@@ -90,7 +90,7 @@ class Timm(Encoder):
         return found
 
     def forward(self, view: View, mask: Tensor | None = None, visible_only: bool = False) -> Encoded:
-        """Encode (B, C, H, W); with ``visible_only`` the tokens are those of the visible patches, in raster order."""
+        """Encode (B, C, H, W); with ``visible_only`` the tokens are the visible patches only, in raster order."""
         x = view.x.expand(-1, 3, -1, -1) if view.x.shape[1] == 1 else view.x
         choose_attention(self.attentions, x.device)
         if visible_only and mask is not None:
@@ -104,21 +104,21 @@ class Timm(Encoder):
         return Encoded(tokens, pool_cells(maps, mask, 1))
 
     def _tokens(self, features: Tensor) -> Tensor:
-        """(B, T, D) patch tokens from features (B, prefix + T, D), (B, h, w, D) or (B, D, h, w)."""
+        """Convert features (B, prefix + T, D), (B, h, w, D) or (B, D, h, w) to patch tokens (B, T, D)."""
         if features.dim() == 3:
             return features[:, self.prefix :]
         return features.flatten(1, 2) if self.channels_last else features.flatten(2).transpose(1, 2)
 
     @torch.no_grad()
     def _tokens_of_a_blank_image(self, size: int) -> Tensor:
-        """(1, T, D): no model says how many tokens it makes and how wide they are, so one image has to show it."""
+        """Encode a blank image to find the number and the width of the tokens (1, T, D), which timm does not report."""
         features = features_of(self.model.eval(), torch.zeros(1, 3, size, size))
         self.model.train()
         return self._tokens(features)
 
 
 def choose_attention(attentions: Iterable[Any], device: torch.device) -> None:
-    """Plain products and a softmax in half precision on a CPU: 1.5 to 6 times as fast as the fused kernel there."""
+    """Use unfused attention in half precision on a CPU, where it is 1.5 to 6 times as fast as the fused kernel."""
     slow = device.type == "cpu" and torch.is_autocast_enabled("cpu")
     for attention in attentions:
         attention.fused_attn = not slow and use_fused_attn()

@@ -1,15 +1,15 @@
-"""The three kinds of timm models, which hide in three ways what a mask names.
+"""The three kinds of timm models, and how each of them hides the masked part of an image.
 
 =================  =============================  =====================  ===========================================
-kind               models                         a mask lies on         hidden is replaced by, or
+kind               models                         mask has an entry for  a hidden entry is
 =================  =============================  =====================  ===========================================
-``ConvNet``        ResNet, ConvNeXt and others    the image's pixels     one value a channel, in the image
-``PatchModel``     Swin, BEiT and others          the image's patches    a mask token, after the patch embedding
-``ViT``            ViT, DeiT                      the image's patches    the same, or left out of the transformer
+``ConvNet``        ResNet, ConvNeXt and others    each pixel             replaced by a learned value a channel
+``PatchModel``     Swin, BEiT and others          each patch             replaced by a mask token after embedding
+``ViT``            ViT, DeiT                      each patch             replaced in the same way, or dropped
 =================  =============================  =====================  ===========================================
 
-A kind holds no tensors: the mask value is a parameter of the encoder, under the name ``mask_value_key``, which is
-part of the format of checkpoints.
+A ``Kind`` has no parameters: the mask value is a parameter of the encoder with the name ``mask_value_key``, which is
+its key in checkpoints.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ from sslcli.types import View
 
 
 class Kind:
-    """What ``Timm`` needs to know of a kind of models."""
+    """The interface by which ``Timm`` runs models of one kind."""
 
     mask_value_key: str  # the name of the mask value in the encoder's state dict
     can_drop: bool = False  # whether ``visible_features`` works
 
     def initial_mask_value(self) -> Tensor:
-        """The mask value before training."""
+        """Return the initial mask value."""
         raise NotImplementedError
 
     def grid(self, view: View) -> tuple[int, ...]:
-        """The shape of a mask for ``view``."""
+        """Return the shape of a mask for ``view``."""
         raise NotImplementedError
 
     def features(self, model: Any, x: Tensor, mask: Tensor | None, mask_value: Tensor) -> Tensor:
-        """What ``model`` makes of images (B, 3, H, W), with ``mask`` (B, *grid) hidden; in the model's own layout."""
+        """Compute the features of images (B, 3, H, W) masked by ``mask`` (B, *grid), in the layout of ``model``."""
         raise NotImplementedError
 
     def visible_features(self, model: Any, x: Tensor, visible: Tensor) -> Tensor:
-        """The same from the patches at the raster positions ``visible`` (B, V) only; the others are left out."""
+        """Compute features of the patches at the raster positions ``visible`` (B, V) only; the others are dropped."""
         raise NotImplementedError
 
 
 class ConvNet(Kind):
-    """A model whose first layer sees overlapping pixels: what is hidden must be hidden in the image itself."""
+    """A model whose first layer reads overlapping windows, so that pixels must be masked in the image itself."""
 
     mask_value_key = "filler"
 
@@ -67,9 +67,9 @@ class ConvNet(Kind):
 
 
 class PatchModel(Kind):
-    """A model that first cuts the image into patches: a learned mask token takes the place of a hidden patch.
+    """A model that first embeds patches: a learned mask token replaces each hidden patch.
 
-    It does so right after the patch embedding and before positions are added (SimMIM, section 3.1).
+    The token is inserted after the patch embedding and before position embeddings are added (SimMIM, section 3.1).
 
     Args:
         patch_embed: the model's patch embedding.
@@ -93,16 +93,16 @@ class PatchModel(Kind):
     def features(self, model: Any, x: Tensor, mask: Tensor | None, mask_value: Tensor) -> Tensor:
         if mask is None:
             return features_of(model, x)
-        with self.after_patch_embed.applying(lambda patches: swapped(patches, mask, mask_value)):
+        with self.after_patch_embed.applying(lambda patches: with_mask_token(patches, mask, mask_value)):
             return features_of(model, x)
 
 
 class ViT(PatchModel):
-    """A plain vision transformer, whose tokens keep their places to the end: hidden ones can be left out altogether.
+    """A plain vision transformer, which can also drop hidden tokens, because no layer merges or moves tokens.
 
-    Leaving them out after positions are added is what makes MAE fast (He et al. 2021, section 3).
+    Tokens are dropped after position embeddings are added, as in MAE (He et al. 2021, section 3), which saves time.
 
-    A ViT reads images of any whole number of patches, with its positions interpolated bicubically (DINO,
+    The image may have any whole number of patches; position embeddings are interpolated bicubically (DINO,
     arXiv:2104.14294).
     """
 
@@ -120,13 +120,13 @@ class ViT(PatchModel):
 
     def visible_features(self, model: Any, x: Tensor, visible: Tensor) -> Tensor:
         self._choose_positions(model, x)
-        with self.after_positions.applying(lambda tokens: kept(tokens, visible, model.num_prefix_tokens)):
+        with self.after_positions.applying(lambda tokens: keep_visible(tokens, visible, model.num_prefix_tokens)):
             return features_of(model, x)
 
     def _choose_positions(self, model: Any, x: Tensor) -> None:
-        """Its own positions for images of its size, else interpolated ones.
+        """Use the model's own position embeddings for images of its size, else interpolated ones.
 
-        Interpolating to the same size would change nothing but the exported graph, which would hold it.
+        Interpolating to the same size would not change the features, but it would be part of an exported graph.
         """
         if not self.interpolates_always:
             own = x.shape[-1] == self.size
@@ -136,9 +136,10 @@ class ViT(PatchModel):
 
 
 def kind_of(model: nn.Module, size: int) -> Kind:
-    """The kind of ``model``, built for images of ``size`` pixels a side.
+    """Return the kind of ``model``, which was built for images of ``size`` pixels a side.
 
-    Only timm's PatchEmbed cuts patches that do not overlap; elsewhere a hidden patch would show in its neighbours.
+    Only timm's PatchEmbed makes patches that do not overlap; in other models a masked patch would still be visible in
+    the tokens of its neighbours.
     """
     patch_embed = getattr(model, "patch_embed", None)
     if not isinstance(patch_embed, PatchEmbed):
@@ -147,15 +148,15 @@ def kind_of(model: nn.Module, size: int) -> Kind:
 
 
 def features_of(model: Any, x: Tensor) -> Tensor:
-    """What comes before the classifier: (B, prefix + T, D), (B, h, w, D) or (B, D, h, w) from images (B, 3, H, W)."""
+    """Compute features before the classifier: (B, prefix + T, D), (B, h, w, D) or (B, D, h, w) from (B, 3, H, W)."""
     features: Tensor = model.forward_features(x)
     return features
 
 
 class OutputHook:
-    """Changes what ``module`` returns, but only while it is told how.
+    """Changes the output of ``module`` inside the context ``applying`` only.
 
-    The hook is registered for good, since torch.compile breaks its graph at one that comes and goes.
+    The hook stays registered, because adding and removing hooks would make torch.compile break its graph.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -164,7 +165,7 @@ class OutputHook:
 
     @contextmanager
     def applying(self, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-        """In this context the module returns ``change(output)`` in place of its output."""
+        """Inside this context the module returns ``change(output)`` instead of its output."""
         self._change = change
         try:
             yield
@@ -175,22 +176,23 @@ class OutputHook:
         return output if self._change is None else self._change(output)
 
 
-def swapped(patches: Tensor, mask: Tensor, mask_token: Tensor) -> Tensor:
-    """Embedded patches, (B, T, D) or (B, h, w, D), with ``mask_token`` (D,) where ``mask`` (B, *grid) is True."""
+def with_mask_token(patches: Tensor, mask: Tensor, mask_token: Tensor) -> Tensor:
+    """Replace embedded patches (B, T, D) or (B, h, w, D) by ``mask_token`` (D,) where ``mask`` (B, *grid) is True."""
     hidden = mask.view(*patches.shape[:-1], 1)
     return torch.where(hidden, mask_token.to(patches.dtype), patches)
 
 
-def kept(tokens: Tensor, visible: Tensor, prefix: int) -> Tensor:
-    """Of tokens (B, prefix + T, D) the prefix (class token, registers) and the patches at ``visible`` (B, V)."""
+def keep_visible(tokens: Tensor, visible: Tensor, prefix: int) -> Tensor:
+    """Keep class token and registers (the prefix) and the patches ``visible`` (B, V) of tokens (B, prefix + T, D)."""
     index = visible[..., None].expand(-1, -1, tokens.shape[2])
     return torch.cat([tokens[:, :prefix], tokens[:, prefix:].gather(1, index)], dim=1)
 
 
 def visible_patches(mask: Tensor, device: torch.device) -> Tensor:
-    """(B, V) int64 on ``device``: the raster positions that ``mask`` (B, *grid) leaves visible, as many in each sample.
+    """Return the raster positions (B, V) int64, on ``device``, where ``mask`` (B, *grid) is False.
 
-    A mask on the host is counted there, so that the host need not wait for the device.
+    Every sample must have the same number V of them. If the mask is on the host, V is counted there, so that the host
+    does not wait for the device.
     """
     flat = mask.flatten(1)
     count = int((~flat[0]).sum())

@@ -1,7 +1,7 @@
-"""A timm model with random weights, made for images of one size, which may be far smaller than timm's own.
+"""Builds timm models with random weights for a given image size, which may be much smaller than timm's default.
 
-Two kinds of models are made small in two ways. A ViT or a Swin is built for its size, and takes smaller patches. A
-ResNet or a ConvNeXt reads any size, and gets a first convolution of half the stride once it is built.
+Models are adapted to small images in two ways. A ViT or a Swin is built for a fixed size, with smaller patches. A
+ResNet or a ConvNeXt reads any size; its first convolution is replaced by one of half the stride.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from sslcli.encoders.batchnorm import batch_norms
 
 @dataclass(frozen=True)
 class Blueprint:
-    """What makes a model of the same shape again: ``timm.create_model(name, num_classes=0, **options)``."""
+    """Arguments that build the same architecture again: ``timm.create_model(name, num_classes=0, **options)``."""
 
     name: str
     options: Mapping[str, Any]
 
     def create(self, **more: Any) -> Any:
-        """The model without a classifier, at its random initialisation and with timm's own stem."""
+        """Build the model without a classifier, with random weights and timm's own stem."""
         return timm.create_model(self.name, pretrained=False, num_classes=0, **self.options, **more)
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that timm does not know, with the names that are near."""
+    """Raise ValueError if timm has no model of this name; the message lists similar names."""
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=5)
-        hint = f"Near: {', '.join(near)}." if near else "timm.list_models() names them all."
+        hint = f"Near: {', '.join(near)}." if near else "timm.list_models() lists all names."
         raise ValueError(f"timm has no model '{name}'. {hint}")
 
 
@@ -47,10 +47,12 @@ def make_model(
     norm: str | None,
     drop_path: float,
 ) -> tuple[Any, Blueprint]:
-    """The model for images of ``size`` pixels a side, and its blueprint. ``Timm`` explains the other arguments.
+    """Build a model for images of ``size`` pixels a side; return it with its blueprint.
+
+    The other arguments are documented in ``Timm``.
 
     Raises:
-        ValueError: timm cannot build that, or the model has no such patches or norm.
+        ValueError: timm cannot build the model with these options, or the model cannot have such patches or norm.
     """
     options: dict[str, Any] = {}
     if _built_for_one_size(name):
@@ -73,9 +75,9 @@ def _built_for_one_size(name: str) -> bool:
 
 
 def _small_patch_size(name: str, size: int) -> int:
-    """The first divisor of ``size`` from 4 pixels on, or from 2 for a Swin, which merges patches later."""
-    least = 2 if name.startswith("swin") else 4
-    return next(n for n in range(least, size + 1) if size % n == 0)
+    """Return the smallest divisor of ``size`` that is at least 4, or 2 for a Swin, which merges patches later."""
+    smallest = 2 if name.startswith("swin") else 4
+    return next(n for n in range(smallest, size + 1) if size % n == 0)
 
 
 def _check_divides(patch_size: int, size: int) -> None:
@@ -85,7 +87,7 @@ def _check_divides(patch_size: int, size: int) -> None:
 
 
 def _with_norm(blueprint: Blueprint, norm: str | None, rate: Mapping[str, float]) -> tuple[Any, Blueprint]:
-    """The blueprint's model, built again with GroupNorm of one group if it has BatchNorm and ``norm`` is ``layer``."""
+    """Build the blueprint's model; if ``norm`` is ``layer``, with GroupNorm of one group instead of BatchNorm."""
     name, options = blueprint.name, blueprint.options
     try:
         model = blueprint.create(**rate)
@@ -103,10 +105,11 @@ def _with_norm(blueprint: Blueprint, norm: str | None, rate: Mapping[str, float]
 
 
 def shrink_stem(model: Any, name: str) -> None:
-    """Give ``model`` a first convolution of half the stride and no pooling after it, so that small images stay whole.
+    """Halve the stride of the first convolution and remove the pooling after it, to keep the detail of small images.
 
-    The new kernel is 3x3 (a ResNet's stem for CIFAR, He et al. 2016, section 4.2), or as wide as its stride where the
-    convolution cuts patches (ConvNeXt). A model that was built for its size is small already and stays as it is.
+    The new kernel is 3x3 (a ResNet's stem for CIFAR, He et al. 2016, section 4.2), or as wide as its stride if the
+    convolution embeds patches (ConvNeXt). A model that is built for a fixed size has small patches already and is not
+    changed.
 
     Raises:
         ValueError: the model does not begin with a convolution that has a stride.
@@ -119,8 +122,8 @@ def shrink_stem(model: Any, name: str) -> None:
     if not isinstance(old, nn.Conv2d) or old.stride[0] < 2:
         raise ValueError("this model has no known small stem; set stem=standard")
     stride = old.stride[0] // 2
-    cuts_patches = old.kernel_size == old.stride
-    kernel, padding = (stride, 0) if cuts_patches else (3, 1)
+    embeds_patches = old.kernel_size == old.stride
+    kernel, padding = (stride, 0) if embeds_patches else (3, 1)
     new = nn.Conv2d(old.in_channels, old.out_channels, kernel, stride, padding, bias=old.bias is not None)
     parent, _, last = first_conv.rpartition(".")
     setattr(model.get_submodule(parent), last, new)

@@ -75,7 +75,7 @@ def measure(
         for metric in metrics.values():
             metric.protocol += "; training used labels"
     replaced = sum(
-        len(part.places)
+        len(part.corrupt_places)
         for part in (components.dataset, components.dataset.held_out)
         if isinstance(part, CorruptReplaced)
     )

@@ -1,1 +1,1 @@
-"""Every file of a run: its name, its shape, how it is written and read."""
+"""The files of a run: their names, their formats, and the code that writes and reads them."""

@@ -1,4 +1,4 @@
-"""Counts the samples that cannot be read, lists them in the run directory, and stops a run that has too many."""
+"""Counts corrupt samples, lists them in the run directory, and stops a run that has too many."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 from sslcli.errors import UserError
 from sslcli.run_dir.files import writable
 
-DEFAULT_SHARE, DEFAULT_COUNT = 0.01, 5  # a small folder may have a few bad pictures, too
+DEFAULT_SHARE, DEFAULT_COUNT = 0.01, 5  # a small dataset, too, may have a few corrupt samples
 
 
 class CorruptSample(Protocol):
@@ -17,7 +17,7 @@ class CorruptSample(Protocol):
 
     @property
     def where(self) -> str:
-        """Its place: a path, or a row of a file."""
+        """Where it is stored: a path, or a row of a file."""
 
     @property
     def reason(self) -> str:
@@ -25,13 +25,13 @@ class CorruptSample(Protocol):
 
 
 class BadSampleList:
-    """``bad_samples.txt``: one line a sample, its place and the reason with a tab between.
+    """Writes ``bad_samples.txt``: for each corrupt sample a line with its place, a tab and the reason.
 
     Args:
-        path: the file; written when the first bad sample is met, read again when the run goes on.
-        num_samples: of the dataset.
-        max_bad: the share of them that may be bad; null is one per cent, and five samples at least.
-        warn: told of the first one.
+        path: the file. It is written when the first corrupt sample is found, and read when the run is resumed.
+        num_samples: number of samples in the dataset.
+        max_bad: the share of samples that may be corrupt; null allows one per cent, but at least five samples.
+        warn: called with a message when the first corrupt sample is found.
     """
 
     def __init__(self, path: Path, num_samples: int, max_bad: float | None, warn: Callable[[str], None]) -> None:
@@ -40,13 +40,13 @@ class BadSampleList:
             self.allowed = max(int(DEFAULT_SHARE * num_samples), DEFAULT_COUNT)
         else:
             self.allowed = int(max_bad * num_samples)
-        self._lines: dict[str, None] = {}  # in the order in which they were met
+        self._lines: dict[str, None] = {}  # in the order in which they were found
 
     def add(self, found: Iterable[CorruptSample]) -> None:
-        """Count those that are new.
+        """Add corrupt samples; those that are listed already are ignored.
 
         Raises:
-            UserError: there are more than the run may have.
+            UserError: more samples are corrupt than ``max_bad`` allows.
         """
         lines = [f"{_plain(bad.where)}\t{_plain(bad.reason)}" for bad in found]
         if not lines:
@@ -64,16 +64,16 @@ class BadSampleList:
         self.check()
 
     def check(self) -> None:
-        """Raise if the limit is passed."""
+        """Raise UserError if more samples are corrupt than ``max_bad`` allows."""
         count = len(self._lines)
         if count > self.allowed:
             first = next(iter(self._lines)).replace("\t", ": ")
             raise UserError(
                 f"dataset.max_bad: {count} of {self._num_samples:,} samples cannot be read, and {self.allowed} may. "
-                f"The first is {first}. All are listed in {self.path}: mend or remove them, or raise dataset.max_bad."
+                f"The first is {first}. All are listed in {self.path}: repair or remove them, or raise dataset.max_bad."
             )
 
 
 def _plain(text: str) -> str:
-    """Without what would break a line apart."""
+    """Escape tabs and line breaks."""
     return text.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")

@@ -1,8 +1,8 @@
-"""Checkpoints: plain dicts of tensors and primitives, written whole, read without unpickling code.
+"""Checkpoints: plain dicts of tensors and primitives, written atomically, read without unpickling code.
 
-checkpoints/step-00001234.pt    the newest few, and every ``keep_every``-th
-checkpoints/last                text: the file name of the newest whole one
-checkpoints/best                text: that of the best one, where a run is evaluated while it trains; it is kept, too
+checkpoints/step-00001234.pt    the newest ones, and those at multiples of ``keep_every``
+checkpoints/last                text: file name of the newest complete checkpoint
+checkpoints/best                text: file name of the best checkpoint, if there is online evaluation; it is kept, too
 """
 
 from __future__ import annotations
@@ -38,14 +38,22 @@ def save(
     best: int | None = None,
     bests: Collection[int] = (),
 ) -> Path:
-    """Write the checkpoint of ``step``, point ``last`` at it and ``best`` at that of ``best``, then remove old ones.
+    """Write the checkpoint of ``step``, update the files ``last`` and ``best``, and remove old checkpoints.
 
-    What ``best`` names stays, also when it is not given any more, and so do those of ``bests``: by other metrics.
+    Args:
+        run_dir: the run directory.
+        step: the step of the checkpoint.
+        state: its content.
+        keep: how many of the newest checkpoints to keep.
+        keep_every: also keep checkpoints at multiples of this many steps.
+        best: the step of the best checkpoint, for the file ``best``; None leaves the file as it is. The checkpoint
+            that the file names is kept.
+        bests: steps of further checkpoints to keep, the best ones by other metrics.
     """
     folder = run_dir / "checkpoints"
     folder.mkdir(exist_ok=True)
     path = path_of(run_dir, step)
-    buffer = io.BytesIO()  # torch.save would turn a full disk's OSError into something else
+    buffer = io.BytesIO()  # if torch.save wrote to disk, a full disk would not raise OSError
     torch.save({"format": FORMAT, **state}, buffer)
     write_atomically(path, lambda file: file.writelines(sealed(buffer.getbuffer())))
     write_text(folder / "last", f"{path.name}\n")
@@ -53,39 +61,43 @@ def save(
         write_text(folder / "best", f"{path_of(run_dir, best).name}\n")
     pointer = folder / "best"
     kept = pointer.read_text().strip() if pointer.is_file() else None
-    mine = [old for old in steps(run_dir) if step_of(old) <= step]  # a later one is damaged and was passed over
-    for old in mine[keep:]:
+    intact = [old for old in steps(run_dir) if step_of(old) <= step]  # later ones are damaged
+    for old in intact[keep:]:
         if old.name != kept and step_of(old) not in bests and (not keep_every or step_of(old) % keep_every):
             old.unlink()
     return path
 
 
 def path_of(run_dir: Path, step: int) -> Path:
-    """The checkpoint file of ``step``."""
+    """Return the path of the checkpoint of ``step``."""
     return run_dir / "checkpoints" / f"step-{step:08d}.pt"
 
 
 def steps(run_dir: Path) -> list[Path]:
-    """All checkpoint files of a run, newest first."""
+    """Return the paths of all checkpoints of a run, newest first."""
     found = (run_dir / "checkpoints").glob("step-*.pt")
     return sorted((path for path in found if re.fullmatch(r"step-\d+", path.stem)), reverse=True)
 
 
 def step_of(path: Path) -> int:
-    """The step in a checkpoint's file name."""
+    """Return the step in a checkpoint's file name."""
     return int(path.stem.removeprefix("step-"))
 
 
 def is_pointer(path: Path) -> bool:
-    """Whether it is one of the text files beside checkpoints, which name one of them."""
+    """Whether ``path`` is one of the text files ``last`` and ``best``, which name a checkpoint."""
     return path.name in ("last", "best") and path.is_file()
 
 
 def open_run(path: str | None, key: str = "run") -> tuple[Path, State]:
-    """The run directory and the newest whole checkpoint of a run, or the one checkpoint that ``path`` names.
+    """Load a run's newest intact checkpoint, or the checkpoint that ``path`` names; return the run directory, too.
+
+    Args:
+        path: a run directory, a checkpoint, or a text file ``last`` or ``best``.
+        key: the config path that error messages name.
 
     Raises:
-        UserError: nothing there, or nothing whole; ``key`` is the config path that the message names.
+        UserError: there is no checkpoint, or none that can be read.
     """
     if not path:
         raise UserError(f"{key} is needed: name a run directory, such as {key}=runs/infonce-...")
@@ -102,10 +114,10 @@ def open_run(path: str | None, key: str = "run") -> tuple[Path, State]:
 
 
 def newest(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, State] | None:
-    """The newest whole checkpoint of a run; damaged ones are passed over with a warning.
+    """Load the newest intact checkpoint of a run; damaged ones are skipped with a warning. None if there are none.
 
     Raises:
-        UserError: there are checkpoints and none of them is whole.
+        UserError: there are checkpoints, and all of them are damaged.
     """
     found = steps(run_dir)
     for path in found:
@@ -119,16 +131,16 @@ def newest(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, State] | N
 
 
 class DamagedCheckpoint(UserError):
-    """A file that is cut short, altered, or no checkpoint at all."""
+    """The file is truncated, altered, or not a checkpoint."""
 
 
 def load(path: Path) -> State:
-    """The content of one checkpoint, on the CPU, brought to the present format; its ``config`` is a ``TrainConfig``.
+    """Load a checkpoint to the CPU and convert it to the current format; its ``config`` becomes a ``TrainConfig``.
 
     Raises:
-        DamagedCheckpoint: truncated or altered (the file's digest is checked, or every zip member's CRC in files of
-            format 1, which have none), or not one of ours.
-        UserError: missing, or written by a newer version.
+        DamagedCheckpoint: the file is truncated, altered or not a checkpoint of this tool. The SHA-256 digest of the
+            file is checked; files of format 1 have none, so the CRC of every zip member is checked instead.
+        UserError: the file is missing, or was written by a newer version.
     """
     if not path.is_file():
         raise UserError(f"resume: there is no checkpoint {path}.")
@@ -145,7 +157,7 @@ def load(path: Path) -> State:
         reason = f": it asks for {found[1]}" if found else ""
         raise DamagedCheckpoint(f"{path} holds more than tensors and is not opened{reason}.") from None
     except (zipfile.BadZipFile, RuntimeError, EOFError, KeyError, OSError) as error:
-        raise DamagedCheckpoint(f"{path} is cut short or not a checkpoint ({error}).") from None
+        raise DamagedCheckpoint(f"{path} is truncated or not a checkpoint ({error}).") from None
     if not isinstance(state, dict) or not isinstance(state.get("format"), int):
         raise DamagedCheckpoint(f"{path} is not a checkpoint of this tool.")
     if state["format"] > FORMAT:
@@ -157,6 +169,6 @@ def load(path: Path) -> State:
 
 
 def sweep_temporaries(run_dir: Path) -> None:
-    """Remove what a killed writer left behind; only the lock's holder may call this."""
+    """Remove temporary files of killed processes; the caller must hold the lock of the run directory."""
     for folder in (run_dir, run_dir / "checkpoints"):
         sweep(folder)

@@ -1,4 +1,4 @@
-"""What a run says: plain lines on stdout and in ``train.log``, a progress bar and warnings on stderr."""
+"""The output of a run: plain lines on stdout and in ``train.log``, a progress bar and warnings on stderr."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sslcli.run_dir.files import writable
 
 
 class Console:
-    """The voice of one run; until it is given a file it only prints.
+    """Prints the output of one run and, after ``log_to``, writes it to a file.
 
     Args:
-        silent: for the processes of a run that leave the speaking to the first.
+        silent: print nothing, for the processes of a run other than rank 0.
     """
 
     def __init__(self, *, silent: bool = False) -> None:
@@ -24,11 +24,11 @@ class Console:
         self._bar: Any = None
 
     def log_to(self, path: Path) -> None:
-        """Write what is said from now on to ``path`` too."""
+        """From now on, also append lines to the file ``path``."""
         self._path = path
 
     def line(self, text: str = "") -> None:
-        """A line of output."""
+        """Print a line on stdout and append it to the log file."""
         if self._silent:
             return
         with tqdm.external_write_mode(file=sys.stdout):
@@ -38,14 +38,20 @@ class Console:
                 file.write(text + "\n")
 
     def warn(self, text: str) -> None:
-        """A line on stderr."""
+        """Print a warning on stderr."""
         if self._silent:
             return
         with tqdm.external_write_mode(file=sys.stderr):
             print(f"warning: {text}", file=sys.stderr, flush=True)
 
     def start_bar(self, total: int | None, done: int, samples: int) -> None:
-        """A progress bar over steps of ``samples`` samples, in 80 columns; shown on a terminal only."""
+        """Show a progress bar if stderr is a terminal.
+
+        Args:
+            total: number of steps of the run; None if it is not known.
+            done: number of steps that are done already.
+            samples: samples a step.
+        """
         if sys.stderr.isatty() and not self._silent:
             known = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining}" if total is not None else " {elapsed}"
             self._bar = tqdm(
@@ -60,19 +66,19 @@ class Console:
             )
 
     def advance(self, samples: int) -> None:
-        """Move the bar."""
+        """Move the progress bar by one step of ``samples`` samples."""
         if self._bar is not None:
             total = None if self._bar.total is None else self._bar.total // samples
             self._bar.set_description_str(_position(self._bar.n // samples + 1, total), refresh=False)
             self._bar.update(samples)
 
     def show(self, text: str) -> None:
-        """The figures at the end of the bar."""
+        """Set the text at the end of the progress bar."""
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
 
     def stop_bar(self) -> None:
-        """Leave the bar as it is."""
+        """End the progress bar and leave it on the screen."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

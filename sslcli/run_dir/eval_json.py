@@ -1,4 +1,4 @@
-"""``eval.json``: every evaluation of a run, by what was measured on which data."""
+"""``eval.json``: the results of all evaluations of a run, by dataset and metric."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def add_metrics(
     dataset: DatasetChoice | None,
     newest: bool = True,
 ) -> None:
-    """Put the metrics of ``step`` into ``eval.json``; what else stands there stays.
+    """Write the metrics of the checkpoint of ``step`` into ``eval.json``; other entries are kept.
 
-    Metrics of the run's own data stand under ``metrics`` by their name, those of other data under
-    ``metrics/<dataset>``, whose config is under ``datasets``. What was measured at another checkpoint than the newest
-    takes no place of theirs: it stands in the same way under ``metrics/step-00001234``.
+    Metrics on the run's own dataset are written under ``metrics``, those on another dataset under
+    ``metrics/<dataset>``, with the config of that dataset under ``datasets``. Metrics of a checkpoint that is not the
+    newest are written in the same way under ``metrics/step-00001234`` and replace none of the newest checkpoint.
 
     Args:
-        run_dir: the run's.
-        metrics: by name, each as it is to stand there.
-        step: of the checkpoint.
-        dataset: the other data; null for the run's own.
-        newest: whether no checkpoint was newer when this one was opened.
+        run_dir: the run directory.
+        metrics: the entry of each metric, by name.
+        step: the step of the checkpoint.
+        dataset: the other dataset; None for the run's own.
+        newest: whether this checkpoint was the newest of the run when it was opened.
     """
     with in_turn(run_dir / "eval.lock"):
         found = _read(run_dir / "eval.json")
@@ -48,34 +48,38 @@ def add_metrics(
             name = dataset_name(dataset, found.get("datasets", {}))
             found.setdefault("datasets", {})[name] = dataset.node
             here = here.setdefault(name, {})
-        for title, metric in metrics.items():
-            here[title] = {**metric, "step": step}
+        for metric_name, metric in metrics.items():
+            here[metric_name] = {**metric, "step": step}
         write_text(run_dir / "eval.json", json.dumps({**found, "step": step}, indent=2) + "\n")
 
 
 def is_newest(run_dir: Path, step: int) -> bool:
-    """Whether a run has no newer checkpoint than that of ``step``."""
+    """Whether the run has no checkpoint that is newer than that of ``step``."""
     return all(checkpoint.step_of(path) <= step for path in checkpoint.steps(run_dir))
 
 
 def settled_size(run_dir: Path, dataset: DatasetChoice | None) -> int | None:
-    """The number of samples that a probe left to the clock settled on before, so that its numbers come again."""
+    """Return the sample count of an earlier evaluation with ``probe.max_samples=auto``, which chose it by time.
+
+    Using the same count again makes results reproducible. None if there was no such evaluation.
+    """
     evaluated = _read(run_dir / "eval.json")
     metrics = evaluated.get("metrics", {})
-    places = [metrics, *(inner for name, inner in metrics.items() if name.startswith("step-"))]
+    sections = [metrics, *(inner for name, inner in metrics.items() if name.startswith("step-"))]
     if dataset is None:
-        places.insert(0, _read(run_dir / "result.json").get("metrics", {}))
+        sections.insert(0, _read(run_dir / "result.json").get("metrics", {}))
     else:
         name = dataset_name(dataset, evaluated.get("datasets", {}))
-        places = [place.get(name, {}) for place in places]
-    sizes = [metric["samples"] for place in places for metric in place.values() if "samples" in metric]
+        sections = [section.get(name, {}) for section in sections]
+    sizes = [metric["samples"] for section in sections for metric in section.values() if "samples" in metric]
     return sizes[0] if sizes else None
 
 
 def dataset_name(dataset: DatasetChoice, known: Mapping[str, Any]) -> str:
-    """The dataset's function and eight digits of its settings, such as ``images-3fa2b1c0``.
+    """Return the name of the dataset's function with eight digits of a hash of its settings: ``images-3fa2b1c0``.
 
-    What stands among the ``known`` settings, by their names, keeps its name: an earlier version's digits may differ.
+    Settings that are among ``known`` (settings by name) keep that name, because an earlier version may have computed
+    a different hash.
     """
     for name, settings in known.items():
         if isinstance(settings, Mapping) and up_to_date({"dataset": settings})["dataset"] == dataset.node:

@@ -1,4 +1,4 @@
-"""Writing that is never half done: temporary file in the same folder, fsync, rename, fsync of the folder."""
+"""Atomic writing: temporary file in the same folder, fsync, rename, fsync of the folder."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from sslcli.errors import UserError
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, key: str = "run_dir") -> None:
-    """Replace ``path`` with what ``write`` puts into the file that it is given; all of it or nothing.
+    """Replace the file ``path`` atomically by what ``write`` writes.
 
     Args:
         path: the file.
-        write: fills the open file.
-        key: the config path that chose the place, for the message if it cannot be written.
+        write: writes the content to the open temporary file.
+        key: the config path that chose the place, for the error message.
+
+    Raises:
+        UserError: the file cannot be written.
     """
     with replacing(path, key) as temporary, temporary.open("wb") as file:
         write(file)
@@ -26,8 +29,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, key: st
 
 @contextmanager
 def replacing(path: Path, key: str = "run_dir") -> Iterator[Path]:
-    """A name in the same folder for a file that takes the place of ``path`` if all goes well, and is gone if not."""
-    temporary = path.with_name(f".{path.stem}.tmp.{os.getpid()}{path.suffix}")  # readers may go by the suffix
+    """Yield a temporary path; at the end of the block its file replaces ``path``, on an error it is removed."""
+    temporary = path.with_name(f".{path.stem}.tmp.{os.getpid()}{path.suffix}")  # writers may need the suffix
     with writable(path, key):
         try:
             yield temporary
@@ -40,36 +43,36 @@ def replacing(path: Path, key: str = "run_dir") -> Iterator[Path]:
 
 
 def sweep(folder: Path, stem: str = "*") -> None:
-    """Remove what killed writers of files called ``stem`` left behind in ``folder``.
+    """Remove temporary files of killed processes for files called ``stem`` in ``folder``.
 
-    What another live process of this machine is writing stays. This process's id may have been that of a killed one,
-    as in a container, so that it must not be writing there itself.
+    Files of other live processes of this machine are kept. Files with the id of this process are removed, because a
+    killed process may have had the same id, as in a container; so this process must not be writing there.
     """
     for path in folder.glob(f".{stem}.tmp*"):
         writer = re.search(r"\.tmp\.(\d+)", path.name)
-        if writer is None or not _is_another(int(writer[1])):
+        if writer is None or not _is_other_live_process(int(writer[1])):
             path.unlink(missing_ok=True)
 
 
-def _is_another(pid: int) -> bool:
-    """Whether a process of this id lives and is not this one."""
+def _is_other_live_process(pid: int) -> bool:
+    """Whether ``pid`` is the id of a live process other than this one."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # a process of another user
         return True
     return pid != os.getpid()
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace ``path`` with ``text``, all of it or nothing."""
+    """Replace the content of ``path`` by ``text`` atomically."""
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
 @contextmanager
 def writable(path: Path, key: str = "run_dir") -> Iterator[None]:
-    """Turn what the file system refuses (full, read-only, no permission) into a message for the user."""
+    """Convert an OSError of the file system (full, read-only, no permission) into a UserError."""
     try:
         yield
     except OSError as error:
@@ -79,7 +82,7 @@ def writable(path: Path, key: str = "run_dir") -> Iterator[None]:
 
 
 def sync_path(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
+    """Wait until the content of a file, or the entries of a folder, are on the disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,7 @@
-"""The formats of checkpoints: what has changed from one to the next.
+"""Converts checkpoints of old formats.
 
-Format 2 keeps the state of each of the loop's hooks under the hook's name, and the files that were fitted on the data
-by name and digest. In format 1 the sums of the metrics and what had been seen of the run stood beside the weights.
+Format 2 stores the state of each hook of the training loop under the hook's name, and name and digest of each file that
+was fitted on the data. Format 1 stored metric sums (``meter``) and online evaluation (``watch``) at the top level.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sslcli.config.upgrade import up_to_date
 
 
 def upgrade(state: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint's content as this version would have written it, with its config as a ``TrainConfig``."""
+    """Convert the content of a checkpoint to the current format, with its config as a ``TrainConfig``."""
     found = dict(state)
     if found["format"] == 1:
         found["hooks"] = {"metric_lines": found.pop("meter")}

@@ -1,4 +1,4 @@
-"""Numbers, names and errors as people read them, the same in a terminal, a report and a message."""
+"""Formats numbers, names and errors for people, in the same way in the terminal, in reports and in messages."""
 
 from __future__ import annotations
 
@@ -11,34 +11,35 @@ _SHARES = ("top1", "top5", "accuracy")
 
 
 def is_share(name: str) -> bool:
-    """Whether the metric called ``name`` is a share, which is read in per cent."""
+    """Whether the metric called ``name`` is a share, which is printed in per cent."""
     return any(word in name for word in _SHARES)
 
 
 def number(name: str, value: float) -> str:
-    """The metric's value: a share in per cent, anything else with four decimals."""
+    """Format a metric's value: a share in per cent, any other value with four decimals."""
     return f"{100 * value:.2f} %" if is_share(name) else f"{value:.4f}"
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value of a config or of a JSON file is a number; in Python a bool is one, too."""
+    """Whether a value of a config or of a JSON file is a number; a bool does not count."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def few(names: Sequence[str]) -> str:
-    """The names in brackets behind their number, if they are few."""
+    """Return up to four names in brackets, to print after their number; an empty string for more names."""
     return f" ({', '.join(names)})" if 0 < len(names) <= 4 else ""
 
 
 def first_line(error: object) -> str:
-    """What an error says, short enough for a line; an error that says nothing goes by its kind."""
+    """Return the first line of an error's message, at most 120 characters, or its class if there is no message."""
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__)[:120]
 
 
 def override(key: str, value: str) -> str:
-    """``key=value`` for a shell and for Hydra's grammar, quoted where either would take it apart."""
+    """Return ``key=value``, quoted for the shell and for Hydra's grammar where necessary."""
     if re.fullmatch(r"[\w./-]+", value, re.ASCII):
         return f"{key}={value}"
-    quoted = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), value)  # elsewhere \ is itself
+    # In double quotes a backslash is special only before a quote and at the end.
+    quoted = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), value)
     return shlex.quote(f'{key}="{quoted}"')

@@ -1,4 +1,4 @@
-"""Which files are a run's, and how a directory that holds an earlier run is cleared for a new one."""
+"""The names of a run's files, and how the files of an earlier run are moved away for a new one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sslcli.run_dir.console import Console
 from sslcli.run_dir.files import write_text
 from sslcli.run_dir.formatting import first_line
 
-START = "start.safetensors"  # the encoder as encoder.weights made it, before its first step
+START = "start.safetensors"  # the encoder after loading encoder.weights, before its first step
 CONFIG = "config.yaml"
 _HEADER = "# sslcli format "
 _FILES = (
@@ -45,15 +45,15 @@ def is_run(place: Path) -> bool:
 
 
 def write_config(run_dir: Path, config: TrainConfig) -> None:
-    """``config.yaml``: the whole config of a run; a comment says in which format."""
+    """Write ``config.yaml``: the whole config of a run, with the format's number in a comment."""
     write_text(run_dir / CONFIG, f"{_HEADER}{FORMAT}\n{OmegaConf.to_yaml(to_plain(config))}")
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
-    """What ``config.yaml`` holds, brought up to date.
+    """Read ``config.yaml`` and convert it to the current format.
 
     Raises:
-        UserError: there is none, or it is no config.
+        UserError: it is missing, cannot be read, or is not a config.
     """
     path = run_dir / CONFIG
     try:
@@ -68,12 +68,13 @@ def read_config(run_dir: Path) -> dict[str, Any]:
 
 
 def make_room(run_dir: Path, resume: str, console: Console) -> None:
-    """Before a start from step 0: with ``resume=never``, move what an earlier run left into ``previous/N``.
+    """Before a start from step 0 with ``resume=never``, move the files of an earlier run into ``previous/N``.
 
-    Nothing is deleted. What a run left that was killed before its first checkpoint is gone on from.
+    Nothing is deleted. Without ``resume=never``, the files of a run that was killed before its first checkpoint stay,
+    and the run continues with them.
 
     Raises:
-        UserError: the folder holds files of these names and was never a run's.
+        UserError: the folder holds files with these names but is not a run directory.
     """
     leftovers = [run_dir / name for name in _FILES if (run_dir / name).exists()]
     if leftovers and not (run_dir / "train.log").is_file():

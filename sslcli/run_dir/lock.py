@@ -1,4 +1,4 @@
-"""Who may write: a run's one live process, or whoever's turn it is. The kernel drops a lock when its owner dies."""
+"""File locks: one live process a run directory, one writer a file. The kernel releases the locks of a dead process."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from sslcli.run_dir.files import writable
 
 @contextmanager
 def locked(run_dir: Path) -> Iterator[None]:
-    """Hold ``run_dir`` for this process.
+    """Lock ``run_dir`` for this process.
 
-    POSIX locks (not flock) belong to the process and are not inherited by data workers, so a run that
-    was killed frees its directory although its workers may live on for a moment.
+    POSIX locks (unlike flock) belong to the process and are not inherited by data workers. So a killed run releases
+    its directory even while its workers are still alive.
 
     Raises:
-        UserError: another live process holds it, named by host and pid.
+        UserError: another live process holds the lock; the message gives its host and pid.
     """
     path = run_dir / "lock"
     with writable(run_dir):
@@ -51,7 +51,7 @@ def locked(run_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def in_turn(path: Path) -> Iterator[None]:
-    """Wait for whoever holds the lock file ``path``, then hold it: for changing a file that others change, too."""
+    """Wait for the lock file ``path`` and hold it, to change a file that other processes change, too."""
     with writable(path):
         file = path.open("a")
     with file:

@@ -1,4 +1,4 @@
-"""``metrics.jsonl``: one object a line, flushed as it is written."""
+"""``metrics.jsonl``: one JSON object a line, flushed after each line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAME = "metrics.jsonl"
 
 
 def read_lines(run_dir: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a run, without one that a kill cut short or that is still being written."""
+    """Yield the lines of a run; a line that is incomplete, because of a kill or while it is written, is skipped."""
     path = run_dir / NAME
     for text in path.read_text(errors="replace").splitlines() if path.is_file() else ():
         try:
@@ -25,13 +25,13 @@ def read_lines(run_dir: Path) -> Iterator[dict[str, Any]]:
 
 
 class JsonLines:
-    """The file of one run."""
+    """Writes the file of one run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def cut_back(self, step: int) -> None:
-        """Drop the lines after ``step``, and a last line that a kill cut short: no step missing or repeated."""
+        """Drop the lines after ``step`` and an incomplete last line, so that the resumed run repeats no step."""
         if not self.path.is_file():
             return
         kept = []

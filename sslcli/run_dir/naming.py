@@ -1,4 +1,4 @@
-"""Where a run lives if the user does not say it: a name from its config, under which the same command finds it."""
+"""The default run directory, named after the config, so that the same command finds its run again."""
 
 from __future__ import annotations
 
@@ -12,27 +12,26 @@ from sslcli.run_dir.layout import read_config
 
 
 def default_run_dir(config: TrainConfig, choices: Mapping[str, str], folder: Path = Path("runs")) -> Path:
-    """The directory of the run that ``config`` describes, whichever version of this tool began it.
+    """Return the directory of the run that ``config`` describes, also if an older version of this tool started it.
 
-    A run of an earlier version has another name where that version's config had other keys, or named its classes
-    elsewhere. So where there is no run of today's name, those of the same prefix are asked for the config that they
-    hold, brought up to date.
+    A run of an older version may have a different name, because the config had other keys or class names. If there is
+    no run with the current name, the updated configs of all runs with the same name prefix are compared.
 
     Args:
-        config: of the command.
-        choices: the options by their groups, for the part of the name that people read.
-        folder: where runs are.
+        config: the config of the command.
+        choices: the chosen option of each config group, for the readable part of the name.
+        folder: the folder of all runs.
     """
     path = folder / run_name(config, choices)
     if path.exists():
         return path
     wanted = fingerprint(config)
-    older = sorted(folder.glob(f"{name_prefix(choices)}????????"))
-    return next((place for place in older if _fingerprint_of(place) == wanted), path)
+    candidates = sorted(folder.glob(f"{name_prefix(choices)}????????"))
+    return next((candidate for candidate in candidates if _fingerprint_of(candidate) == wanted), path)
 
 
 def _fingerprint_of(run_dir: Path) -> str | None:
-    """That of the config in a run directory; None if there is none that can be read."""
+    """Return the fingerprint of the config in a run directory; None if it cannot be read."""
     try:
         return fingerprint(read(read_config(run_dir), TrainConfig))
     except (UserError, TypeError):

@@ -1,4 +1,4 @@
-"""What stands in a run directory, read back: config, curves, results, evaluations, bad samples, log."""
+"""Reads a run directory: config, curves, results, evaluations, corrupt samples, log."""
 
 from __future__ import annotations
 
@@ -17,60 +17,60 @@ from sslcli.run_dir.formatting import is_number
 from sslcli.run_dir.layout import is_run, read_config
 from sslcli.run_dir.metrics_jsonl import read_lines
 
-Line = dict[str, Any]  # one of metrics.jsonl
+Line = dict[str, Any]  # of metrics.jsonl
 
-_NOT_CONTROLS = ("value", "std", "samples", "seed", "step")  # the numbers beside a value that are facts of it
+_NOT_CONTROLS = ("value", "std", "samples", "seed", "step")  # numbers of an entry that are not controls
 _FACTS = ("data", "encoder", "objective", "training")
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A metric as it was written down."""
+    """A metric as read from a file."""
 
     value: float
     protocol: str = ""
     std: float | None = None
     controls: Mapping[str, float] = field(default_factory=dict)
-    step: int | None = None  # of the checkpoint, where one file holds several's
+    step: int | None = None  # of the checkpoint; in eval.json only
     seed: int | None = None
 
 
 @dataclass(frozen=True)
 class Record:
-    """One run."""
+    """The content of one run directory."""
 
     path: Path
-    settings: Mapping[str, Any]  # every key of config.yaml as it is written on the command line
+    settings: Mapping[str, Any]  # the values of config.yaml by their dotted keys
     config_text: str
     lines: list[Line]
-    result: Mapping[str, Any] | None  # None: not finished
+    result: Mapping[str, Any] | None  # None: the run is not finished
     metrics: Mapping[str, Reading]  # of result.json
-    evaluations: Mapping[str, Reading]  # of eval.json, by the path that leads to each
+    evaluations: Mapping[str, Reading]  # of eval.json, by the path of keys to each metric
     bad_samples: list[str]
     log: str
-    facts: Mapping[str, str]  # what the run said of itself before its first step: data, encoder, objective, training
+    facts: Mapping[str, str]  # lines that the run printed at its start: data, encoder, objective, training
 
     @property
     def headline(self) -> str | None:
-        """The metric that a sweep looks at, else the first; None if nothing was measured."""
+        """The name of the metric by which sweeps compare runs, else of the first one; None if there is none."""
         known = [name for name in ("knn_top1", "held_out_loss") if name in self.metrics]
         return next(iter([*known, *self.metrics]), None)
 
     def choice(self, group: str) -> str:
-        """The part that was chosen in a group, in a word: that of a timm model, else of a class or function."""
+        """Return the name of the part chosen in a group: the timm model, else the class or function."""
         return choice(self.settings, group)
 
     def series(self, name: str) -> tuple[list[float], list[float]]:
-        """Steps and values of one key of ``metrics.jsonl``, where it was written."""
+        """Return steps and values of one key of ``metrics.jsonl``, from the lines that have it."""
         found = [(line["step"], line[name]) for line in self.lines if isinstance(line.get(name), (int, float))]
         return [step for step, _ in found], [value for _, value in found]
 
 
 def read_run(path: Path) -> Record:
-    """The record in a run directory, of a run that is finished or not.
+    """Read a run directory, whether the run is finished or not.
 
     Raises:
-        UserError: there is no run.
+        UserError: it is not a run directory.
     """
     if not is_run(path):
         raise UserError(f"run: there is no run in {path}: it has no config.yaml.")
@@ -93,29 +93,29 @@ def read_run(path: Path) -> Record:
 
 
 def choice(settings: Mapping[str, Any], group: str) -> str:
-    """The part that was chosen in a group, in a word; empty if there is none."""
+    """Return the name of the part chosen in a group; empty if none was chosen."""
     name = settings.get(f"{group}.name") or str(settings.get(f"{group}._target_", "")).rpartition(".")[2]
     return str(name)
 
 
 def runs_in(path: Path) -> list[Path]:
-    """The run directories in a folder, such as a sweep's, by number, then by name."""
+    """Return the run directories in a folder, such as a sweep's, sorted by number, then by name."""
     found = [child for child in path.iterdir() if is_run(child)]
     return sorted(found, key=lambda p: (not p.name.isdigit(), int(p.name) if p.name.isdigit() else 0, p.name))
 
 
 def measured_at(run_dir: Path, step: int) -> Iterator[tuple[str, Reading, str]]:
-    """Every metric of the checkpoint of ``step``, with its name and the file that it stands in."""
+    """Yield name, reading and file name of every metric of the checkpoint of ``step``."""
     for file in ("result.json", "eval.json"):
         found = _json(run_dir / file) or {}
         for name, reading in readings(found.get("metrics", {})):
-            own = found.get("steps") if reading.step is None else reading.step  # eval.json has each metric's own
+            own = found.get("steps") if reading.step is None else reading.step  # eval.json: a step a metric
             if own == step:
                 yield name, reading, file
 
 
 def readings(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Reading]]:
-    """Everything in ``node`` that has a number for a value, however deep, under the names that lead to it."""
+    """Yield every metric in nested mappings: each mapping with a numeric ``value``, and its path, ``a/b/c``."""
     for name, inner in node.items():
         where = f"{prefix}{name}"
         if not isinstance(inner, Mapping):
@@ -123,8 +123,8 @@ def readings(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, R
         if not is_number(inner.get("value")):
             yield from readings(inner, f"{where}/")
             continue
-        beside = inner.get("controls", {k: v for k, v in inner.items() if k not in _NOT_CONTROLS})
-        controls = {key: value for key, value in beside.items() if is_number(value)}
+        others = inner.get("controls", {k: v for k, v in inner.items() if k not in _NOT_CONTROLS})
+        controls = {key: value for key, value in others.items() if is_number(value)}
         facts = {name: inner.get(name) for name in ("std", "step", "seed")}
         yield where, Reading(inner["value"], str(inner.get("protocol") or ""), controls=controls, **facts)
 

@@ -1,4 +1,4 @@
-"""``result.json``: what a finished run came to."""
+"""``result.json``: the metrics of a finished run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def write_result(
     seed: int,
     uses_labels: bool,
 ) -> None:
-    """Write the file, which says that the run is finished."""
+    """Write ``result.json``, which also marks the run as finished."""
     result = {
         "metrics": dict(metrics),
         "quality": dict(quality),
@@ -35,7 +35,7 @@ def write_result(
 
 
 def finished(run_dir: Path, step: int) -> dict[str, Any] | None:
-    """The result of a run that ended at ``step``, if it did."""
+    """Return the result of a run that finished at ``step``; None if it did not."""
     path = run_dir / NAME
     if not path.is_file():
         return None
@@ -44,5 +44,5 @@ def finished(run_dir: Path, step: int) -> dict[str, Any] | None:
 
 
 def headline(values: Mapping[str, float]) -> float | None:
-    """The number by which the runs of a sweep are compared."""
+    """Return the value by which the runs of a sweep are compared."""
     return values.get("knn_top1", values.get("held_out_loss"))

@@ -1,7 +1,7 @@
-"""A digest at the end of a file, so that one flipped bit is found before anything reads the rest.
+"""A SHA-256 digest at the end of a file, which is checked before the file is read.
 
-Programs that read a zip look for its directory from the end and pass over what follows it: ``torch.load`` and
-``zipfile`` open a sealed checkpoint as they open any other.
+Readers of zip files search for the central directory from the end and ignore what follows it. So ``torch.load`` and
+``zipfile`` can open a sealed checkpoint.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _MARK = b"\nsha256 "
-_LENGTH = len(_MARK) + 64 + 1  # the mark, the digest in hexadecimal, a line's end
+_LENGTH = len(_MARK) + 64 + 1  # the mark, the digest in hexadecimal, a line break
 _PIECE = 1 << 20
 
 
 def sealed(content: bytes | memoryview) -> Iterator[bytes | memoryview]:
-    """The content, then its seal."""
+    """Yield the content, then the seal, which is the digest of the content."""
     yield content
     yield _MARK + hashlib.sha256(content).hexdigest().encode() + b"\n"
 
 
 def broken_seal(path: Path) -> str | None:
-    """What is wrong with a sealed file, or an empty text if nothing is; None if the file has no seal."""
-    found = hashlib.sha256()
+    """Check a sealed file: return what is wrong, an empty string if nothing is, or None if the file has no seal."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
         left = max(path.stat().st_size - _LENGTH, 0)
         file.seek(left)
@@ -34,6 +34,6 @@ def broken_seal(path: Path) -> str | None:
             return "its end is missing"
         file.seek(0)
         while piece := file.read(min(_PIECE, left)):
-            found.update(piece)
+            digest.update(piece)
             left -= len(piece)
-    return "" if seal == _MARK + found.hexdigest().encode() + b"\n" else "its content is not what was written"
+    return "" if seal == _MARK + digest.hexdigest().encode() + b"\n" else "its content is not what was written"

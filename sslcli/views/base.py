@@ -1,4 +1,4 @@
-"""What a views pipeline is, and the one that passes columns through."""
+"""The interface of views pipelines, and a pipeline that passes columns through unchanged."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from sslcli.views.constants import constant
 
 
 class Views(nn.Module):
-    """Makes the views of a whole batch on its device; this is all that a plug-in needs.
+    """Makes the views of a whole batch on its device. A plug-in needs only these methods and attributes.
 
-    Its constructor is given the columns as training views should be, the columns as evaluation reads them, and the
-    number of views that the objective wants.
+    The constructor is called with the columns at the size of training views, the columns at the size of evaluation,
+    and the number of views that the objective reads.
     """
 
     field: str  # the column that ``evaluation_view`` reads
-    with_target: bool = True  # whether training views carry their target; off where no objective reads it
-    num_local: int = 0  # smaller views that follow the others (multi-crop)
+    with_target: bool = True  # whether training views have a target; False if no objective reads it
+    num_local: int = 0  # number of smaller views, which come after the others (multi-crop)
 
     def forward(self, columns: Mapping[str, Tensor], randomness: Randomness) -> list[View]:
-        """``num_views`` random views of the batch, without gradients, in the precision that autocast computes in."""
+        """Return ``num_views`` random views of the batch, without gradients, in autocast's precision."""
         raise NotImplementedError
 
     def evaluation_view(self, columns: Mapping[str, Tensor]) -> View:
-        """The view without augmentation, which evaluation reads."""
+        """Return the view without augmentation, for evaluation."""
         raise NotImplementedError
 
     def crops(self, randomness: Randomness) -> Crops | None:
-        """The crops that ``forward`` would make, to be cut where the full images are; None where nothing is cropped."""
+        """Return the crops of ``forward``, for a dataset that cuts them from full images; None if there are none."""
         return None
 
 
 class PassThrough(Views):
-    """Columns as they are: the same ids twice for dropout views, one column each for two towers.
+    """Uses columns as views: the same ids twice for views that differ by dropout, or one column for each of two towers.
 
     Args:
         view_spec: the dataset's columns.
-        spec: the same again.
-        num_views: how many views the objective wants.
+        spec: the same.
+        num_views: how many views the objective reads.
         columns: the column of each view; null repeats the dataset's first.
     """
 
@@ -71,7 +71,7 @@ class PassThrough(Views):
 
 
 def normalise(x: Tensor, field: Field) -> Tensor:
-    """(x - mean) / std with the statistics along dimension 1; unchanged where the field has none."""
+    """Return (x - mean) / std, with the field's statistics along dimension 1; x itself if the field has none."""
     if not field.mean:
         return x
     shape = (-1, *(1,) * (x.dim() - 2))

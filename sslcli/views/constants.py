@@ -10,6 +10,6 @@ from torch import Tensor
 
 @lru_cache(maxsize=64)
 def constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """``values`` as a tensor, copied to the device once and not in every step, where the copy would wait."""
-    with torch.inference_mode(False):  # whoever asks first, the others may need gradients
+    """Return ``values`` as a cached tensor, because a copy to the device in every step would make the host wait."""
+    with torch.inference_mode(False):  # a cached inference tensor could not be used where gradients are needed
         return torch.tensor(values, dtype=dtype, device=device)

@@ -50,12 +50,12 @@ def test_a_bad_sample_is_replaced_by_the_same_readable_one_every_time():
 def test_what_was_met_is_told_for_each_request():
     dataset = CorruptReplaced(Pictures(50, bad={3, 7}))
     fetched(dataset, [1, 3])
-    assert [bad.where for bad in dataset.met] == ["file 3"]
+    assert [bad.where for bad in dataset.last_corrupt] == ["file 3"]
     fetched(dataset, [1, 2])
-    assert dataset.met == []
+    assert dataset.last_corrupt == []
     fetched(dataset, [7, 3])  # 3 is known to be bad and is not read again
-    assert sorted(bad.where for bad in dataset.met) == ["file 3", "file 7"]
-    assert sorted(dataset.bad) == [3, 7] and dataset.dataset.reads[3] == 1
+    assert sorted(bad.where for bad in dataset.last_corrupt) == ["file 3", "file 7"]
+    assert sorted(dataset.known_corrupt) == [3, 7] and dataset.dataset.reads[3] == 1
 
 
 def test_a_replacement_is_of_the_same_class():
@@ -70,7 +70,7 @@ def test_where_a_whole_class_is_bad_a_replacement_is_of_another():
     labels = torch.tensor([0, 0, 1, 1, 1, 1])
     mended = CorruptReplaced(Pictures(6, bad=[0, 1], labels=labels))
     found = mended.fetch(torch.tensor([0, 1, 2]))["image"][:, 0, 0, 0]
-    assert set(found.tolist()) <= {2, 3, 4, 5} and len(mended.places) == 2
+    assert set(found.tolist()) <= {2, 3, 4, 5} and len(mended.corrupt_places) == 2
 
 
 def test_a_replacement_of_a_training_sample_is_a_training_sample():

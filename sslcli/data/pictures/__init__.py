@@ -1,1 +1,1 @@
-"""Pictures in folders, tars and tables, decoded on demand."""
+"""Datasets of pictures in folders, tars and tables, which are decoded when they are fetched."""

@@ -1,4 +1,4 @@
-"""Pictures decoded on demand, wherever their files lie: in folders, in tars, in tables."""
+"""A dataset of pictures that are decoded when they are fetched, from folders, tars or tables."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ Crop = Literal["device", "worker"]
 
 
 class EncodedPictures(Protocol):
-    """N encoded pictures that can be had one by one, in any order and in any process."""
+    """N encoded pictures that can be read one by one, in any order and in any process."""
 
     @property
     def labels(self) -> Tensor | None:
-        """(N,) int64, -1 where one has none."""
+        """The labels (N,) int64, -1 for pictures without one; None if no picture has a label."""
 
     def __len__(self) -> int: ...
 
     def source(self, i: int) -> Source:
-        """The i-th picture's content, or the path of its file.
+        """Return the content of the i-th picture's file, or its path.
 
         Raises:
-            BadPicture: it cannot be had.
+            BadPicture: the content cannot be read.
         """
 
     def where(self, i: int) -> str:
-        """The i-th picture's place, for messages."""
+        """Return the place of the i-th picture, for messages."""
 
     def fingerprint(self) -> str:
-        """Changes where the pictures or their order are others."""
+        """Return a text that changes if the pictures or their order change."""
 
 
 class Pictures(Dataset):
-    """The centred square of each picture, resized to ``size``; or the windows that training asks for.
+    """A dataset of the centred square of each picture, resized to ``size``, or of random crops for training.
 
     Args:
-        encoded: the pictures.
+        encoded: the encoded pictures.
         size: pixels a side.
-        crop: ``worker`` cuts training crops out of the full pictures, ``device`` leaves that to the views.
+        crop: ``worker`` cuts training crops from the full pictures; with ``device`` the views cut crops.
     """
 
     decodes = True
@@ -81,7 +81,11 @@ class Pictures(Dataset):
     def _read(
         self, index: Tensor, read: Callable[[int, Source], list[Tensor]], sizes: Sequence[tuple[int, int]]
     ) -> list[Tensor]:
-        """One column (B, 3, *size) for each size; every row is tried before the bad ones are told."""
+        """Return a column (B, 3, *size) for each size.
+
+        Raises:
+            CorruptSamples: some pictures are corrupt; all others have been tried, too.
+        """
         columns = [torch.empty(len(index), 3, *size, dtype=torch.uint8) for size in sizes]
         bad = {}
         for row, i in enumerate(index.tolist()):
@@ -96,5 +100,5 @@ class Pictures(Dataset):
 
 
 def rgb(size: int) -> Spec:
-    """Colour pictures of ``size`` x ``size``, normalised by the statistics of ImageNet as everywhere."""
+    """Return the spec of colour pictures of ``size`` x ``size`` pixels, with the usual ImageNet mean and std."""
     return Spec(image=Field(shape=(3, size, size), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)))

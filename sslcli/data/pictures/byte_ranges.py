@@ -1,4 +1,4 @@
-"""Pictures as ranges of bytes in files: any of them can be read at any time, by any process."""
+"""Pictures as ranges of bytes in files, which can be read in any order and by any process."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ import numpy as np
 from sslcli.data.pictures.classes import labels_of
 from sslcli.data.pictures.decode import BadPicture
 
-CUT = -1  # in place of the size of a picture that its file holds only a part of
+CUT = -1  # the size of a picture whose file is truncated
 
 
 class Files:
-    """Files read at offsets. Few are open at a time, and each process opens its own.
+    """Files that are read at offsets. A limited number is open at a time, and each process opens its own.
 
-    Reading at an offset moves no position, so forked processes may even share what was open before.
+    Reading does not move a file position, so forked processes may also share files that were open before the fork.
 
     Args:
         paths: the files, by number.
-        limit: how many may be open.
+        limit: the maximum number of open files.
     """
 
     def __init__(self, paths: Sequence[Path], limit: int = 128) -> None:
         self.paths, self.limit = list(paths), limit
-        self._open: OrderedDict[int, int] = OrderedDict()  # file -> descriptor, the longest unused first
+        self._open: OrderedDict[int, int] = OrderedDict()  # number -> descriptor, least recently used first
 
     def read(self, number: int, start: int, size: int) -> bytes:
-        """``size`` bytes from ``start`` on, fewer where the file ends.
+        """Read ``size`` bytes from ``start`` on, fewer at the end of the file.
 
         Raises:
-            OSError: the file is not there or cannot be read.
+            OSError: the file does not exist or cannot be read.
         """
         if number not in self._open:
             if len(self._open) >= self.limit:
@@ -55,20 +55,20 @@ class Files:
 
 @dataclass
 class Part:
-    """The pictures of one file, in their order."""
+    """The pictures of one file, in the order of the file."""
 
-    start: np.ndarray  # (N,) int64, where a picture's bytes begin
-    size: np.ndarray  # (N,) int64, how many they are, or CUT
-    label: np.ndarray  # (N,) bytes, what is said of its class, or empty
+    start: np.ndarray  # (N,) int64, offset of each picture in the file
+    size: np.ndarray  # (N,) int64, number of bytes of each picture, or CUT
+    label: np.ndarray  # (N,) bytes, number or name of each picture's class, or empty
 
 
 class ByteRanges:
-    """The pictures of a few files, one file after the other.
+    """The pictures of several files, one file after the other.
 
     Args:
-        files: where the bytes are read from.
-        parts: what is in each.
-        names: what the files are called for a fingerprint; null takes their own names.
+        files: the files with the pictures.
+        parts: the pictures of each file.
+        names: names of the files for the fingerprint; None uses the names of ``files``.
     """
 
     def __init__(self, files: Sequence[Path], parts: Sequence[Part], names: Sequence[str] | None = None) -> None:
@@ -83,17 +83,17 @@ class ByteRanges:
         return len(self.start)
 
     def fingerprint(self) -> str:
-        """Changes with every file's name and with every picture's place and size."""
+        """Return a text that changes with the name of any file and with the offset or size of any picture."""
         state = zlib.crc32("\n".join(self.names).encode(errors="surrogateescape"))
         for array in (self.number, self.start, self.size):
             state = zlib.crc32(array.tobytes(), state)
         return f"{len(self)} pictures in {len(self.names)} files, places {state:08x}"
 
     def source(self, i: int) -> bytes:
-        """The i-th picture's file content.
+        """Read the content of the i-th picture.
 
         Raises:
-            BadPicture: it cannot be read in whole.
+            BadPicture: it cannot be read completely.
         """
         size = int(self.size[i])
         try:

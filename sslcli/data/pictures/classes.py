@@ -1,4 +1,4 @@
-"""Classes as files name them: by numbers or by words."""
+"""Converts the classes that files give, as numbers or as names, to labels."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ _NUMBER = re.compile(rb"-?\d{1,6}")
 
 
 def labels_of(texts: np.ndarray) -> Tensor | None:
-    """Labels (N,) int64 of what stands beside N samples, as bytes.
+    """Convert the classes of N samples, given as bytes, to labels (N,) int64.
 
-    Numbers are taken as they are, words by their order. Where there is nothing, or a negative number, the label is
-    -1; where that is so everywhere, there are none. Numbers of more than six digits count as words.
+    If all are numbers, these are the labels; otherwise a label is the rank of the name among the sorted names. An
+    empty text or a negative number becomes -1. If all labels are -1, the result is None. Numbers of more than six
+    digits count as names.
     """
-    different, which = np.unique(texts, return_inverse=True)
-    words = [word for word in different.tolist() if word]
+    unique, inverse = np.unique(texts, return_inverse=True)
+    words = [word for word in unique.tolist() if word]
     if all(map(_NUMBER.fullmatch, words)):
         numbers = [max(int(word), -1) for word in words]
     else:
         numbers = list(range(len(words)))
-    nothing = [-1] * (len(different) - len(words))  # sorted before all others
-    labels = torch.from_numpy(np.array(nothing + numbers, np.int64)[which])
+    missing = [-1] * (len(unique) - len(words))  # the empty text is sorted before all others
+    labels = torch.from_numpy(np.array(missing + numbers, np.int64)[inverse])
     return any_known(labels)

@@ -1,4 +1,4 @@
-"""From a picture file to pixels: any common format, by its content, upright, on white, and not larger than needed."""
+"""Decodes picture files of common formats to RGB pixels: upright, on white, and not larger than needed."""
 
 from __future__ import annotations
 
@@ -19,25 +19,26 @@ from torchvision.io import ImageReadMode, decode_jpeg
 
 from sslcli.data.pictures.orientation import Turn, Window
 
-# Not all that Pillow could open: an EPS that is called .jpg would start Ghostscript.
+# Not all formats of Pillow, because an EPS file that is called .jpg would start Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 
-Source = bytes | str | os.PathLike[str]  # a file's content, or its path as text
+Source = bytes | str | os.PathLike[str]  # content of a file, or its path
 
 
 class BadPicture(Exception):
-    """A file that is no whole picture; the message is a short reason."""
+    """A file is not a complete picture; the message is a short reason."""
 
 
 def decode(source: Source, size: int | None = None) -> Tensor:
-    """A picture as uint8 RGB (3, H, W), turned as its EXIF orientation says, transparency laid on white.
+    """Decode a picture to uint8 RGB (3, H, W), upright by its EXIF orientation, transparent pixels on white.
 
     Args:
-        source: a file's content or its path.
-        size: with it (3, size, size): the largest centred square, resized.
+        source: content of a file, or its path.
+        size: if given, the result is the largest centred square, resized to (3, size, size).
 
     Raises:
-        BadPicture: no picture, not a whole one, too large for ``PIL.Image.MAX_IMAGE_PIXELS``, or not readable.
+        BadPicture: the file is not a picture, not complete, not readable, or larger than
+            ``PIL.Image.MAX_IMAGE_PIXELS``.
     """
     if size is None:
         return decode_crops(source, lambda height, width: [(0, 0, height, width)], None)[0]
@@ -49,16 +50,16 @@ def decode_crops(
     windows: Callable[[int, int], Sequence[Window]],
     sizes: Sequence[tuple[int, int]] | None,
 ) -> list[Tensor]:
-    """Windows of one picture, decoded once, each (3, *size) uint8.
+    """Decode one picture once and return several windows of it, each (3, *size) uint8.
 
-    The resize is the antialiased triangle filter. A JPEG of which every window has at least twice its size is decoded
-    at 1/2, 1/4 or 1/8, so that every window still has at least its size in pixels: libjpeg averages within its blocks
-    for that. It was faster than decoding all pixels wherever it is possible.
+    Windows are resized by the antialiased triangle filter. If all windows of a JPEG are at least twice as large as
+    their results, libjpeg decodes at 1/2, 1/4 or 1/8 of the size, by averaging inside its blocks, such that every
+    window still has at least the pixels of its result. Where this is possible, it was measured to be faster.
 
     Args:
-        source: a file's content or its path.
-        windows: from the height and width of the upright picture to the windows.
-        sizes: height and width of each result; null leaves the windows as large as they are.
+        source: content of a file, or its path.
+        windows: computes the windows from the height and width of the upright picture.
+        sizes: height and width of each result; None does not resize the windows.
 
     Raises:
         BadPicture: as ``decode``.
@@ -68,7 +69,7 @@ def decode_crops(
             image = Image.open(file, formats=FORMATS)  # reads the header and refuses decompression bombs
             jpeg = image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB")
             if not jpeg:
-                image.load()  # a TIFF turns itself upright here
+                image.load()  # Pillow turns a TIFF upright here
             turn = Turn.of(image)
         width, height = image.size
         upright = (width, height) if turn.transposed else (height, width)
@@ -94,7 +95,7 @@ def _centred(height: int, width: int) -> list[Window]:
 
 
 def _reduction(windows: Sequence[Window], shapes: Sequence[tuple[int, int]]) -> int:
-    """The largest of libjpeg's factors that leaves every window at least the pixels of its shape."""
+    """Return the largest reduction factor of libjpeg at which every window has at least the pixels of its result."""
     room = min(min(w[2] // shape[0], w[3] // shape[1]) for w, shape in zip(windows, shapes))
     return max(factor for factor in (1, 2, 4, 8) if factor <= max(room, 1))
 
@@ -108,7 +109,7 @@ def _cut(pixels: Tensor, window: Window, shape: tuple[int, int]) -> Tensor:
 
 
 def _cut_reduced(image: Image.Image, window: Window, shape: tuple[int, int], factor: int) -> Tensor:
-    """The window in a picture reduced by ``factor``, where its edges may fall between pixels: Pillow can cut there."""
+    """Cut and resize a window of a picture reduced by ``factor``; Pillow can cut at fractions of pixels."""
     top, left, height, width = (length / factor for length in window)
     box = (left, top, min(left + width, image.width), min(top + height, image.height))
     return _pixels(image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR, box))
@@ -122,10 +123,14 @@ def _pixels(rgb: Image.Image) -> Tensor:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any of Pillow's modes as RGB: 16 bits keep their high byte, transparency is laid on white."""
+    """Convert any mode of Pillow to RGB: 16 bit values keep their high byte, transparent pixels become white.
+
+    Raises:
+        BadPicture: pixels are floats, whose range is not known.
+    """
     if image.mode == "F":
         raise BadPicture("floating-point pixels, whose range is not known")
-    if image.mode.startswith("I"):  # where Pillow would clip
+    if image.mode.startswith("I"):  # Pillow would clip these values
         image = Image.fromarray((np.asarray(image, dtype=np.int64) >> 8).clip(0, 255).astype(np.uint8))
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
         transparent = image.convert("RGBA")
@@ -135,7 +140,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _refuse_zeros(file: BinaryIO) -> None:
-    """Refuse a JPEG that goes over into zeros, as a download that broke off leaves it: zeros decode to something."""
+    """Raise BadPicture if a JPEG ends in zeros, as after an interrupted download; libjpeg would decode the zeros."""
     file.seek(-16, os.SEEK_END)
     if not any(file.read()):
         file.seek(0)
@@ -145,22 +150,26 @@ def _refuse_zeros(file: BinaryIO) -> None:
 
 
 def _jpeg(file: BinaryIO, image: Image.Image) -> Tensor:
-    """All pixels of a grey or colour JPEG; what torchvision refuses, Pillow reads or explains."""
+    """Decode a grey or colour JPEG with torchvision, or with Pillow if torchvision cannot.
+
+    Raises:
+        BadPicture: data are missing or damaged.
+    """
     file.seek(0)
     data = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
     try:
-        with _stderr() as said:
+        with _captured_stderr() as messages:
             pixels = decode_jpeg(data, mode=ImageReadMode.RGB)
     except RuntimeError:
         return _pixels(image.convert("RGB"))
-    # Where data are missing between whole markers libjpeg goes on in grey and only says so. (Pillow does not pass that
-    # on, so a reduced decode never learns of it. Stray bytes between markers do no harm.)
-    if b"premature end" in said or b"bad Huffman" in said:
+    # If data are missing between intact markers, libjpeg fills the rest with grey and only prints a warning. Pillow
+    # hides this warning, so a reduced decode cannot detect it. Stray bytes between markers do no harm.
+    if b"premature end" in messages or b"bad Huffman" in messages:
         raise BadPicture("damaged JPEG data")
     return pixels
 
 
-# --- files, errors and noise ------------------------------------------------------------------------
+# --- files, errors and warnings ---------------------------------------------------------------------
 
 
 @contextmanager
@@ -169,7 +178,7 @@ def _opened(source: Source) -> Iterator[BinaryIO]:
         yield io.BytesIO(source)
         return
     try:
-        file = open(source, "rb")  # noqa: PTH123, SIM115  closed below; an error of the caller's is not ours to explain
+        file = open(source, "rb")  # noqa: PTH123, SIM115  closed below; errors of the caller are not caught here
     except FileNotFoundError:
         raise BadPicture("no such file") from None
     except (OSError, ValueError) as error:
@@ -180,7 +189,7 @@ def _opened(source: Source) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _reasons() -> Iterator[None]:
-    """Whatever a decoder raises, as one short line; its warnings, which would come for every picture, unsaid."""
+    """Convert any exception of a decoder to BadPicture with one short line, and hide its warnings."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -191,32 +200,32 @@ def _reasons() -> Iterator[None]:
         raise BadPicture("not a picture, or an unknown format") from None
     except Image.DecompressionBombError:
         raise BadPicture("too many pixels (PIL.Image.MAX_IMAGE_PIXELS)") from None
-    except Exception as error:  # decoders of damaged files raise nearly everything
+    except Exception as error:  # decoders raise many kinds of errors for damaged files
         lines = str(error).splitlines()
         raise BadPicture(lines[0][:100] if lines else type(error).__name__) from None
 
 
-_one_at_a_time = threading.Lock()
+_stderr_lock = threading.Lock()
 
 
 @contextmanager
-def _stderr() -> Iterator[bytearray]:
-    """Catch what a C library writes to the process's stderr; it is there after the block."""
-    said = bytearray()
-    with _one_at_a_time:
+def _captured_stderr() -> Iterator[bytearray]:
+    """Capture what a C library writes to the process's stderr; the result is filled at the end of the block."""
+    captured = bytearray()
+    with _stderr_lock:
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         os.set_blocking(writing, False)
-        kept = os.dup(2)
+        original = os.dup(2)
         os.dup2(writing, 2)
         os.close(writing)
         try:
-            yield said
+            yield captured
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(original, 2)
+            os.close(original)
             try:
-                said += os.read(reading, 65536)
+                captured += os.read(reading, 65536)
             except BlockingIOError:
                 pass
             finally:

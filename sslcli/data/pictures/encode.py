@@ -1,4 +1,4 @@
-"""Pictures as ``data:`` addresses: small ones pixel by pixel, larger ones as photographs."""
+"""Encodes pictures as ``data:`` URLs: small ones as PNG, larger ones as JPEG."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-_EXACT = 64  # pixels a side up to which a picture is kept as it is
-_LARGEST = 112  # to which others are shrunk, so that a page stays small
+_EXACT = 64  # pixels a side up to which a picture is stored exactly, as PNG
+_LARGEST = 112  # pixels a side to which larger pictures are reduced, so that pages stay small
 
 
 def address(picture: Tensor) -> str:
-    """A picture (C, H, W) in [0, 1] with 1 or 3 channels as the ``src`` of an image."""
+    """Encode a picture (C, H, W) in [0, 1] with 1 or 3 channels as a ``data:`` URL, for the ``src`` of an image."""
     kind = "PNG" if max(picture.shape[1:]) <= _EXACT else "JPEG"
     if max(picture.shape[1:]) > _LARGEST:
         scale = _LARGEST / max(picture.shape[1:])
@@ -27,6 +27,6 @@ def address(picture: Tensor) -> str:
 
 
 def drawn(picture: Tensor) -> Image.Image:
-    """A picture (C, H, W) in [0, 1] with 1 or 3 channels, its pixels as they are."""
-    bytes_ = (picture.float() * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    return Image.fromarray(np.ascontiguousarray(bytes_[..., 0] if picture.shape[0] == 1 else bytes_))
+    """Convert a picture (C, H, W) in [0, 1] with 1 or 3 channels to an image of Pillow, without resizing."""
+    values = (picture.float() * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return Image.fromarray(np.ascontiguousarray(values[..., 0] if picture.shape[0] == 1 else values))

@@ -1,4 +1,4 @@
-"""The paths and labels of a picture data set in a few arrays: every worker would copy a million Python strings."""
+"""The paths and labels of pictures in a few arrays; every worker would copy a list of a million Python strings."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ EXTENSIONS = frozenset(b".jpg .jpeg .jfif .png .webp .bmp .tif .tiff .gif .ppm .
 
 @dataclass(frozen=True)
 class Index:
-    """Paths from ``root``, one after the other in one blob, and a label for each.
+    """The paths of N pictures, concatenated in one array, and their labels.
 
     Args:
-        root: the folder that they start from.
-        blob: (bytes,) uint8, as the file system has them: a name need not be UTF-8.
-        offsets: (N + 1,) int64, where each begins.
-        labels: (N,) int64, numbers of the parent folders' names in sorted order; null if there is one name only.
+        root: the folder that paths are relative to.
+        blob: (bytes,) uint8, the concatenated paths as the file system gives them; they need not be UTF-8.
+        offsets: (N + 1,) int64, where each path begins.
+        labels: (N,) int64, ranks of the parent folders' names in sorted order; None if there is only one name.
     """
 
     root: bytes
@@ -41,22 +41,22 @@ class Index:
         return len(self.offsets) - 1
 
     def source(self, i: int) -> str:
-        """The i-th path, to open."""
+        """Return the i-th path, for opening the file."""
         return os.fsdecode(os.path.join(self.root, self.blob[self.offsets[i] : self.offsets[i + 1]].tobytes()))  # noqa: PTH118
 
     def where(self, i: int) -> str:
-        """The i-th path, to print: one line, whatever bytes are in it."""
+        """Return the i-th path, for printing: special bytes are escaped, so that it is one line."""
         return _printable(os.fsencode(self.source(i)))
 
     def classes(self) -> list[str]:
-        """The names of the parent folders by label; none where there are no labels."""
+        """Return the names of the parent folders by label; an empty list if there are no labels."""
         if self.labels is None:
             return []
         _, first = np.unique(self.labels.numpy(), return_index=True)
         return [os.path.basename(os.path.dirname(self.source(i))) for i in first]  # noqa: PTH119, PTH120
 
     def fingerprint(self) -> str:
-        """Changes with every name."""
+        """Return a text that changes with the name of any picture."""
         names = zlib.crc32(self.offsets.tobytes(), zlib.crc32(self.blob.tobytes()))
         return f"{len(self)} pictures, names {names:08x}"
 
@@ -67,10 +67,10 @@ def _printable(path: bytes) -> str:
 
 
 def index(path: str) -> Index:
-    """The pictures below a folder, or those that a text file names.
+    """Index the pictures below a folder, or those that a text file lists.
 
     Raises:
-        UserError: there is no such folder or file, it cannot be read, or it names no picture.
+        UserError: the folder or file does not exist, cannot be read, or has no pictures.
     """
     place = Path(path).expanduser()
     try:
@@ -121,7 +121,11 @@ def _snapshot(root: bytes, folders: dict[bytes, Folder]) -> Snapshot:
 
 
 def _read_list(place: Path) -> Index:
-    """One path a line, from the file's own folder; blank lines are skipped. The order is the file's."""
+    """Read a list of paths, one a line, relative to the list's folder, in the order of the file; skip blank lines.
+
+    Raises:
+        UserError: the file is not a text file, or lists no picture.
+    """
     text = place.read_bytes()
     if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # what PowerShell's > writes
         text = text.decode("utf-16", "replace").encode()
@@ -142,7 +146,7 @@ def _offsets(lengths: np.ndarray) -> np.ndarray:
 
 
 def _numbered(names: Iterable[bytes]) -> np.ndarray:
-    """Each name's rank among the different ones."""
+    """Return the rank of each name among the sorted different names."""
     names = list(names)
     rank = {name: i for i, name in enumerate(sorted(set(names)))}
     return np.array([rank[name] for name in names], np.int32)

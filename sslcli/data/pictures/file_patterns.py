@@ -1,4 +1,4 @@
-"""The files that a path names: a folder, a pattern, or a list in braces."""
+"""Finds the files that ``dataset.path`` gives: by a folder, a pattern, or a list in braces."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sslcli.errors import UserError
 
 
 def find(path: str, suffixes: tuple[str, ...]) -> list[Path]:
-    """The files that ``path`` names, in the order of their paths.
+    """Return the files that ``path`` gives, sorted by path.
 
     Args:
-        path: a folder, searched with all its sub-folders for files with one of ``suffixes``; a file; a pattern such as
-            ``data/*.tar``; or a list such as ``data/{000..009}.tar``.
-        suffixes: the first is named where there is none.
+        path: a folder, which is searched with all sub-folders for files with one of ``suffixes``; a file; a pattern
+            such as ``data/*.tar``; or a list such as ``data/{000..009}.tar``.
+        suffixes: suffixes of the files in a folder; error messages name the first one.
 
     Raises:
         UserError: there is no such file.
@@ -40,10 +40,10 @@ def find(path: str, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def expand(pattern: str) -> list[str]:
-    """``a{08..10}b{x,y}`` as a shell expands it: a08bx, a08by, a09bx, ...
+    """Expand ``a{08..10}b{x,y}`` like a shell: a08bx, a08by, a09bx, ...
 
     Raises:
-        UserError: a range that is none.
+        UserError: a range is invalid.
     """
     parts = re.split(r"\{([^{}]*)\}", pattern)
     choices = [[part] if i % 2 == 0 else _alternatives(part) for i, part in enumerate(parts)]

@@ -1,4 +1,4 @@
-"""Finds the pictures below a folder: links followed, loops ended, in an order that depends on the names alone."""
+"""Finds the pictures below a folder. Links are followed, loops are cut, and the order depends on the names only."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-UNREADABLE = -1  # number of entries of a folder that cannot be listed
+UNREADABLE = -1  # used as the number of entries of a folder that cannot be listed
 
 
 @dataclass(frozen=True)
 class Folder:
-    """One folder, as it was when it was listed."""
+    """The content of one folder at the time when it was listed."""
 
     mtime_ns: int
-    entries: int  # of every kind
-    pictures: bytes = b""  # sorted names with NUL between, which no name holds: one object for thousands of files
+    entries: int  # number of entries of any kind
+    pictures: bytes = b""  # sorted names, joined by NUL to one object
     subfolders: tuple[bytes, ...] = ()
 
 
 def scan(root: bytes, extensions: frozenset[bytes]) -> dict[bytes, Folder]:
-    """Every folder below ``root`` by its path from there; the root itself is ``b""``.
+    """List every folder below ``root``, by its path relative to ``root``, which itself is ``b""``.
 
-    Hidden files and folders, dangling links and what is no regular file are left out. A folder that several links lead
-    to is taken once, under its own name if that is below ``root``, too.
+    Hidden files and folders, broken links and files that are not regular are skipped. A folder that can be reached by
+    several links is listed once, under its own path if this is below ``root``.
     """
     found: dict[bytes, Folder] = {}
     visited = set()
@@ -53,7 +53,7 @@ def scan(root: bytes, extensions: frozenset[bytes]) -> dict[bytes, Folder]:
 def _list(
     root: bytes, path: bytes, mtime_ns: int, extensions: frozenset[bytes]
 ) -> tuple[Folder, list[bytes], list[bytes]]:
-    """One folder, the paths of the folders in it, and those of the links to folders."""
+    """List one folder; return it, the paths of its sub-folders, and the paths of its links to folders."""
     pictures: list[bytes] = []
     below: list[bytes] = []
     linked: list[bytes] = []
@@ -80,7 +80,7 @@ def _list(
 
 
 def in_order(folders: dict[bytes, Folder]) -> Iterator[tuple[bytes, list[bytes]]]:
-    """All pictures sorted by path, part by part: (folder, names) in runs that no sub-folder comes between."""
+    """Yield all pictures sorted by path, as (folder, names) for each run of names without a sub-folder in between."""
     stack = [_runs(folders, b"")]  # no recursion: folders may be nested deeper than Python's stack
     while stack:
         step = next(stack[-1], None)
@@ -93,13 +93,13 @@ def in_order(folders: dict[bytes, Folder]) -> Iterator[tuple[bytes, list[bytes]]
 
 
 def _runs(folders: dict[bytes, Folder], path: bytes) -> Iterator[bytes | tuple[bytes, list[bytes]]]:
-    """The runs of one folder, and the paths of its sub-folders where their turn comes."""
+    """Yield the runs of one folder and, at their place in the order, the paths of its sub-folders."""
     folder = folders[path]
     names = folder.pictures.split(b"\0") if folder.pictures else []
     start = 0
     for name in folder.subfolders:
         below = os.path.join(path, name)  # noqa: PTH118
-        if below not in folders:  # taken under another name
+        if below not in folders:  # listed under another path
             continue
         stop = bisect(names, name, start)
         if stop > start:

@@ -1,4 +1,4 @@
-"""One's own pictures: a folder of any layout or a list of files, labelled by parent folders or not at all."""
+"""A user's own pictures: a folder of any layout or a list of files, with parent folders as labels, if any."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from sslcli.data.pictures.file_index import index
 
 
 def images(*, path: str, size: int = 64, crop: Crop = "device", holdout: float | None = None) -> Dataset:
-    """Every picture below a folder, or that a text file names.
+    """Make a dataset of all pictures below a folder, or of those that a text file lists.
 
-    A label is the name of a picture's parent folder; pictures that all share one folder have none.
+    The class of a picture is the name of its parent folder. If all pictures are in one folder, there are no labels.
 
     Args:
-        path: the folder, searched with all its sub-folders, or a text file with one path a line.
-        size: pixels a side: of what evaluation reads, and of what training crops on the device.
-        crop: where training crops are cut. ``device``: out of the ``size`` x ``size`` picture; ``worker``: out of the
-            full picture while it is decoded, which keeps its detail and costs the processor more.
-        holdout: the fraction kept for probes; null is 0.2 with labels, else 0.05.
+        path: the folder, which is searched with all sub-folders, or a text file with one path a line.
+        size: pixels a side of the pictures for evaluation, and for training with ``crop=device``.
+        crop: where training crops are cut. ``device``: from the ``size`` x ``size`` picture. ``worker``: from the full
+            picture when it is decoded, which keeps more detail and takes more CPU time.
+        holdout: the fraction that is held out for probes; None is 0.2 with labels, else 0.05.
     """
     return with_held_out(Pictures(index(path), size, crop), None, holdout)

@@ -1,4 +1,4 @@
-"""Remembers what a scan found, for as long as no folder changes: listing a million files again takes its time."""
+"""Caches the result of a scan until a folder changes, because listing a million files again takes long."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ import numpy as np
 from sslcli.data import disk_cache as cache
 from sslcli.data.pictures.folders import UNREADABLE
 
-_LAYOUT = b"pictures 2"  # of what is remembered
+_LAYOUT = b"pictures 2"  # version of the cached arrays
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The pictures below a folder, and what would be different if they were."""
+    """The pictures below a folder, and the state of its sub-folders, by which changes are detected."""
 
-    blob: np.ndarray  # (bytes,) uint8, the paths one after the other
+    blob: np.ndarray  # (bytes,) uint8, the concatenated paths
     offsets: np.ndarray  # (N + 1,) int64
     labels: np.ndarray  # (N,) int32
-    names: np.ndarray  # (bytes,) uint8, every folder that was listed, with NUL between
+    names: np.ndarray  # (bytes,) uint8, the paths of all listed folders, joined by NUL
     mtimes: np.ndarray  # (folders,) int64, in nanoseconds
-    entries: np.ndarray  # (folders,) int64, how many names each holds
+    entries: np.ndarray  # (folders,) int64, number of entries of each folder
 
     @property
     def folders(self) -> list[bytes]:
-        """The paths of the folders from the root."""
+        """The paths of the folders, relative to the root."""
         return self.names.tobytes().split(b"\0")
 
 
 def load(root: bytes, extensions: frozenset[bytes]) -> Snapshot | None:
-    """What was saved for this folder; nothing if it is stale, damaged or not there."""
+    """Load the snapshot of a folder; None if there is none, or it is out of date or damaged."""
     arrays = cache.load(_name(root, extensions))
     if arrays is None:
         return None
     snapshot = Snapshot(**arrays)
-    return snapshot if _whole(snapshot) and _fresh(root, snapshot) else None
+    return snapshot if _is_consistent(snapshot) and _is_up_to_date(root, snapshot) else None
 
 
 def save(root: bytes, extensions: frozenset[bytes], snapshot: Snapshot) -> None:
-    """Keep it for the next start, if there is a place for it."""
+    """Save the snapshot of a folder for the next start, if the cache folder can be written."""
     cache.save(_name(root, extensions), vars(snapshot))
 
 
@@ -48,8 +48,8 @@ def _name(root: bytes, extensions: frozenset[bytes]) -> bytes:
     return b"\0".join([_LAYOUT, root, *sorted(extensions)])
 
 
-def _whole(snapshot: Snapshot) -> bool:
-    """Whether the arrays belong together, so that no path can be cut out of the wrong place."""
+def _is_consistent(snapshot: Snapshot) -> bool:
+    """Whether the sizes and offsets of the arrays fit together, so that paths are read correctly."""
     offsets, count = snapshot.offsets, len(snapshot.folders)
     return (
         len(offsets) == len(snapshot.labels) + 1
@@ -60,10 +60,10 @@ def _whole(snapshot: Snapshot) -> bool:
     )
 
 
-def _fresh(root: bytes, snapshot: Snapshot) -> bool:
-    """Whether every folder was last changed when it was then, and holds as many names.
+def _is_up_to_date(root: bytes, snapshot: Snapshot) -> bool:
+    """Whether every folder has the same modification time and the same number of entries as in the snapshot.
 
-    Both: rsync and tar set a folder's time back after they have put files into it.
+    The time alone is not enough, because rsync and tar reset a folder's time after adding files.
     """
     for name, mtime, entries in zip(snapshot.folders, snapshot.mtimes.tolist(), snapshot.entries.tolist()):
         path = os.path.join(root, name)  # noqa: PTH118

@@ -1,4 +1,4 @@
-"""How a stored picture becomes upright, as its EXIF data say."""
+"""The EXIF orientation of a picture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Window = tuple[int, int, int, int]  # top, left, height, width in pixels of the 
 
 @dataclass(frozen=True)
 class Turn:
-    """How a stored picture becomes upright: transposed or not, then flipped."""
+    """The transformation from a stored picture to the upright one: transpose or not, then flips."""
 
     transposed: bool = False
     upside_down: bool = False
@@ -21,15 +21,15 @@ class Turn:
 
     @classmethod
     def of(cls, image: Image.Image) -> Turn:
-        """From the EXIF orientation 1 to 8; damaged EXIF data turn nothing."""
+        """Read the EXIF orientation, 1 to 8; with damaged EXIF data the picture is used as stored."""
         try:
             tag = image.getexif().get(ORIENTATION)
-        except Exception:  # whatever Pillow's parser stumbles over: the pixels may be fine
+        except Exception:  # Pillow's parser fails in many ways, and the pixels may be intact
             tag = None
         return cls(tag in (5, 6, 7, 8), tag in (3, 4, 7, 8), tag in (2, 3, 6, 7))
 
     def stored(self, window: Window, height: int, width: int) -> Window:
-        """The window of the upright picture (height, width) in the stored one."""
+        """Convert a window of the upright picture, of ``height`` x ``width``, to the window of the stored picture."""
         top, left, h, w = window
         top = height - top - h if self.upside_down else top
         left = width - left - w if self.mirrored else left

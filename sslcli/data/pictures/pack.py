@@ -1,4 +1,4 @@
-"""Packing pictures: decode or gather a folder of them once, for many runs."""
+"""Packs the pictures of a folder once for many runs, decoded to an array or as files in tars."""
 
 from __future__ import annotations
 
@@ -24,30 +24,34 @@ from sslcli.data.workers import available_cpus, by_workers
 from sslcli.errors import UserError
 from sslcli.run_dir.files import sync_path
 
-PIECE = 16  # pictures that a worker hands over at a time; it is at most four pieces ahead
-SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif"}  # where it is not the format's name
+PIECE = 16  # pictures that a worker returns at a time; it reads at most four pieces ahead
+SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif"}  # suffixes that differ from the name of the format
 
 
 def pixels(path: str, size: int) -> Packed:
-    """The centred square, decoded."""
+    """Decode the centred square of a picture, resized to ``size``."""
     return "", decode(path, size).numpy().tobytes()
 
 
 def picture(path: str, size: int | None) -> Packed:
-    """A picture's file: as it is if it is not too large, or made smaller."""
+    """Return the file of a picture, unchanged if its shorter side is at most ``size``, else resized and encoded again.
+
+    Raises:
+        BadPicture: the picture is corrupt.
+    """
     try:
         content = Path(path).read_bytes()
     except (OSError, ValueError) as error:
         raise BadPicture(getattr(error, "strerror", None) or str(error)) from None
-    whole = decode(content)
+    decoded = decode(content)
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         kind = str(image.format)
     suffix = SUFFIXES.get(kind, kind.lower())
-    height, width = whole.shape[1:]
+    height, width = decoded.shape[1:]
     if size is None or min(height, width) <= size:
         return suffix, content
     factor = size / min(height, width)
-    upright = Image.fromarray(whole.permute(1, 2, 0).numpy())
+    upright = Image.fromarray(decoded.permute(1, 2, 0).numpy())
     small = upright.resize((round(width * factor), round(height * factor)), Image.Resampling.BILINEAR)
     file = io.BytesIO()
     if suffix == "jpg":
@@ -58,7 +62,7 @@ def picture(path: str, size: int | None) -> Packed:
 
 
 class Pieces(Dataset[list[Packed | str]]):
-    """The pictures of an index, a few at a time, each made or the reason why not."""
+    """The pictures of an index in pieces of 16; each picture is packed, or is the reason why it cannot be."""
 
     def __init__(self, pictures: Index, make: Callable[[str], Packed]) -> None:
         self.pictures, self.make = pictures, make
@@ -97,7 +101,11 @@ def made_in_order(pictures: Index, make: Callable[[str], Packed], workers: int) 
 
 
 def fill(folder: Path, pictures: Index, ready: Iterable[Packed | str], writer: Writer, about: dict[str, object]) -> int:
-    """Write everything of a pack, pack.json last; the number of bad pictures."""
+    """Write all files of a pack, pack.json last; return the number of corrupt pictures.
+
+    Raises:
+        UserError: no picture can be read.
+    """
     good: list[int] = []
     bad: list[str] = []
     digest = hashlib.sha256()
@@ -139,7 +147,7 @@ def pack(source: str, dest: Path, to: str, size: int | None, workers: int | None
     try:
         part.mkdir(parents=True)
     except FileExistsError:
-        raise UserError(f"{part} is there: another pack is at work, or was killed. In that case remove it.") from None
+        raise UserError(f"{part} is there: another ssl-pack is running, or one was killed; then remove it.") from None
     try:
         with ExitStack() as held:
             if to == "array":

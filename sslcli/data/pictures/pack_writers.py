@@ -1,4 +1,4 @@
-"""How packed samples are written: as one array, or as WebDataset's tars."""
+"""Writers of packed samples: as one array, or as WebDataset's tars."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Packed = tuple[str, bytes]  # an extension and a content
 
 
 class Writer(Protocol):
-    """Puts samples into a folder."""
+    """Writes samples into a folder."""
 
     def add(self, number: int, label: int | None, sample: Packed) -> None:
         """Write the next sample."""
 
     def finish(self, count: int) -> None:
-        """Complete what is written."""
+        """Complete and close the files, which hold ``count`` samples."""
 
 
 class ArrayWriter:
-    """images.npy, whose header tells the number of samples only in the end."""
+    """Writes images.npy; the number of samples in its header is written at the end."""
 
     def __init__(self, folder: Path, size: int, held: ExitStack) -> None:
         self.size = size
@@ -36,7 +36,7 @@ class ArrayWriter:
         file = io.BytesIO()
         shape = (count, 3, self.size, self.size)
         npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        return file.getvalue()  # numpy leaves room in it for a first number of any length
+        return file.getvalue()  # numpy pads it, so that its length does not depend on ``count``
 
     def add(self, number: int, label: int | None, sample: Packed) -> None:
         self.file.write(sample[1])
@@ -50,7 +50,10 @@ class ArrayWriter:
 
 
 class ShardWriter:
-    """shard-000000.tar, shard-000001.tar, ..., each closed before ``limit`` bytes of pictures are passed."""
+    """Writes shard-000000.tar, shard-000001.tar, ..., each with at most ``limit`` bytes of pictures.
+
+    A picture that is larger than ``limit`` gets a shard of its own.
+    """
 
     def __init__(self, folder: Path, limit: float, held: ExitStack) -> None:
         self.folder, self.limit, self.held = folder, limit, held
@@ -86,6 +89,6 @@ class ShardWriter:
 
 
 def sync(file: BinaryIO) -> None:
-    """Wait until what was written is on the disk."""
+    """Flush a file and wait until it is on the disk."""
     file.flush()
     os.fsync(file.fileno())

@@ -1,7 +1,7 @@
-"""Pictures that ``ssl-pack`` has decoded to one size: a folder with one array, read by arithmetic.
+"""Pictures that ``ssl-pack`` has decoded to one size, in one array.
 
-The folder holds ``images.npy``, uint8 (N, 3, S, S); ``labels.npy``, int64 (N,), where there are labels;
-``sources.txt``, the file that each came from; and ``pack.json``, written last, which says what it is.
+The folder holds ``images.npy``, uint8 (N, 3, S, S); ``labels.npy``, int64 (N,), if there are labels; ``sources.txt``,
+the source file of each picture; and ``pack.json``, written last, with the format, the size and the classes.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ FORMAT = "sslcli packed pictures, version 1"
 
 
 def packed(*, path: str, holdout: float | None = None) -> Dataset:
-    """The folder ``path`` that ``ssl-pack --to array`` has made."""
+    """Make a dataset of the folder ``path``, which ``ssl-pack --to array`` has written."""
     return with_held_out(Packed(Path(path).expanduser()), None, holdout)
 
 
 class Packed(Dataset):
-    """Pictures of one size in one file, mapped into memory."""
+    """A dataset of pictures of one size in one array, which is mapped into memory."""
 
     def __init__(self, folder: Path) -> None:
         about = _about(folder)
@@ -70,7 +70,7 @@ def _about(folder: Path) -> dict[str, Any]:
 
 
 def _offset(path: Path, shape: tuple[int, ...]) -> int:
-    """Where the array's bytes begin, after a header that must describe them."""
+    """Return the offset of the array's data; raise ValueError if the header is not that of uint8 with ``shape``."""
     with path.open("rb") as file:
         if npy.read_magic(file) != (1, 0) or npy.read_array_header_1_0(file) != (shape, False, np.dtype(np.uint8)):
             raise ValueError(f"{path.name} is not a uint8 array of {shape}")

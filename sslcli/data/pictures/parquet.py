@@ -1,4 +1,4 @@
-"""Pictures in tables: parquet files, and the folders that Hugging Face's ``datasets`` writes, parquet or arrow."""
+"""Pictures in parquet files, and in the folders that Hugging Face's ``datasets`` writes as parquet or arrow."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ def parquet(
     cache_dir: str | None = None,
     holdout: float | None = None,
 ) -> Dataset:
-    """Every row of some tables, by the tables' names and then as they lie.
+    """Make a dataset of all rows of some tables, in the order of the tables' names and of the rows.
 
-    Tables named after a split (``test-00000-of-00001.parquet``, ``validation/data-00000-of-00001.arrow``) are kept out
-    of training: probes query the test split, or without labels there the validation split.
+    Tables with the name of a split (``test-00000-of-00001.parquet``, ``validation/data-00000-of-00001.arrow``) are held
+    out of training: probes use the test split, or the validation split if the test split has no labels.
 
     Args:
         path: a file, a folder, a pattern or a list in braces.
-        column: holds the pictures; null finds it.
-        label: holds the classes; null takes ``label`` if there is such a column.
-        size: pixels a side, as of ``images``.
-        crop: where training crops are cut, as of ``images``.
-        cache_dir: where the pictures of compressed tables are kept, unpacked; null is the user's cache.
-        holdout: a fraction of train that probes query instead of a split; null without one is 0.2 with labels, else
-            0.05.
+        column: the column of pictures; None finds it.
+        label: the column of classes; None uses ``label`` if there is such a column.
+        size: pixels a side, as in ``images``.
+        crop: where training crops are cut, as in ``images``.
+        cache_dir: the folder for unpacked pictures of compressed tables; None is the user's cache.
+        holdout: a fraction of train to hold out for probes instead of a split. None uses the split; if there is none,
+            0.2 with labels, else 0.05.
     """
     if "://" in path:
         raise UserError(
@@ -60,39 +60,39 @@ def parquet(
             f"dataset.path: the {len(rows):,} rows of {path} hold no pictures. If they name files, give these to "
             "dataset=images, or write the set again with the pictures embedded."
         )
-    whole = Pictures(rows, size, crop)
+    pictures = Pictures(rows, size, crop)
     if not test:
-        return with_held_out(whole, None, holdout)
-    kept = Subset(whole, torch.arange(int((rows.number < len(train)).sum())))
-    held_out = Subset(whole, torch.arange(len(kept), len(whole)))
+        return with_held_out(pictures, None, holdout)
+    kept = Subset(pictures, torch.arange(int((rows.number < len(train)).sum())))
+    held_out = Subset(pictures, torch.arange(len(kept), len(pictures)))
     return with_held_out(kept, held_out, holdout)
 
 
 class Rows(ByteRanges):
-    """The pictures of some tables."""
+    """The pictures in the rows of some tables."""
 
     def __init__(self, files: Sequence[Path], parts: Sequence[Part], tables: Sequence[Path]) -> None:
         super().__init__(files, parts, [table.name for table in tables])
         self.tables = list(tables)
 
     def source(self, i: int) -> bytes:
-        """The i-th picture's file content.
+        """Read the content of the i-th picture.
 
         Raises:
-            BadPicture: it cannot be read in whole, or there is none.
+            BadPicture: it cannot be read completely, or the row has no picture.
         """
         if not self.size[i]:
             raise BadPicture("no bytes in this row")
         return super().source(i)
 
     def where(self, i: int) -> str:
-        """The table and the row."""
+        """Return the path of the table and the number of the row."""
         number = int(self.number[i])
         return f"{self.tables[number]}, row {i - int(np.searchsorted(self.number, number))}"
 
 
 def _splits(path: str, column: str | None, label: str | None) -> tuple[list[Path], list[Path]]:
-    """The tables to train on and those to test on. What is of no split that we know is trained on."""
+    """Return the tables for training and those that are held out; tables without a known split are for training."""
     parts: dict[str, list[Path]] = {"train": [], "test": [], "validation": []}
     tables = [table for table in find(path, SUFFIXES) if not table.name.startswith(("cache-", "tmp"))]
     root = Path(path).expanduser()
@@ -111,7 +111,11 @@ def _has_labels(table: Table) -> bool:
 
 
 def split_of(table: Path) -> str:
-    """The split that a table's name says, or else its folder's, of a path from the folder that was given."""
+    """Return the split in the name of a table, else in the name of its folder, else ``train``.
+
+    Args:
+        table: a path relative to the folder that the user gave.
+    """
     for name in (table.stem, table.parent.name):
         words = [_SPLITS[word] for word in re.split(r"[-_. ]", name.lower()) if word in _SPLITS]
         if words:

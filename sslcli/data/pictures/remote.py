@@ -1,4 +1,4 @@
-"""Remote files, copied whole into a folder of this machine when they are first needed."""
+"""Copies remote files completely into a local folder when they are first needed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ def is_remote(path: str) -> bool:
 
 
 def local_copies(path: str, urls: list[str], folder: str | None) -> list[Path]:
-    """The files at ``urls``, which may be patterns or one folder, as files of this machine in the order of the URLs.
+    """Copy the files at ``urls``, which may be patterns or one folder, and return the copies in the order of the URLs.
 
-    Copies are kept in ``folder``. One is made again when the size or whatever else identifies the remote file's
-    content has changed.
+    Copies are kept in ``folder``. A file is copied again if its size, ETag or key in fsspec has changed.
+
+    Args:
+        path: the path that the user gave, for messages.
+        urls: the URLs.
+        folder: the folder for copies; None is the user's cache.
 
     Raises:
-        UserError: fsspec or its part for this kind of URL is not installed, or the files cannot be had.
+        UserError: fsspec or its support for this kind of URL is not installed, or the files cannot be fetched.
     """
     try:
         import fsspec
@@ -40,11 +44,11 @@ def local_copies(path: str, urls: list[str], folder: str | None) -> list[Path]:
         with alone(place):  # the ranks of a run wait for the first instead of fetching everything again
             progress = tqdm(names, desc="fetching shards", unit=" shards", disable=None)
             return [_copy(files, name, place) for name in progress]
-    except ImportError as error:  # fsspec names the package
+    except ImportError as error:  # the message of fsspec names the missing package
         raise UserError(f"dataset.path: {error}") from None
     except UserError:
         raise
-    except Exception as error:  # each kind of store has exceptions of its own
+    except Exception as error:  # each kind of store has its own exceptions
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(f"dataset.path: {path} cannot be fetched to {place} ({reason[0]}).") from None
 
@@ -60,7 +64,7 @@ def _names(files: Any, name: str) -> list[str]:
 def _copy(files: Any, name: str, place: Path) -> Path:
     info = files.info(name)
     size = info["size"]
-    known = (files.protocol, name, files.ukey(name), size, info.get("ETag"))  # the last is what http servers tell
+    known = (files.protocol, name, files.ukey(name), size, info.get("ETag"))  # http servers give an ETag
     state = hashlib.sha256(repr(known).encode()).hexdigest()[:16]
     target = place / f"{state}-{Path(name).name}"
     if not target.is_file():

@@ -1,4 +1,4 @@
-"""WebDataset's shards: pictures in tars, a class beside each in a .cls member, read at random like any other set."""
+"""WebDataset's shards: tars of pictures, each with its class in a .cls member; samples are read in random order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from sslcli.data.pictures.remote import is_remote, local_copies
 from sslcli.data.pictures.tars import index_tar, member_name
 from sslcli.errors import UserError
 
-SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")  # the packed ones to refuse, not to miss
+# Compressed tars are found, too, to report that they cannot be read.
+SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
 def shards(
@@ -23,30 +24,30 @@ def shards(
     cache_dir: str | None = None,
     holdout: float | None = None,
 ) -> Dataset:
-    """Every picture in some tars, by the tars' names and then as they lie.
+    """Make a dataset of all pictures in some tars, in the order of the tars' names and of the members.
 
-    A sample is a run of members whose names are equal up to the file name's first dot; its picture is the first member
-    with a picture's extension (``.jpg`` before ``.left.jpg``), its class what its ``.cls`` says: a number, or a name.
+    A sample is a run of members whose names are equal up to the first dot of the file name. Its picture is the first
+    member with a picture's extension (``.jpg`` before ``.left.jpg``); its class is the number or name in its ``.cls``.
 
     Args:
         path: a folder, a pattern such as ``data/*.tar``, a list such as ``data/{000..009}.tar``, or the same as a URL
             that fsspec knows (s3://, gs://, https://, ...).
-        size: pixels a side, as of ``images``.
-        crop: where training crops are cut, as of ``images``.
-        cache_dir: where remote shards are kept, whole; null is the user's cache.
-        holdout: the fraction kept for probes; null is 0.2 with labels, else 0.05.
+        size: pixels a side, as in ``images``.
+        crop: where training crops are cut, as in ``images``.
+        cache_dir: the folder for copies of remote shards; None is the user's cache.
+        holdout: the fraction that is held out for probes; None is 0.2 with labels, else 0.05.
     """
     tars = local_copies(path, expand(path), cache_dir) if is_remote(path) else find(path, SUFFIXES)
-    parts = [index_tar(tar) for tar in tqdm(tars, desc="looking into shards", unit=" shards", disable=None)]
+    parts = [index_tar(tar) for tar in tqdm(tars, desc="reading shards", unit=" shards", disable=None)]
     if not any(len(part.start) for part in parts):
         raise UserError(f"dataset.path: no picture in the {len(tars)} shards of {path}.")
     return with_held_out(Pictures(Shards(tars, parts), size, crop), None, holdout)
 
 
 class Shards(ByteRanges):
-    """The pictures of some tars."""
+    """The pictures in the members of some tars."""
 
     def where(self, i: int) -> str:
-        """The shard and the name of the member."""
+        """Return the path of the shard and the name of the member."""
         number = int(self.number[i])
         return f"{self.files.paths[number]}: {member_name(self.files, number, int(self.start[i]))}"

@@ -1,4 +1,4 @@
-"""A parquet or arrow file with a column of pictures, as pyarrow reads it: from the front, a few rows at a time."""
+"""Reads a parquet or arrow file with a column of pictures by pyarrow, in order, a few rows at a time."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import numpy as np
 from sslcli.errors import UserError, suggest
 from sslcli.run_dir.formatting import first_line
 
-_ROWS = 64  # at a time
-_BUFFER = 2**20  # bytes; without, pyarrow would read the column's part of a row group as a whole
+_ROWS = 64  # rows that are read at a time
+_BUFFER = 2**20  # bytes; without a buffer size, pyarrow reads the column of a whole row group at once
 
 
 class Table:
-    """One file.
+    """A parquet or arrow file with a column of pictures.
 
-    A picture is a value of bytes, or the field ``bytes`` of a struct, which is what Hugging Face's ``datasets`` writes.
+    A picture is a value of bytes, or the field ``bytes`` of a struct, as Hugging Face's ``datasets`` writes it.
 
     Args:
-        path: parquet if it is called so, else one of arrow's two formats.
-        column: holds the pictures; null takes the only column that can, or the one called ``image``.
-        label: holds numbers or names of classes; null takes ``label`` if there is such a column.
+        path: a file; it is parquet if its suffix is .parquet, else one of arrow's two formats.
+        column: the column of pictures; None uses the only column of bytes, or the one called ``image``.
+        label: the column with numbers or names of classes; None uses ``label`` if there is such a column.
 
     Raises:
-        UserError: pyarrow is not installed, the file cannot be read, or has no such column.
+        UserError: pyarrow is not installed, the file cannot be read, or it has no such column.
     """
 
     def __init__(self, path: Path, column: str | None, label: str | None) -> None:
@@ -40,7 +40,7 @@ class Table:
         self.label = "label" if label is None and "label" in schema.names else label
 
     def pictures(self) -> Iterator[bytes]:
-        """The pictures in the order of the rows; nothing in the place of one that is missing."""
+        """Yield the pictures in the order of the rows, and empty bytes for a missing picture."""
         import pyarrow.compute as pc
         import pyarrow.types as kinds
 
@@ -51,10 +51,10 @@ class Table:
                     yield picture or b""
 
     def classes(self) -> np.ndarray | None:
-        """What stands in the rows' label, as bytes; nothing in the place of one that is missing. None without labels.
+        """Return the classes of the rows as bytes, empty for a missing class; None if there is no label column.
 
         Raises:
-            UserError: it is neither numbers nor names.
+            UserError: the column has neither numbers nor names.
         """
         import pyarrow as pa
 
@@ -72,20 +72,22 @@ class Table:
                     ) from None
         return np.array(texts, "S")
 
-    def _picture_column(self, schema: Any, asked: str | None) -> str:
-        fit = [field.name for field in schema if _holds_bytes(field.type)]
-        if asked is not None:
-            if asked not in schema.names:
-                raise UserError(f"dataset.column: {self.path} has no column '{asked}'. {suggest(asked, schema.names)}")
-            if asked not in fit:
-                kind = schema.field(asked).type
-                raise UserError(f"dataset.column: '{asked}' of {self.path} is {kind}, and pictures are bytes.")
-            return asked
-        if len(fit) == 1 or "image" in fit:
-            return fit[0] if len(fit) == 1 else "image"
-        if fit:
+    def _picture_column(self, schema: Any, column: str | None) -> str:
+        candidates = [field.name for field in schema if _holds_bytes(field.type)]
+        if column is not None:
+            if column not in schema.names:
+                raise UserError(
+                    f"dataset.column: {self.path} has no column '{column}'. {suggest(column, schema.names)}"
+                )
+            if column not in candidates:
+                kind = schema.field(column).type
+                raise UserError(f"dataset.column: '{column}' of {self.path} is {kind}, and pictures are bytes.")
+            return column
+        if len(candidates) == 1 or "image" in candidates:
+            return candidates[0] if len(candidates) == 1 else "image"
+        if candidates:
             raise UserError(
-                f"dataset.column: {self.path} has several that may hold pictures: {', '.join(fit)}. Name one."
+                f"dataset.column: {self.path} has several that may hold pictures: {', '.join(candidates)}. Name one."
             )
         raise UserError(f"dataset.column: {self.path} has no column of bytes. There are: {', '.join(schema.names)}.")
 
@@ -98,7 +100,7 @@ class Table:
             return schema
 
     def _values(self, column: str) -> Iterator[Any]:
-        """The column as pyarrow's arrays."""
+        """Yield the column as arrays of pyarrow."""
         import pyarrow.parquet as pq
 
         if self._is_parquet:
@@ -112,7 +114,7 @@ class Table:
 
     @contextmanager
     def _arrow(self) -> Iterator[tuple[Any, Iterator[Any]]]:
-        """The schema and the batches of a file in the format for streams, or in that for files."""
+        """Open a file in arrow's file format or stream format; yield its schema and its batches."""
         import pyarrow as pa
 
         with pa.memory_map(str(self.path)) as file:

@@ -1,10 +1,11 @@
-"""Where the pictures lie in parquet and arrow files, so that each can be read alone.
+"""Finds the byte ranges of pictures in parquet and arrow files, so that each picture can be read alone.
 
-A row group of a parquet file, a hundred pictures or a hundred megabytes, is decoded as a whole, so fetching samples in
-random order from it costs each a hundred times its bytes or more. But pictures do not compress, and Hugging Face's
-``datasets`` leaves them as they are, in arrow and from version 5 on in parquet: there a file is read through once, each
-picture is looked for in the file's own bytes behind the one before, and is read from that place from then on. Where
-they are not found, being compressed or in a dictionary, they are unpacked once into a plain file.
+A row group of a parquet file, a hundred pictures or a hundred megabytes, can only be decoded as a whole. So reading
+samples in random order would decode a hundred times as many bytes as are used, or more. But pictures hardly compress
+further, and Hugging Face's ``datasets`` stores them uncompressed in arrow and, from version 5 on, in parquet. Such a
+file is read once: each picture is searched for in the bytes of the file after the previous one, and its offset is
+cached. If a picture is not found, because the column is compressed or uses a dictionary, all pictures are copied once
+into a plain file.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from sslcli.data.pictures.byte_ranges import Part
 from sslcli.data.pictures.table import Table
 from sslcli.errors import UserError
 
-_FAR = 2**28  # bytes between two pictures of a column: other columns, headers
-_LAYOUT = "table 1"  # of what is remembered
+_FAR = 2**28  # maximum number of bytes between two pictures: other columns, headers
+_LAYOUT = "table 1"  # version of the cached arrays
 
 Place = tuple[int, int]  # start and size
 
@@ -33,28 +34,28 @@ Place = tuple[int, int]  # start and size
 def index_tables(
     paths: Sequence[Path], column: str | None, label: str | None, copies: str | None
 ) -> tuple[list[Path], list[Part]]:
-    """The files to read the pictures of some tables from, and where they lie in them.
+    """Return for each table the file from which its pictures are read, and their byte ranges in this file.
 
     Args:
         paths: the tables.
-        column: as of ``Table``.
-        label: as of ``Table``.
-        copies: a folder for unpacked pictures; null is the user's cache.
+        column: as in ``Table``.
+        label: as in ``Table``.
+        copies: the folder for unpacked pictures; None is the user's cache.
 
     Raises:
-        UserError: as of ``Table``, or there is no room for a copy.
+        UserError: as in ``Table``, or a copy cannot be written.
     """
     folder = Path(copies).expanduser() if copies else cache_dir() / "tables"
     files, parts = [], []
     with alone(folder):
-        for path in tqdm(paths, desc="looking into tables", unit=" tables", disable=None):
+        for path in tqdm(paths, desc="reading tables", unit=" tables", disable=None):
             file, part = _index(path, column, label, folder)
             files.append(file)
             parts.append(part)
     copied = sum(file != path for file, path in zip(files, paths))
     if copied:
         print(
-            f"{copied} of {len(files)} tables are compressed; their pictures lie unpacked in {folder}", file=sys.stderr
+            f"{copied} of {len(files)} tables are compressed; their pictures are unpacked in {folder}", file=sys.stderr
         )
     return files, parts
 
@@ -74,18 +75,18 @@ def _index(path: Path, column: str | None, label: str | None, folder: Path) -> t
         words = np.zeros(len(places), "S1") if classes is None else classes
         return {"start": start, "size": size, "label": words, "copied": np.array(copied)}
 
-    def still(kept: Arrays) -> bool:
-        return not kept["copied"] or (copy.is_file() and copy.stat().st_size == kept["size"].sum())
+    def has_copy(cached: Arrays) -> bool:
+        return not cached["copied"] or (copy.is_file() and copy.stat().st_size == cached["size"].sum())
 
     try:
-        found = stored(path, f"{_LAYOUT} {column} {label}", make, still)
+        found = stored(path, f"{_LAYOUT} {column} {label}", make, has_copy)
     except OSError as error:
         raise UserError(f"dataset.path: {path} cannot be read ({error.strerror or error}).") from None
     return copy if found.pop("copied") else path, Part(**found)
 
 
 def find_places(path: Path, pictures: Iterable[bytes]) -> list[Place] | None:
-    """Where the bytes of the pictures stand in a file, one behind the other; None if one does not."""
+    """Return the places of the pictures in a file, searched one after the other; None if one is not found."""
     places, at = [], 0
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
         for picture in pictures:
@@ -98,7 +99,11 @@ def find_places(path: Path, pictures: Iterable[bytes]) -> list[Place] | None:
 
 
 def _unpack(table: Table, copy: Path) -> list[Place]:
-    """Write the pictures one behind the other: the whole file or none."""
+    """Write the pictures of a table one after the other into ``copy``, atomically; return their places.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     places, at = [], 0
     try:
         with replacing(copy) as file:

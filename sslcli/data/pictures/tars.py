@@ -1,4 +1,4 @@
-"""Where the pictures lie in WebDataset's tars: each tar is walked once, header by header, and remembered."""
+"""Finds the byte ranges of pictures in WebDataset's tars; the headers of each tar are read once and cached."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from sslcli.errors import UserError
 
 _NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)")  # key and extension, at the first dot of the file's name
 _PACKED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7z": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
-_LAYOUT = "tar 2"  # of what is remembered
+_LAYOUT = "tar 2"  # version of the cached arrays
 
 
 def index_tar(path: Path) -> Part:
-    """The samples of a tar that have a picture, with what their .cls says; from the cache if the tar is as it was.
+    """Return the byte ranges and classes of the pictures in a tar, from the cache if the tar has not changed.
 
     Raises:
-        UserError: it is not there, packed, or not a tar.
+        UserError: the file does not exist, is compressed, or is not a tar.
     """
     try:
         return Part(**stored(path, _LAYOUT, lambda: vars(_walk(path))))
@@ -40,8 +40,8 @@ class _Sample:
     size: int = 0
     label: bytes = b""
 
-    def wants(self, extension: str) -> bool:
-        """Whether it is the first picture, or the first that is called .jpg after one called .mask.jpg."""
+    def prefers(self, extension: str) -> bool:
+        """Whether a member with this extension is the sample's picture: its first one, or .jpg after .mask.jpg."""
         if f".{extension.rpartition('.')[2]}".encode() not in EXTENSIONS:
             return False
         return not self.extension or ("." in self.extension and "." not in extension)
@@ -61,16 +61,16 @@ def _walk(path: Path) -> Part:
 
 
 def _samples(tar: tarfile.TarFile) -> Iterator[_Sample]:
-    """The members, grouped as WebDataset does: neighbours with one key are a sample.
+    """Yield the samples of a tar, grouped as in WebDataset: consecutive members with the same key are a sample.
 
-    A tar ends in a block of zeros. One that does not has been cut or damaged, and so, perhaps, its last sample.
+    A tar ends in a block of zeros. If it does not, the file is truncated or damaged, and its last sample may be, too.
     """
     sample = _Sample("")
     file = tar.fileobj
     assert file is not None
     try:
         while (member := tar.next()) is not None:
-            tar.members = []  # type: ignore[attr-defined]  # it would remember all of them
+            tar.members = []  # type: ignore[attr-defined]  # tarfile would keep all members in memory
             name = _NAME.fullmatch(member.name)
             if not member.isreg() or name is None:
                 continue
@@ -78,16 +78,16 @@ def _samples(tar: tarfile.TarFile) -> Iterator[_Sample]:
             if key != sample.key:
                 yield sample
                 sample = _Sample(key)
-            if sample.wants(extension):
+            if sample.prefers(extension):
                 sample.extension, sample.start, sample.size = extension, member.offset_data, member.size
             elif extension == "cls":
                 file.seek(member.offset_data)
                 sample.label = file.read(min(member.size, 256)).strip()
         file.seek(tar.offset)
-        whole = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
+        complete = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
     except tarfile.ReadError:
-        whole = False
-    if not whole:
+        complete = False
+    if not complete:
         sample.start, sample.size = max(sample.start, 0), CUT
     yield sample
 
@@ -102,7 +102,7 @@ def _refuse_packed(path: Path, magic: bytes) -> None:
 
 
 def member_name(files: Files, number: int, start: int) -> str:
-    """The name of the member whose bytes begin at ``start`` of a tar, from the header before them."""
+    """Return the name of the member whose data begin at ``start`` of a tar, from the header before the data."""
     try:
         header = files.read(number, start - tarfile.BLOCKSIZE, tarfile.BLOCKSIZE)
         return tarfile.TarInfo.frombuf(header, "utf-8", "backslashreplace").name

@@ -1,1 +1,1 @@
-"""Published data sets, read as their authors ship them."""
+"""Published datasets, read from the files that their authors distribute."""

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009) from their python batches, downloaded when they are not there."""
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009) from their Python batches, which are downloaded if missing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SPEC100 = Spec(image=Field(shape=(3, 32, 32), mean=(0.5071, 0.4865, 0.4409), st
 
 
 def cifar10(*, path: str = "data", download: bool = True, holdout: float | None = None) -> Dataset:
-    """50,000 training and 10,000 test images of 10 classes from ``path``/cifar-10-batches-py."""
+    """Make the dataset of 50,000 training and 10,000 test images of 10 classes in ``path``/cifar-10-batches-py."""
     from torchvision.datasets import CIFAR10 as published
 
     root = Path(path).expanduser()
@@ -29,7 +29,7 @@ def cifar10(*, path: str = "data", download: bool = True, holdout: float | None 
 
 
 def cifar100(*, path: str = "data", download: bool = True, holdout: float | None = None) -> Dataset:
-    """50,000 training and 10,000 test images of 100 fine classes from ``path``/cifar-100-python."""
+    """Make the dataset of 50,000 training and 10,000 test images of 100 fine classes in ``path``/cifar-100-python."""
     from torchvision.datasets import CIFAR100 as published
 
     root = Path(path).expanduser()
@@ -39,7 +39,7 @@ def cifar100(*, path: str = "data", download: bool = True, holdout: float | None
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """The batches are pickles; this reads numpy arrays out of them and refuses anything that could run code."""
+    """Reads numpy arrays from the batches, which are pickles, and refuses anything that could run code."""
 
     _known = {
         ("numpy.core.multiarray", "_reconstruct"),
@@ -56,7 +56,7 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def _read(paths: Sequence[Path], spec: Spec, key: bytes) -> Columns:
-    """The images of some batches, with what they hold under ``key`` as labels."""
+    """Read the images of some batches, and their labels, which are under ``key``."""
     images, labels = zip(*(_batch(path, key) for path in paths))
     return Columns(spec, {"image": torch.cat(images)}, torch.cat(labels))
 

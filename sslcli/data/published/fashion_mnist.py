@@ -1,4 +1,4 @@
-"""Fashion-MNIST (Xiao, Rasul and Vollgraf 2017): the embedded 20,000 images, and all 70,000 from its idx files."""
+"""Fashion-MNIST (Xiao, Rasul and Vollgraf 2017): 20,000 images inside the package, or all 70,000 from idx files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SPEC = Spec(image=Field(shape=(1, 28, 28), mean=(0.2860,), std=(0.3530,)))
 
 
 def fashion_mnist_mini(*, holdout: float | None = None) -> Dataset:
-    """1,000 training images a class and all 10,000 test images, inside the package: no network, no files."""
+    """Make the dataset of 1,000 training images a class and all 10,000 test images, from a file inside the package."""
     raw = torch.frombuffer(bytearray(lzma.decompress(EMBEDDED.read_bytes())), dtype=torch.uint8)
     labels, images = raw[:20_000].long(), raw[20_000:].view(20_000, 1, 28, 28)
     train = Columns(_SPEC, {"image": images[:10_000]}, labels[:10_000])
@@ -25,18 +25,18 @@ def fashion_mnist_mini(*, holdout: float | None = None) -> Dataset:
 
 
 def fashion_mnist(*, path: str | None = None, holdout: float | None = None) -> Dataset:
-    """All 60,000 training and 10,000 test images.
+    """Make the dataset of all 60,000 training and 10,000 test images.
 
     Args:
         path: a folder with the four idx files, gzipped or not, or with torchvision's FashionMNIST/raw in it;
-            null looks where Debian's package dataset-fashion-mnist puts them.
-        holdout: fraction of train that probes query instead of test.
+            None uses the folder of Debian's package dataset-fashion-mnist.
+        holdout: the fraction of train to hold out for probes instead of the test split.
     """
     root = Path(path).expanduser() if path else DEBIAN
     folder = root / "FashionMNIST" / "raw" if (root / "FashionMNIST").is_dir() else root
-    way_out = (
+    advice = (
         "Install Debian's package dataset-fashion-mnist, or set dataset.path to a folder with the four idx files; "
         "dataset=fashion_mnist_mini needs neither."
     )
-    train, test = read_splits(folder, _SPEC, way_out)
+    train, test = read_splits(folder, _SPEC, advice)
     return with_held_out(train, test, holdout)

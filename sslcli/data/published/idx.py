@@ -1,4 +1,4 @@
-"""The idx files of MNIST (LeCun, Cortes and Burges 1998) and of the data sets that took over its layout."""
+"""The idx files of MNIST (LeCun, Cortes and Burges 1998) and of datasets in the same format."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from sslcli.types import Spec
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
-def read_splits(folder: Path, spec: Spec, way_out: str) -> tuple[Columns, Columns]:
-    """Train and test of 28 x 28 grey images from the four files in ``folder``, gzipped or not.
+def read_splits(folder: Path, spec: Spec, advice: str) -> tuple[Columns, Columns]:
+    """Read the train and test splits of 28 x 28 grey images from the four files in ``folder``, gzipped or not.
 
     Raises:
-        UserError: a file is missing (then ``way_out`` says what to do), damaged or of another set.
+        UserError: a file is missing (the message ends with ``advice``), damaged, or of another dataset.
     """
 
     def split(prefix: str) -> Columns:
-        images = read_idx(folder, f"{prefix}-images-idx3-ubyte", way_out)[:, None]
-        labels = read_idx(folder, f"{prefix}-labels-idx1-ubyte", way_out).long()
+        images = read_idx(folder, f"{prefix}-images-idx3-ubyte", advice)[:, None]
+        labels = read_idx(folder, f"{prefix}-labels-idx1-ubyte", advice).long()
         if images.shape != (len(labels), 1, 28, 28):
             raise UserError(f"dataset.path: the {prefix} files in {folder} do not belong together. Fetch them again.")
         return Columns(spec, {"image": images}, labels)
@@ -36,15 +36,19 @@ def read_splits(folder: Path, spec: Spec, way_out: str) -> tuple[Columns, Column
 
 
 def find(folder: Path, name: str) -> Path | None:
-    """The idx file called ``name``, gzipped or not."""
+    """Return the path of the idx file ``name``, gzipped or not; None if there is none."""
     return next((path for path in (folder / f"{name}.gz", folder / name) if path.is_file()), None)
 
 
-def read_idx(folder: Path, name: str, way_out: str = "Set dataset.path to the folder that holds it.") -> Tensor:
-    """A uint8 tensor from an idx file: two zero bytes, type 8, rank, then the big-endian sizes and the data."""
+def read_idx(folder: Path, name: str, advice: str = "Set dataset.path to the folder that holds it.") -> Tensor:
+    """Read a uint8 tensor from an idx file: two zero bytes, type 8, rank, big-endian sizes, then the data.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
     path = find(folder, name)
     if path is None:
-        raise UserError(f"dataset.path: there is no '{name}' in {folder}. {way_out}")
+        raise UserError(f"dataset.path: there is no '{name}' in {folder}. {advice}")
     try:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if path.suffix == ".gz" else raw

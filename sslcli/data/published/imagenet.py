@@ -10,23 +10,23 @@ from sslcli.data.pictures.base import Crop, Pictures
 from sslcli.data.pictures.file_index import Index, index
 from sslcli.errors import UserError
 
-_WNID = re.compile(r"n\d{8}")  # the number of a noun in WordNet
-_WAY_OUT = (
+_WNID = re.compile(r"n\d{8}")  # a WordNet id
+_ADVICE = (
     "It must hold train/<wnid>/*.JPEG and val/<wnid>/*.JPEG, as torchvision.datasets.ImageNet unpacks the archives of "
     "image-net.org, which need an account; dataset=images takes any other layout."
 )
 
 
 def imagenet(*, path: str, size: int = 224, crop: Crop = "device", holdout: float | None = None) -> Dataset:
-    """1,281,167 training pictures and as ``held_out`` the 50,000 of val, in 1,000 classes; or fewer of these classes.
+    """Make the dataset of 1,281,167 training pictures in 1,000 classes; ``held_out`` is val, 50,000 pictures.
 
-    A label is a class's place among the sorted WordNet ids, as everywhere.
+    The folders may have a subset of the classes. A label is the rank of the class among the sorted WordNet ids.
 
     Args:
         path: the folder that holds train and val.
-        size: pixels a side, as of ``images``.
-        crop: where training crops are cut, as of ``images``.
-        holdout: the fraction of train that probes query instead of val.
+        size: pixels a side, as in ``images``.
+        crop: where training crops are cut, as in ``images``.
+        holdout: the fraction of train to hold out for probes instead of val.
     """
     train, val = (_split(Path(path).expanduser(), name) for name in ("train", "val"))
     if train.classes() != val.classes():
@@ -38,9 +38,9 @@ def imagenet(*, path: str, size: int = 224, crop: Crop = "device", holdout: floa
 def _split(root: Path, name: str) -> Index:
     folder = root / name
     if not folder.is_dir():
-        raise UserError(f"dataset.path: there is no {name} folder in {root}. {_WAY_OUT}")
+        raise UserError(f"dataset.path: there is no {name} folder in {root}. {_ADVICE}")
     found = index(str(folder))
     other = [wnid for wnid in found.classes() or ["pictures of one folder only"] if not _WNID.fullmatch(wnid)]
     if other:
-        raise UserError(f"dataset.path: {folder} holds {other[0]} where WordNet ids are expected. {_WAY_OUT}")
+        raise UserError(f"dataset.path: {folder} holds {other[0]} where WordNet ids are expected. {_ADVICE}")
     return found

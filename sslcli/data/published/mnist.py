@@ -1,4 +1,4 @@
-"""MNIST (LeCun, Cortes and Burges 1998) from its idx files, downloaded when they are not there."""
+"""MNIST (LeCun, Cortes and Burges 1998) from its idx files, which are downloaded if they are missing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SPEC = Spec(image=Field(shape=(1, 28, 28), mean=(0.1307,), std=(0.3081,)))
 
 
 def mnist(*, path: str = "data", download: bool = True, holdout: float | None = None) -> Dataset:
-    """60,000 training and 10,000 test images from ``path`` itself or from torchvision's ``path``/MNIST/raw."""
+    """Make the dataset of 60,000 training and 10,000 test images in ``path`` or in torchvision's ``path``/MNIST/raw."""
     from torchvision.datasets import MNIST as published
 
     root = Path(path).expanduser()

@@ -1,4 +1,4 @@
-"""STL-10 (Coates, Lee and Ng 2011) from its binary files, downloaded when they are not there."""
+"""STL-10 (Coates, Lee and Ng 2011) from its binary files, which are downloaded if they are missing."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from sslcli.data.memory_map import MemoryMap
 from sslcli.errors import UserError
 from sslcli.types import Field, Spec
 
-# Statistics of train and unlabelled together.
+# Mean and std of the train and the unlabelled images together.
 _SPEC = Spec(image=Field(shape=(3, 96, 96), mean=(0.4313, 0.4156, 0.3663), std=(0.2683, 0.2610, 0.2687)))
 _BYTES = 3 * 96 * 96
 
 
 def stl10(*, path: str = "data", download: bool = True, holdout: float | None = None) -> Dataset:
-    """5,000 labelled and 100,000 unlabelled training images, and 8,000 test images, of 96 x 96 pixels.
+    """Make the dataset of 5,000 labelled and 100,000 unlabelled training images and 8,000 test images, 96 x 96 pixels.
 
-    The labelled ones come first. The label of an unlabelled one is -1: probes leave it out, so their bank
-    is the published training split, and no objective may read labels.
+    Labelled images come first. Unlabelled images have the label -1. Probes do not use them, so the reference samples of
+    probes are the published training split; objectives that read labels cannot use this dataset.
     """
     from torchvision.datasets import STL10 as published
 
@@ -39,7 +39,7 @@ def stl10(*, path: str = "data", download: bool = True, holdout: float | None = 
 
 
 class STL10(Dataset):
-    """The images of some files, one after the other, read from the disk as they are asked for."""
+    """The images of several files, one file after the other, read from the disk when they are fetched."""
 
     def __init__(self, parts: Sequence[MemoryMap], labels: Tensor) -> None:
         self.spec = _SPEC
@@ -53,15 +53,15 @@ class STL10(Dataset):
         images = torch.empty(len(index), 3, 96, 96, dtype=torch.uint8)
         start = 0
         for part in self.parts:
-            here = (index >= start) & (index < start + len(part))
-            images[here] = part.rows[index[here] - start].transpose(2, 3)  # the files go column by column
+            in_part = (index >= start) & (index < start + len(part))
+            images[in_part] = part.rows[index[in_part] - start].transpose(2, 3)  # the files are in column-major order
             start += len(part)
         return {"image": images}
 
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Name the file that is missing or wrong."""
+    """Convert an error in a block to a UserError that names the missing or damaged file."""
     try:
         yield
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What a view's parameters do to the pixels of a batch, in the order of ``Recipe``."""
+"""Applies augmentation parameters to the pixels of a batch, in the order of ``Recipe``."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from sslcli.views.image.parameters import Parameters, Size, sent, without_blur
 from sslcli.views.image.resample import resample, resample_one
 from sslcli.views.image.rotate import rotated
 
-CACHE = 2**19  # numbers of a part of a batch that stay in a processor's cache from one operation to the next
-DEVICE = 2**27  # numbers that an accelerator takes at once; the matrices need some memory beside them
-ALONE = 128 * 128  # pixels of a view from which on a processor cuts images one at a time, in blocks
+CACHE = 2**19  # pixel values of a part of a batch that fits into a CPU's cache
+DEVICE = 2**27  # pixel values that a GPU processes at once; resize matrices need memory, too
+ALONE = 128 * 128  # pixels of a view from which a CPU resizes images one at a time, in blocks
 
 
 def augment(
@@ -29,10 +29,10 @@ def augment(
 
     Args:
         images: (B, C, H, W), uint8 or floats in [0, 1].
-        parameters: of every image.
-        column: what the view is normalised by.
-        view: (B, C, h, w) of any precision and layout, to write into.
-        target: the same, for the same geometry without blur, colours and erasing; null where nobody reads it.
+        parameters: the parameters of every image.
+        column: has the mean and std for normalisation.
+        view: (B, C, h, w) of any precision and layout, written in place.
+        target: like ``view``, but without blur, change of colours and erasing; None if it is not needed.
     """
     size = view.shape[2], view.shape[3]
     for part in _parts(images, size):
@@ -48,7 +48,7 @@ def augment(
 
 
 def _parts(images: Tensor, size: Size) -> Iterator[slice]:
-    """The batch in slices that are quick to work on: images (B, C, H, W) that become views of ``size``."""
+    """Split a batch of images (B, C, H, W) that become views of ``size`` into slices that are fast to process."""
     numbers = images.shape[1] * max(images.shape[2] * images.shape[3], size[0] * size[1])
     budget = CACHE if images.device.type == "cpu" else DEVICE
     length = max(1, budget // numbers)
@@ -56,32 +56,32 @@ def _parts(images: Tensor, size: Size) -> Iterator[slice]:
 
 
 def _cut_out(images: Tensor, host: Parameters[np.ndarray], device: Parameters[Tensor], size: Size) -> Tensor:
-    """Crop, resize, flip, blur and rotation: (B, C, *size) float32 in [0, 1], owned by the caller.
+    """Crop, resize, flip, blur and rotate: (B, C, *size) float32 in [0, 1], which the caller may change.
 
     Args:
         images: (B, C, H, W), uint8 or floats in [0, 1].
-        host: the parameters of each sample, to know what there is to do without asking the device.
-        device: the same on the images' device.
-        size: of the result.
+        host: the parameters on the host, to decide what to compute without waiting for the device.
+        device: the parameters on the images' device.
+        size: height and width of the result.
     """
     if images.device.type == "cpu" and size[0] * size[1] >= ALONE:
         cut = images.new_empty(len(images), images.shape[1], *size, dtype=torch.float32)
         for row, (top, left, height, width) in enumerate(host.window.astype(int).tolist()):
-            window = _unit(images[row, :, top : top + height, left : left + width])
+            window = _as_unit_floats(images[row, :, top : top + height, left : left + width])
             cut[row] = resample_one(window, size, bool(host.flip[row]), float(host.sigma[row]))
     else:
         top, left, height, width = device.window.unbind(1)
         blurred = _rows(host.sigma, images.device)
         sigma = None if blurred is None else device.sigma[blurred]
-        cut = resample(_unit(images), (top, height), (left, width), device.flip, size, sigma, blurred)
-    turned = _rows(host.degrees, images.device)
-    if turned is not None:
-        cut.index_copy_(0, turned, rotated(cut[turned], device.degrees[turned]))
+        cut = resample(_as_unit_floats(images), (top, height), (left, width), device.flip, size, sigma, blurred)
+    rotated_rows = _rows(host.degrees, images.device)
+    if rotated_rows is not None:
+        cut.index_copy_(0, rotated_rows, rotated(cut[rotated_rows], device.degrees[rotated_rows]))
     return cut
 
 
 def _recoloured(pixels: Tensor, host: Parameters[np.ndarray], device: Parameters[Tensor]) -> Tensor:
-    """Colour jitter, grayscale and solarisation of (B, C, H, W) in [0, 1]."""
+    """Apply colour jitter, grayscale and solarisation to (B, C, H, W) in [0, 1]."""
     if host.colour.shape[1]:
         pixels = recolour(pixels, device.colour)
     if host.solarise.any():
@@ -90,11 +90,11 @@ def _recoloured(pixels: Tensor, host: Parameters[np.ndarray], device: Parameters
 
 
 def _rows(values: np.ndarray, device: torch.device) -> Tensor | None:
-    """Where ``values`` (B,) are not 0, on the device; None if nowhere."""
+    """Return the indices, on the device, at which ``values`` (B,) are not 0; None if there are none."""
     rows = np.flatnonzero(values)
     return to_device(torch.from_numpy(rows), device) if len(rows) else None
 
 
-def _unit(images: Tensor) -> Tensor:
-    """Pixels as float32 in [0, 1], from uint8 or from floats that are there already."""
+def _as_unit_floats(images: Tensor) -> Tensor:
+    """Convert pixels to float32 in [0, 1]: uint8 is divided by 255, floats must be in [0, 1] already."""
     return images.float().div_(255) if images.dtype == torch.uint8 else images.float()

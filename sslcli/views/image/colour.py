@@ -16,12 +16,12 @@ _TO_RGB = np.linalg.inv(_TO_YIQ)
 def colour_change(
     brightness: np.ndarray, contrast: np.ndarray, saturation: np.ndarray, hue: np.ndarray, gray: np.ndarray
 ) -> np.ndarray:
-    """(B, 10) float32: a 3x3 matrix by rows, then the lift, what is added for each unit of mean luma.
+    """Return (B, 10) float32: a 3x3 matrix in row-major order, and the factor of the mean luma in the offset.
 
-    Brightness, contrast and saturation are torchvision's with the factors (B,) given; ``gray`` (B,) bool
-    turns a sample gray. What differs on purpose: the order is fixed (brightness, contrast, saturation, hue,
-    gray), the result is clamped once at the end and not after each operation, and ``hue`` (B,), in turns,
-    rotates the chroma plane of YIQ, which is linear, where torchvision rotates HSV.
+    Brightness, contrast and saturation with the factors (B,) are those of torchvision; ``gray`` (B,) bool makes a
+    sample gray. Three things differ on purpose: the order is fixed (brightness, contrast, saturation, hue, gray); the
+    result is clamped once at the end, not after each operation; and ``hue`` (B,), in turns, rotates the chroma plane
+    of YIQ, which is linear, while torchvision rotates the hue of HSV.
     """
     cos, sin = np.cos(2 * np.pi * hue), np.sin(2 * np.pi * hue)
     one, zero = np.ones_like(cos), np.zeros_like(cos)
@@ -30,18 +30,18 @@ def colour_change(
     s = saturation[:, None, None]
     matrix = _TO_RGB @ turn @ _TO_YIQ @ (s * np.eye(3) + (1 - s) * luma)
     matrix = np.where(gray[:, None, None], luma @ matrix, matrix) * (brightness * contrast)[:, None, None]
-    # Saturation, hue and gray leave gray values fixed, so contrast's mean passes through them unchanged.
+    # Saturation, hue and gray do not change gray values, so the offset that contrast adds is not changed by them.
     lift = (1 - contrast) * brightness
     return np.concatenate([matrix.reshape(-1, 9), lift[:, None]], 1).astype(np.float32)
 
 
 def gray_change(brightness: np.ndarray, contrast: np.ndarray) -> np.ndarray:
-    """(B, 2) float32: the same for one channel, which has no colour: only brightness and contrast act."""
+    """Return (B, 2) float32, factor and offset factor for one channel, which brightness and contrast change only."""
     return np.stack([brightness * contrast, (1 - contrast) * brightness], 1).astype(np.float32)
 
 
 def recolour(x: Tensor, change: Tensor) -> Tensor:
-    """Images (B, C, H, W) in [0, 1] after ``colour_change`` (B, 10), C = 3, or ``gray_change`` (B, 2), C = 1."""
+    """Apply ``colour_change`` (B, 10) with C = 3, or ``gray_change`` (B, 2) with C = 1, to (B, C, H, W) in [0, 1]."""
     channels = x.shape[1]
     pixels = x.flatten(2)
     weights = constant(LUMA if channels == 3 else (1.0,), x.dtype, x.device)
@@ -51,5 +51,5 @@ def recolour(x: Tensor, change: Tensor) -> Tensor:
 
 
 def solarise(x: Tensor) -> Tensor:
-    """Inverts what is at least 0.5 (BYOL, Grill et al. 2020, appendix B)."""
+    """Invert values of at least 0.5 (BYOL, Grill et al. 2020, appendix B)."""
     return torch.where(x >= 0.5, 1 - x, x)

@@ -1,4 +1,4 @@
-"""What is done to each sample of one view: drawn from a recipe on the host, then sent to the images' device."""
+"""Draws the augmentation parameters of each sample on the host, and copies them to the images' device."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ Size = tuple[int, int]  # height and width in pixels
 
 @dataclass(frozen=True)
 class Parameters(Generic[A]):
-    """The parameters of one view of every sample, (B, ...) float32 each: on the host, or sent to a device."""
+    """Augmentation parameters of one view for every sample, float32 (B, ...), on the host or on a device."""
 
     window: A  # (B, 4) top, left, height, width in pixels of the image
     flip: A  # (B,) 1 or 0, like solarise
-    sigma: A  # (B,) of the blur in pixels of the view; 0 is none
+    sigma: A  # (B,) standard deviation of the blur in pixels of the view; 0 for no blur
     degrees: A  # (B,) counter-clockwise
-    colour: A  # (B, n) as ``recolour`` takes it; n is 0 for no change of colour at all
+    colour: A  # (B, n), the argument of ``recolour``; n is 0 if no sample changes colours
     solarise: A  # (B,)
     erase: A  # (B, 4) top, left, height, width in pixels of the view
 
     def part(self, which: slice) -> Parameters[A]:
-        """The same for some samples."""
+        """Return the parameters of some samples."""
         return Parameters(*(getattr(self, field.name)[which] for field in fields(self)))
 
 
 def whole_images(count: int, size: Size) -> Parameters[np.ndarray]:
-    """Nothing is done to ``count`` images of ``size`` but to resize them whole."""
+    """Return parameters for ``count`` images of ``size`` that are only resized."""
     zero, four = np.zeros(count, np.float32), np.zeros((count, 4), np.float32)
     window = np.tile(np.array((0, 0, *size), np.float32), (count, 1))
     return Parameters(window, zero, zero, zero, np.zeros((count, 0), np.float32), zero, four)
 
 
 def without_blur(parameters: Parameters[np.ndarray]) -> Parameters[np.ndarray]:
-    """The same geometry, sharp."""
+    """Return the same parameters without blur."""
     return replace(parameters, sigma=np.zeros_like(parameters.sigma))
 
 
 def sent(parameters: Parameters[np.ndarray], device: torch.device) -> Parameters[Tensor]:
-    """The parameters on ``device``: all in one copy, for which nobody waits."""
+    """Copy the parameters to ``device`` with a single copy, without making the host wait."""
     arrays = [getattr(parameters, field.name) for field in fields(parameters)]
     flat = np.concatenate([array.reshape(len(array), -1) for array in arrays], 1)
     widths = [array[0].size if len(array) else 1 for array in arrays]
@@ -57,23 +57,23 @@ def sent(parameters: Parameters[np.ndarray], device: torch.device) -> Parameters
 
 
 def crop_numbers(randomness: Randomness, name: str) -> np.ndarray:
-    """(B, 22) uniforms that choose the windows of view ``name``, whoever cuts them out."""
+    """Draw the uniforms (B, 22) that determine the crop windows of view ``name``, on the device or in workers."""
     return randomness.numbers(f"{name} crop", NUMBERS)
 
 
 def draw(
     recipe: Recipe, randomness: Randomness, name: str, source: Size | None, view: Size, channels: int, pixel: float
 ) -> Parameters[np.ndarray]:
-    """The parameters of view ``name``.
+    """Draw the parameters of view ``name``.
 
     Args:
-        recipe: of the view.
-        randomness: of the step.
-        name: of the view, which keeps its numbers apart from other views'.
-        source: size of the images; null where they are cut to the view's size already.
+        recipe: the recipe of the view.
+        randomness: the random numbers of the step.
+        name: the name of the view's random stream.
+        source: size of the images; None if they are crops of the view's size already.
         view: size of the view.
-        channels: of the images.
-        pixel: what ``blur_sigma`` calls a pixel, in pixels of the view.
+        channels: number of channels of the images.
+        pixel: the unit of ``blur_sigma`` in pixels of the view.
     """
     u = randomness.numbers(name, 13).T
     if source is None:
@@ -98,7 +98,7 @@ def draw(
 
 
 def _draw_colour(recipe: Recipe, u: np.ndarray, channels: int) -> np.ndarray:
-    """As ``recolour`` takes it, from uniforms (6, B)."""
+    """Compute the argument of ``recolour`` from uniforms (6, B)."""
     if not recipe.recolours:
         return np.zeros((u.shape[1], 0), np.float32)
     jittered = u[0] < recipe.jitter

@@ -19,26 +19,26 @@ from sslcli.views.image.windows import RandomCrops
 
 
 class ImageViews(Views):
-    """The augmentations of SimCLR (Chen et al. 2020, appendix A) and its followers; every one is off by default.
+    """The augmentations of SimCLR (Chen et al. 2020, appendix A) and later methods; all of them are off by default.
 
-    ``Recipe`` lists them in the order in which they are done. Published pipelines blur after the colours and not with
-    the crop, which is the same but for colours that leave [0, 1]. Crops are resized by torchvision's antialiased
-    bilinear filter, where some published pipelines are bicubic.
+    ``Recipe`` lists them in the order in which they are applied. Published pipelines blur after changing colours, here
+    the blur is part of the crop; results differ only where colours are clamped to [0, 1]. Crops are resized by
+    torchvision's antialiased bilinear filter; some published pipelines use a bicubic filter.
 
     Args:
-        view_spec: columns as training views should be; its image size is that of a view.
-        spec: columns as evaluation reads them; its image size is that of the evaluation view.
-        num_views: how many views the objective wants, without the local ones.
+        view_spec: columns at the size of training views.
+        spec: columns at the size of the evaluation view.
+        num_views: how many views the objective reads, without local views.
         field: the image column.
-        second: what differs in the second view: any fields of the recipe.
-        num_local: further, smaller views of each image (multi-crop).
-        local: what differs in them, as in ``second``.
-        local_size: their side as a share of a view's side, rounded to whole pixels.
-        **recipe: the fields of ``Recipe``, from ``scale`` to ``erase_ratio``: what is done to a view.
+        second: fields of the recipe that are different in the second view.
+        num_local: number of additional, smaller views of each image (multi-crop).
+        local: fields of the recipe that are different in local views.
+        local_size: side of a local view as a share of a view's side, rounded to whole pixels.
+        **recipe: the fields of ``Recipe``, from ``scale`` to ``erase_ratio``.
 
     Raises:
-        ValueError: a number out of its range, a column without images.
-        UserError: an unknown or wrong number in ``second`` or ``local``.
+        ValueError: a value is out of its range, or the column has no images.
+        UserError: ``second`` or ``local`` has an unknown field or an invalid value.
     """
 
     @takes_fields_of(Recipe)
@@ -81,7 +81,7 @@ class ImageViews(Views):
     def evaluation_view(self, columns: Mapping[str, Tensor]) -> View:
         images = columns[self.field]
         _, height, width = self.evaluation_column.shape
-        x = _room(images, (height, width), torch.float32)
+        x = _empty_views(images, (height, width), torch.float32)
         augment(images, whole_images(len(images), _size(images)), self.evaluation_column, x, target=None)
         return View(x, self.field, target=x)
 
@@ -93,21 +93,21 @@ class ImageViews(Views):
         return RandomCrops(self.sizes, tuple(numbers), tuple(bounds))
 
     def _view(self, k: int, columns: Mapping[str, Tensor], randomness: Randomness) -> View:
-        """View ``k`` of every image; of its crop, where the dataset has cut that out of the full image (``crops``)."""
+        """Make view ``k`` of every image, or of its crop if the dataset has cut crops from full images (``crops``)."""
         cut = columns.get(f"{self.field}/{k}")
         images = columns[self.field] if cut is None else cut
         source = _size(images) if cut is None else None
         pixel = self.column.shape[2] / 224
         parameters = draw(self.recipes[k], randomness, _stream(k), source, self.sizes[k], images.shape[1], pixel)
-        x = _room(images, self.sizes[k], _model_dtype(images.device))
-        target = _room(images, self.sizes[k], torch.float32) if self.with_target else None
+        x = _empty_views(images, self.sizes[k], _model_dtype(images.device))
+        target = _empty_views(images, self.sizes[k], torch.float32) if self.with_target else None
         with torch.autocast(images.device.type, enabled=False):
             augment(images, parameters, self.column, x, target)
         return View(x, self.field, target=target)
 
 
 def _stream(k: int) -> str:
-    """The name of the random numbers of view ``k``."""
+    """Return the name of the random stream of view ``k``."""
     return f"view{k}"
 
 
@@ -116,11 +116,11 @@ def _size(images: Tensor) -> Size:
 
 
 def _model_dtype(device: torch.device) -> torch.dtype:
-    """What autocast would turn the views into."""
+    """Return the dtype to which autocast would convert the views."""
     return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
 
 
-def _room(images: Tensor, size: Size, dtype: torch.dtype) -> Tensor:
-    """Room for views of ``images`` (B, C, H, W), in the layout that convolutions are fastest in."""
+def _empty_views(images: Tensor, size: Size, dtype: torch.dtype) -> Tensor:
+    """Allocate views for ``images`` (B, C, H, W), channels last, because convolutions are fastest in this layout."""
     shape = len(images), images.shape[1], *size
     return torch.empty(shape, dtype=dtype, device=images.device, memory_format=torch.channels_last)

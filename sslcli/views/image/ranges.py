@@ -1,4 +1,4 @@
-"""The kinds of numbers that a recipe holds: their types, and which values each may have."""
+"""The types of a recipe's fields, with the values that each type allows."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 @dataclass(frozen=True)
 class Allowed:
-    """Which values a number may have, and what to tell who gave another."""
+    """The allowed values of a type, and the error message for other values."""
 
     values: Callable[[Any], bool]
-    otherwise: str
+    message: str
 
 
 Probability = Annotated[float, Allowed(lambda p: 0 <= p <= 1, "is not a probability; give a number from 0 to 1")]
@@ -27,14 +27,14 @@ Sigmas = Annotated[Pair, Allowed(lambda p: 0 <= p[0] <= p[1], "must be two numbe
 
 
 def check_numbers(record: Any) -> None:
-    """Check every field of a dataclass whose type is one of the above.
+    """Check the fields of a dataclass whose types are defined in this module.
 
     Raises:
-        ValueError: a value that is not allowed, with the field's name.
+        ValueError: a value is not allowed; the message gives the name of the field.
     """
     for name, hint in typing.get_type_hints(type(record), include_extras=True).items():
         value = getattr(record, name)
         for allowed in getattr(hint, "__metadata__", ()):
             if not allowed.values(value):
                 shown = value if isinstance(value, (int, float)) else list(value)
-                raise ValueError(f"{name}={shown} {allowed.otherwise}")
+                raise ValueError(f"{name}={shown} {allowed.message}")
