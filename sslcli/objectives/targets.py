@@ -13,7 +13,7 @@ EPS = 1e-6  # added to each variance, as published
 
 
 def target_function(name: str, patch: int, window: int) -> Callable[[Tensor], Tensor]:
-    """Return the function of (B, C, H, W) called ``name``, of the same shape; ``patch``, ``window``: sides in pixels."""
+    """Return the function from (B, C, H, W) to targets of that shape; ``patch`` and ``window`` are sides in pixels."""
     table: dict[str, Callable[[Tensor], Tensor]] = {
         "none": Tensor.float,
         "patch": partial(patch_normalised, patch=patch),

@@ -4,8 +4,8 @@ A row recognises a file by the beginnings of its keys, strips the prefix of the 
 and renames the rest. Rows are combined: a MoCo file has a ResNet in a module ``encoder_q``, perhaps wrapped in
 DistributedDataParallel. So ``recognised`` starts again at the top after every row, and uses each row once.
 
-The names are those in the source code of the projects: facebookresearch's moco (main_lincls.py), moco-v3 (moco/builder.py), mae
-(models_mae.py) and dino (main_dino.py); microsoft/SimMIM (models, utils.py); vturrisi/solo-learn (solo/methods);
+The names are those in the projects' source code: facebookresearch's moco (main_lincls.py), moco-v3 (moco/builder.py),
+mae (models_mae.py) and dino (main_dino.py); microsoft/SimMIM (models, utils.py); vturrisi/solo-learn (solo/methods);
 lightly-ai/lightly (examples/pytorch); sthalles/SimCLR, Spijkervet/SimCLR, leftthomas/SimCLR, HobbitLong/SupContrast;
 torchvision's and timm's models.
 """

@@ -51,7 +51,7 @@ def load_weights(encoder: Encoder, source: str) -> LoadReport:
 
     Raises:
         UserError: ``source`` cannot be read, less than 95 % of the tensors of either side match, or a tensor has
-            another shape: a stem or positions left at random would make all later layers useless.
+            another shape: a stem or positions left at random would distort the input of all later layers.
     """
     ours = {name.removeprefix("model."): tensor for name, tensor in encoder.state_dict().items()}
     found, steps = recognised(read(source), ours)
