@@ -55,7 +55,7 @@ def read_export(path: Path) -> dict[str, Any]:
     except (SafetensorError, OSError) as error:
         raise UserError(f"run: {path} is cut short or not a safetensors file ({error}).") from None
     if not {"config", "spec", "step"} <= header.keys():
-        raise UserError(f"run: {path} was not written by ssl-export format=safetensors, so nothing tells how to rebuild it.")
+        raise UserError(f"run: {path} was not written by ssl-export format=safetensors: it cannot be rebuilt.")
     kept = {name: json.loads(header[name]) for name in ("config", "spec", "step")}
     return {
         **kept,

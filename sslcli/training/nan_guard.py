@@ -27,7 +27,7 @@ class NanGuard:
         self._first = torch.full((2,), -1, dtype=torch.int64, device=device)  # step, index of the term
 
     def update(self, step: int, values: Mapping[str, Tensor], lr: float = 0.0) -> None:
-        """Record ``step`` and the first of ``values`` (scalars) that is not finite, unless there is a record already."""
+        """Record ``step`` and the first of ``values`` (scalars) that is not finite, unless one is recorded already."""
         self._names = list(values)
         self._rates[step] = lr
         bad = ~torch.isfinite(torch.stack([value.detach().float() for value in values.values()]))

@@ -114,7 +114,7 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        """The share of the run that is done, in [0, 1]; a length in minutes is measured by the first process's clock."""
+        """The share of the run that is done, in [0, 1]; for a length in minutes, by the first process's clock."""
         return self.length.progress(self.step, self.ranks.from_first(self.seconds) if self.length.minutes else 0.0)
 
     @property
@@ -173,7 +173,7 @@ class Trainer:
         return loss, outputs
 
     def projection(self, batch: list[Batch]) -> Callable[[int], Outputs]:
-        """Return a function from a micro-batch's number to its per-sample outputs; every call returns the same values."""
+        """Return a function from a micro-batch's number to its per-sample outputs; every call returns equal values."""
 
         def project(m: int) -> Outputs:
             randomness = Randomness(self.seed, self.step, self.loader.positions(m), self.compute.device)
