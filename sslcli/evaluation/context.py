@@ -66,7 +66,7 @@ class ProbeContext:
         return labels_of(self.dataset)
 
     def embed(self, name: str, dataset: Dataset, index: Tensor) -> Tensor:
-        """Return float32 features (N, dim), on the CPU, of clean views of the samples at ``index`` (N,), in eval mode."""
+        """Return float32 features (N, dim), on the CPU, of clean views of the samples ``index`` (N,), in eval mode."""
         return embed(self.encoders[name], self.views, self.compute, self.pieces(dataset, index))
 
     def features(self, name: str, dataset: Dataset, index: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ class Finetune(Probe):
         return {"finetune_top1": compared(context, values, protocol)}
 
     def _recipe(self, context: ProbeContext, count: int) -> str:
-        """Describe the training on ``count`` samples; options that do not apply to these data or encoders are omitted."""
+        """Describe the training on ``count`` samples, without options that do not apply to these data or encoders."""
         facts = [
             f"fine-tuned end to end for {self.epochs} epochs on {count:,} train labels",
             f"{'the first random' if self.augment else 'clean'} views",
