@@ -101,7 +101,7 @@ class Linear(Probe):
         return found
 
     def _classify(self, rows: Tensor, labels: Tensor, part: Tensor, test: Rows, context: ProbeContext) -> Outcome:
-        """Choose a setting on a validation part of the rows in ``part``; return its accuracy on ``test``, (rows, labels)."""
+        """Choose a setting on a validation share of ``part``; return its accuracy on ``test``, (rows, labels)."""
         num_classes = int(torch.cat([labels, test[1]]).max()) + 1
         in_validation = held_back(labels[part], self.folds, context.seed)
         fitted, validation = part[~in_validation], part[in_validation]
