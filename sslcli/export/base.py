@@ -1,4 +1,4 @@
-"""The interface of formats: a format writes a file and the Python lines that load it, and the check runs these lines."""
+"""The interface of formats: a format writes a file and gives the Python lines that load it, which the check runs."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Format:
 
 
 def same_features(source: Source, lines: Lines, *, numpy: bool = False) -> str:
-    """Run ``lines`` on batches of one and of three samples, and report the largest difference to the encoder's features.
+    """Run ``lines`` on batches of one and three samples; report the largest difference to the encoder's features.
 
     Raises:
         Different: the difference is above the tolerance, or a shape differs.

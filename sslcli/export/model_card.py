@@ -22,7 +22,7 @@ _LIBRARIES = ("torch", "torchvision", "timm", "safetensors", "onnx", "onnxruntim
 def check_place(path: Path) -> None:
     """Raise UserError if ``path`` is a file that this tool did not write."""
     if path.is_file() and not path.read_text(errors="replace").startswith(_FIRST):
-        raise UserError(f"output: {path} was not written by this tool and would be overwritten. Choose another folder.")
+        raise UserError(f"output: {path} is not this tool's and would be overwritten. Choose another folder.")
 
 
 def card(source: Source, path: Path, lines: Lines, checked: Checked) -> str:

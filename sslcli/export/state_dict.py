@@ -1,4 +1,4 @@
-"""State dicts for another library's own class, after a few lines of code have given it the shape of the run's encoder."""
+"""State dicts for another library's own class, with the lines of code that give it the shape of the run's encoder."""
 
 from __future__ import annotations
 

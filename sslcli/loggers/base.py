@@ -77,7 +77,7 @@ class Loggers:
         self.each(lambda logger: logger.scalars(int(line["step"]), line))
 
     def pictures(self, step: int, group: str, columns: Callable[[], Mapping[str, Tensor]]) -> None:
-        """Log pictures (B, C, H, W) by the names of their columns; ``columns`` is called only if a logger takes them."""
+        """Log pictures (B, C, H, W) by column name; ``columns`` is called only if a logger takes them."""
 
         def act(logger: Logger) -> None:
             for name, images in columns().items() if logger.takes_pictures else ():

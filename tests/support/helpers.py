@@ -1,4 +1,4 @@
-"""What several tests need: a composed config, and a trainer built from it."""
+"""Helpers of many tests: composed configs, trainers built from them, and contexts of probes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TINY = ("dataset=synthetic", "dataset.num_samples=200", "dataset.size=16", "trai
 
 
 def compose(*overrides: str, name: str = "train") -> Any:
-    """The typed config of ``ssl-train *overrides``."""
+    """Return the typed config of ``ssl-train *overrides``, or of another command ``name``."""
     kind = CONFIGS[name]
     ConfigStore.instance().store(name="schema", node=schema(kind))
     GlobalHydra.instance().clear()
@@ -55,14 +55,14 @@ def compose(*overrides: str, name: str = "train") -> Any:
 def make_trainer(
     run_dir: Path, *overrides: str, parts: Components | None = None, ranks: Ranks | None = None
 ) -> Trainer:
-    """A trainer as ``ssl-train *overrides device=cpu`` makes it; ``parts`` replaces those of the config."""
+    """Build the trainer of ``ssl-train *overrides device=cpu``; ``parts`` replaces the config's components."""
     return trainer_of(compose("device=cpu", *overrides), run_dir, parts=parts, ranks=ranks)
 
 
 def trainer_of(
     config: TrainConfig, run_dir: Path, *, parts: Components | None = None, ranks: Ranks | None = None
 ) -> Trainer:
-    """A trainer on the CPU for a composed config."""
+    """Build a trainer on the CPU for a composed config."""
     compute = choose("cpu", config.train.precision)
     lines = JsonLines(run_dir / NAME)
     parts = parts or build_components(config)
@@ -70,13 +70,13 @@ def trainer_of(
 
 
 def hook_of(trainer: Trainer, kind: type[H]) -> H:
-    """The trainer's hook of that kind."""
+    """Return the trainer's hook of that class."""
     (found,) = (hook for hook in trainer.hooks if isinstance(hook, kind))
     return found
 
 
 def start_two(command: list[str], **environment: str) -> list[subprocess.Popen]:
-    """``command`` in two processes, with the variables that torchrun would set; the folder of tests can be imported."""
+    """Start ``command`` in two processes with torchrun's environment variables; they can import from tests/."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
@@ -99,7 +99,7 @@ def randomness(size: int, step: int = 0, seed: int = 0) -> Randomness:
 
 
 class Flat(Encoder):
-    """Does nothing: the numbers of the view in a row."""
+    """An encoder that returns the view itself, as rows of numbers."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -110,8 +110,8 @@ class Flat(Encoder):
         return Encoded(rows[:, None], rows)
 
 
-class Deaf(Encoder):
-    """Tells nothing of its input."""
+class Uninformative(Encoder):
+    """An encoder whose features are random numbers that carry no information about the samples."""
 
     dim = 16
 
@@ -122,19 +122,19 @@ class Deaf(Encoder):
 
 
 def plain_views(dataset, **options) -> Views:
-    """Two views of a dataset's first column, pixels in [0, 1] and not normalised."""
+    """Return a pipeline of two views of a dataset's first column, with pixels in [0, 1], not normalised."""
     spec = Spec({name: Field(field.shape, field.vocab) for name, field in dataset.spec.items()})
     images = len(next(iter(spec.values())).shape) == 3
     return ImageViews(spec, spec, 2, **options) if images else PassThrough(spec, spec, 2)
 
 
 def make_context(dataset, views=None, *, asked=None, pieces=64, copied=None, **encoders) -> ProbeContext:
-    """``dataset`` as a probe meets it; without encoders, what does nothing beside what tells nothing.
+    """Return a probe's context of ``dataset``; by default ``Flat`` is trained and ``Uninformative`` the baseline.
 
-    ``asked`` is a list that is told of every request as (split, index).
+    Every request for samples is appended to the list ``asked`` as (split, index).
     """
     width = int(np.prod(next(iter(dataset.spec.values())).shape))
-    encoders = encoders or {"trained": Flat(width), "random_init": Deaf()}
+    encoders = encoders or {"trained": Flat(width), "random_init": Uninformative()}
 
     def read(split, index):
         if asked is not None:

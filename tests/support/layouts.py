@@ -1,4 +1,4 @@
-"""Every objective in every layout of one batch: what ``test_layouts`` compares; as a script, one process of two."""
+"""Run every objective with every split of one batch, for ``test_layouts``; as a script, one of two processes."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from support.helpers import TINY, compose, trainer_of
 from support.masks import unequal_masks
 
 BATCH = 64
-# With Adam the first steps are signs of the gradient, which turn rounding into differences: SGD. Clipping makes the
-# steps of all objectives as long, also where gradients are in the hundreds, as Barlow Twins' are.
+# SGD, because Adam's first steps are signs of the gradient, which amplify rounding errors. Clipping gives the steps of
+# all objectives the same length, also where gradients are in the hundreds, as with Barlow Twins.
 EXACT = ("train.precision=fp32", "encoder.norm=layer", "optimizer=sgd", "optimizer.lr=0.05", "schedule=constant",
          "train.clip=1", f"train.batch_size={BATCH}", "log.every=2")  # fmt: skip
-UNCOUPLED = {"norm": "layer", "dropout": 0.0, "drop_path": 0.0}  # what the promise of equal layouts asks for
+UNCOUPLED = {"norm": "layer", "dropout": 0.0, "drop_path": 0.0}  # so that all splits give the same result
 LAYER = "objective.norm=layer"
 SMALL = ("views.num_local=2", "views.local_size=0.5")  # multi-crop
 VIT = ("encoder=timm", "encoder.name=test_vit")  # 6 blocks, 64 wide
 
 
 def sections(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """A composed section and all that are nested in it, each with its path."""
+    """Yield a composed section and all sections nested in it, each with its path."""
     yield path, node
     for key, value in node.items():
         if isinstance(value, Mapping):
@@ -40,7 +40,7 @@ def sections(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[
 
 
 def found_in_conf() -> Iterator[tuple[str, tuple[str, ...], bool]]:
-    """Of every yaml in ``conf/objective``: its name, its options, and whether it masks in a way that may be unequal."""
+    """Yield, for every yaml in ``conf/objective``: its name, its options, and whether its masks may be unequal."""
     for yaml in sorted((Path(conf_dir()) / "objective").glob("*.yaml")):
         choice = f"objective={yaml.stem}"
         inside = list(sections(compose(choice).objective.node, "objective"))
@@ -50,7 +50,7 @@ def found_in_conf() -> Iterator[tuple[str, tuple[str, ...], bool]]:
 
 
 def added(**parts: tuple[str, ...]) -> tuple[str, ...]:
-    """Further parts of ``objective=joint``, each an objective's name (and a number) with its options."""
+    """Return options that add parts to ``objective=joint``, each named like an objective (and a number)."""
     found: list[str] = []
     for name, options in parts.items():
         found += [f"+objective@objective.parts.{name}={name.rstrip('3')}", f"+objective.weights.{name}=1"]
@@ -92,7 +92,7 @@ WRONG = {"wrong": ("objective=simmim", "objective._target_=support.masks.MeanOfM
 
 @dataclass(frozen=True)
 class Case:
-    """The options of a command, and whether its samples hide unequal numbers of cells."""
+    """The options of a command, and whether its masks hide unequal numbers of cells in its samples."""
 
     options: tuple[str, ...]
     unequal: bool = False
@@ -103,11 +103,11 @@ UNEQUAL = {f"{name}, unequal masks": Case(options, unequal=True) for name, optio
 MEASURED = EQUAL | UNEQUAL
 
 
-composed = functools.cache(lambda options: compose("device=cpu", *TINY, *EXACT, *options))  # slower than its steps
+composed = functools.cache(lambda options: compose("device=cpu", *TINY, *EXACT, *options))  # slow to compose
 
 
 def measure(case: Case, accumulate: int, ranks: Ranks) -> dict[str, Tensor]:
-    """Loss and gradients of the first step, and everything that three steps leave behind."""
+    """Return loss and gradients of the first step, and all weights and buffers after three steps."""
     config = composed(case.options)
     config = replace(config, train=replace(config.train, accumulate=accumulate))
     with tempfile.TemporaryDirectory() as folder, unequal_masks() if case.unequal else nullcontext():
@@ -131,7 +131,7 @@ def measure(case: Case, accumulate: int, ranks: Ranks) -> dict[str, Tensor]:
 
 
 def measure_all(ranks: Ranks) -> dict[str, dict[str, dict[str, Tensor]]]:
-    """By layout and case: what this process finds alone of every second case, and with the other one of each."""
+    """Measure by layout and case: every second case in this process alone, and all cases with both processes."""
     mine = list(MEASURED)[ranks.rank :: ranks.size]
     alone, together = Ranks(), ranks
     layouts = {"1 x 64": (mine, 1, alone), "4 x 16": (mine, 4, alone),
@@ -144,6 +144,6 @@ def measure_all(ranks: Ranks) -> dict[str, dict[str, dict[str, Tensor]]]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    allow(["support"])  # where the wrong objective is
+    allow(["support"])  # the module of the wrong objective
     with joined(torch.device("cpu")) as ranks:
         torch.save(measure_all(ranks), Path(sys.argv[1]) / f"rank{ranks.rank}.pt")
