@@ -16,7 +16,7 @@ _WORDS = {
     "alignment": "mean squared distance of {pairs}, on the sphere",
     "uniformity": "log mean exp(-2 squared distance) of {clean}, on the sphere",
     "dimension_std": "std of a dimension of {clean}, on the sphere",
-    "lidar": "effective rank of what tells {groups} apart",
+    "lidar": "effective rank of the directions that separate {groups}",
     "alpha_req": "decay of the spectrum of {clean}",
     "alpha_req_r2": "how well a power law fits the spectrum of {clean}",
 }

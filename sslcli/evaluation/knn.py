@@ -45,16 +45,16 @@ def nearest(
     for start in range(0, len(bank), bank_chunk):
         rows = F.normalize(bank[start : start + bank_chunk].to(device).float(), dim=1)
         for number, part in enumerate(queries.split(chunk)):
-            similarity, place = (F.normalize(part.to(device).float(), dim=1) @ rows.T).topk(min(k, len(rows)))
-            found = similarity.cpu(), place.cpu() + start
+            similarity, position = (F.normalize(part.to(device).float(), dim=1) @ rows.T).topk(min(k, len(rows)))
+            found = similarity.cpu(), position.cpu() + start
             if start == 0:
                 best.append(found)
                 continue
-            similarity, place = (torch.cat(pair, 1) for pair in zip(best[number], found))
+            similarity, position = (torch.cat(pair, 1) for pair in zip(best[number], found))
             similarity, order = similarity.topk(min(k, similarity.shape[1]))
-            best[number] = similarity, place.gather(1, order)
-    similarities, places = zip(*best)
-    return torch.cat(similarities), torch.cat(places)
+            best[number] = similarity, position.gather(1, order)
+    similarities, positions = zip(*best)
+    return torch.cat(similarities), torch.cat(positions)
 
 
 def vote(similarity: Tensor, labels: Tensor, *, temperature: float, num_classes: int) -> Tensor:
@@ -92,8 +92,8 @@ def knn_accuracy(
         temperature: temperature of the vote.
         device: device of the search; None is that of the features.
     """
-    similarity, place = nearest(bank, queries, max(ks), device=device)
-    classes = labels[place]
+    similarity, position = nearest(bank, queries, max(ks), device=device)
+    classes = labels[position]
     predicted = (
         vote(similarity[:, :k], classes[:, :k], temperature=temperature, num_classes=int(labels.max()) + 1) for k in ks
     )
@@ -152,10 +152,10 @@ class KNN(Probe):
         whitening = f", all rows PCA-whitened to at most {self.whiten}, fitted on the bank"
         found = {}
         for title, values, suffix in (("knn_top1", plain, ""), ("knn_whitened_top1", white, whitening)):
-            for place, k in enumerate(self.ks if values else ()):
+            for i, k in enumerate(self.ks if values else ()):
                 found[title if k == self.ks[0] else f"{title}_k{k}"] = compared(
                     context,
-                    {name: accuracies[place] for name, accuracies in values.items()},
+                    {name: accuracies[i] for name, accuracies in values.items()},
                     f"weighted {min(k, len(bank))}-NN, cosine, vote temperature {self.temperature}, {sizes}{suffix}",
                     samples=count if self.max_samples == "auto" else None,
                 )
@@ -180,11 +180,11 @@ class KNN(Probe):
 
     def _count(self, context: ProbeContext) -> int:
         dataset, held_out = context.dataset, context.queried
-        whole = max(len(dataset), len(held_out))
+        everything = max(len(dataset), len(held_out))
         if isinstance(self.max_samples, int):
             return self.max_samples
         if self.max_samples == "all":
-            return whole
+            return everything
         if context.settled is not None:
             return context.settled
         trial = torch.arange(min(256, len(dataset)))
@@ -198,6 +198,6 @@ class KNN(Probe):
         width = max(encoder.dim for encoder in context.encoders.values())
         copies = 2 * len(context.encoders) + 4
         affordable = min(affordable, _MEMORY * free_memory() / (4 * width * copies))
-        if affordable >= whole:
-            return whole
+        if affordable >= everything:
+            return everything
         return max([n for n in _LADDER if n <= affordable], default=_LADDER[0])

@@ -32,7 +32,7 @@ def _effective_rank(spectrum: Tensor, epsilon: float) -> float:
 
 
 def alignment(z1: Tensor, z2: Tensor) -> float:
-    """Return the mean squared distance of a sample's normalised views (Wang and Isola 2020, 2005.10242), in [0, 4].
+    """Return the mean squared distance of a sample's normalised views (Wang and Isola, arXiv:2005.10242), in [0, 4].
 
     It is 0 for features that are invariant to the views, but also after a complete collapse: read it together with
     ``uniformity``.
@@ -110,9 +110,9 @@ def alpha_req(features: Tensor, *, first: int = 11, last: int = 100) -> PowerLaw
     y = eigenvalues[first - 1 : last].log()
     x, y = x - x.mean(), y - y.mean()
     slope = float(x @ y / (x @ x))
-    explained, whole = slope**2 * float(x @ x), float(y @ y)
+    explained, total = slope**2 * float(x @ x), float(y @ y)
     # Equal eigenvalues are a power law with slope 0, and their remaining variance is rounding noise.
-    return PowerLaw(-slope, explained / whole if whole > 1e-20 else 1.0, first, last)
+    return PowerLaw(-slope, explained / total if total > 1e-20 else 1.0, first, last)
 
 
 def lidar(groups: Tensor, *, delta: float = 1e-4, epsilon: float = 1e-8) -> float:

@@ -85,7 +85,7 @@ class MutualInformation(Probe):
         size = min(self.batch_size, queried)
         between = f"between {trained.components} principal components of two views"
         fitted = f"fitted to {count:,} train pairs, mean over batches of {size:,} of {queried:,} held-out pairs"
-        wrong = "; it lies below the floor, so here q is wrong" if trained.ceiling < trained.floor else ""
+        wrong = "; it is below mi_floor, so q is wrong here" if trained.ceiling < trained.floor else ""
         return {
             "mi_floor": compared(
                 context,

@@ -131,8 +131,8 @@ def fit(
     )
     found = Classifiers(settings, scale, weight, bias)
     weight_velocity, bias_velocity = torch.zeros_like(weight), torch.zeros_like(bias)
-    for step, places in enumerate(_batches(len(part), batch_size, steps, seed)):
-        index = part[places]
+    for step, positions in enumerate(_batches(len(part), batch_size, steps, seed)):
+        index = part[positions]
         batch = rows[index]
         # The gradient of the cross-entropy with respect to the logits is softmax minus one-hot.
         error = found.logits(batch).softmax(2)

@@ -89,7 +89,7 @@ def _spread(dataset: Dataset, count: int) -> Tensor:
 def _pictures(
     components: Components, dataset: Dataset, index: Tensor, compute: Compute, *, largest: int | None = None
 ) -> Tensor:
-    """Return evaluation views (N, C, H, W) of samples in [0, 1], on the CPU, reduced to ``largest`` pixels a side."""
+    """Return evaluation views (N, C, H, W) of samples in [0, 1], on the CPU, with at most ``largest`` pixels a side."""
     made = []
     for part in index.split(256):
         columns = {key: c.to(compute.device) for key, c in dataset.fetch(part).items()}
