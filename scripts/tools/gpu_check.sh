@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What only a GPU can tell: the tests marked gpu, then a step in its parts. One CUDA GPU, no network, under 25 minutes.
+# Checks that need a GPU: the tests marked gpu, then a benchmark of the parts of a step. It needs one CUDA GPU and no
+# network, and takes less than 25 minutes.
 #
 # scripts/tools/gpu_check.sh [FILE.json]      # from the repository's root, with sslcli and pytest installed
 set -u
@@ -18,5 +19,5 @@ timeout 960 python -m pytest -m gpu -q
 tests=$?
 timeout 480 python scripts/benchmarks/bench_gpu.py --json "$json"
 bench=$?
-echo "tests ended with $tests, the benchmark with $bench (0 is well, 124 out of time); figures in $json"
+echo "tests ended with $tests, the benchmark with $bench (0: passed, 124: timed out); figures in $json"
 ((tests == 0 && bench == 0))

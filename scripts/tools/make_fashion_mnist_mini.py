@@ -2,8 +2,8 @@
 
     python scripts/tools/make_fashion_mnist_mini.py [FOLDER]
 
-Layout: 20,000 label bytes (10,000 train, 10,000 test), then as many 28 x 28 uint8 images, as one xz stream.
-Train is the first 1,000 images of each class, in file order; test is the whole test split.
+The file is one xz stream of 20,000 label bytes (10,000 train, 10,000 test) and then 20,000 28 x 28 uint8 images.
+The train part is the first 1,000 images of each class, in file order; the test part is the whole test split.
 """
 
 import argparse

@@ -1,14 +1,14 @@
-"""Whether a change of the code changes any bit of a run: a fingerprint of short runs, made before and after it.
+"""Check that a change of the code changes no bit of a run, by fingerprints of short runs before and after it.
 
     git worktree add /tmp/before HEAD~1
     python scripts/tools/same_bits.py record before.json --tree /tmp/before
     python scripts/tools/same_bits.py record after.json
     python scripts/tools/same_bits.py compare before.json after.json
 
-A case is a command line of ``ssl-train`` at one thread: the default run, and 30 steps of every yaml in conf/objective,
-each whole, in two micro-batches, and killed half-way and started again, in fp32 and in bf16. Its fingerprint has
+A case is a command line of ``ssl-train`` with one thread, in fp32 or bf16: the default run, and 30 steps of every yaml
+in conf/objective, without interruption, with two micro-batches, and killed half-way and resumed. Its fingerprint has
 digests of the encoder, the objective and the optimizer in the last checkpoint, and every number of metrics.jsonl and
-result.json but the times.
+result.json except times.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from typing import Any
 COMMON = ("device.threads=1", "log.report=false", "run_dir=run")
 SHORT = ("train.steps=30", "train.batch_size=64", "log.every=10", "checkpoint.every=10", "probe.max_samples=500")
 TIMES = ("samples_per_second", "data_wait")
-KILL_AFTER = 10  # steps, by the checkpoint that a run has written
+KILL_AFTER = 10  # steps: a run is killed when the checkpoint of this step exists
 
 
 def cases(tree: Path, steps: int) -> Iterator[tuple[str, list[str], bool]]:
-    """Of every run: its name, its command line, and whether it is killed half-way."""
+    """Yield for every run its name, its command line, and whether it is killed half-way."""
     for precision in ("fp32", "bf16"):
         numeric = [*COMMON, f"train.precision={precision}"]
         yield f"default {precision}", [*numeric, f"train.steps={steps}", "probe.max_samples=2000"], False
@@ -45,7 +45,7 @@ def cases(tree: Path, steps: int) -> Iterator[tuple[str, list[str], bool]]:
 
 
 def digest(value: Any) -> str:
-    """A hash of nested containers of tensors and plain values."""
+    """Return a hash of nested containers of tensors and plain values."""
     import torch
 
     found = hashlib.sha256()
@@ -69,7 +69,7 @@ def digest(value: Any) -> str:
 
 
 def fingerprint(run_dir: Path) -> dict[str, Any]:
-    """What must be equal in two runs of the same case."""
+    """Return the values that must be equal in two runs of the same case."""
     import torch
 
     name = (run_dir / "checkpoints" / "last").read_text().strip()
@@ -84,7 +84,7 @@ def fingerprint(run_dir: Path) -> dict[str, Any]:
 
 
 def forked(work: Callable[[], None], log: Path) -> int:
-    """The process id of a child that does ``work``; it shares the modules that are imported already."""
+    """Run ``work`` in a forked child process, which needs not import modules again; return its process id."""
     pid = os.fork()
     if pid:
         return pid
@@ -130,9 +130,9 @@ def measure(name: str, words: list[str], killed: bool, folder: Path) -> dict[str
 
 
 def record(tree: Path, only: str, steps: int) -> dict[str, Any]:
-    """The fingerprints of all cases whose name holds ``only``, two at a time."""
+    """Return the fingerprints of all cases whose name contains ``only``, two at a time."""
     sys.path.insert(0, str(tree))
-    os.environ["OMP_NUM_THREADS"] = "1"  # before torch: a child of a process with threads cannot have its own
+    os.environ["OMP_NUM_THREADS"] = "1"  # before importing torch, as OpenMP threads do not survive a fork
     import hydra  # noqa: F401
     import timm  # noqa: F401
     import torch
@@ -156,7 +156,7 @@ def record(tree: Path, only: str, steps: int) -> dict[str, Any]:
 
 
 def compare(before: dict[str, Any], after: dict[str, Any]) -> int:
-    """Print what differs; how many cases do."""
+    """Print the differences; return the number of cases that differ."""
     differing = 0
     for name in sorted({*before, *after}):
         one, two = before.get(name), after.get(name)
@@ -178,7 +178,7 @@ def main() -> None:
     recording = commands.add_parser("record", help="run all cases and write their fingerprints")
     recording.add_argument("file", type=Path)
     recording.add_argument("--tree", type=Path, default=Path(__file__).resolve().parents[2], help="the checkout to run")
-    recording.add_argument("--only", default="", help="cases whose name holds this text")
+    recording.add_argument("--only", default="", help="run only cases whose name contains this text")
     recording.add_argument("--steps", type=int, default=300, help="steps of the default run")
     comparing = commands.add_parser("compare", help="print what differs between two files")
     comparing.add_argument("before", type=Path)

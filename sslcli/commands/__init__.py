@@ -1,1 +1,1 @@
-"""The commands: each builds the components, checks that they fit, and goes."""
+"""The commands; each builds the components, checks that they fit together, and runs."""

@@ -1,4 +1,4 @@
-"""From a config and a run's components to a trainer with its hooks."""
+"""Build the trainer and its hooks from a config and a run's components."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from sslcli.training.schedule import Schedule
 from sslcli.training.trainer import Trainer
 from sslcli.types import Compute
 
-Record = Callable[[Mapping[str, Any]], None]  # keeps a line of metrics
+Record = Callable[[Mapping[str, Any]], None]  # writes a line of metrics
 
 
 def make_trainer(
@@ -55,17 +55,17 @@ def make_trainer(
     record: Record = lambda line: None,
     monitor: CollapseMonitor | None = None,
 ) -> Trainer:
-    """A trainer at step 0, its modules on the device, convolutions in the memory layout that they are fastest in.
+    """Build a trainer at step 0, with its modules on the device and in the channels-last memory format.
 
     Args:
-        config: the run's.
-        components: built from it.
+        config: the run's config.
+        components: the components built from it.
         compute: device and precision.
-        run_dir: the run's.
-        console: what the run says.
-        ranks: its processes.
-        record: keeps the lines of metrics; called in the first process only.
-        monitor: gives the label-free metrics of ``log.quality``; null makes one.
+        run_dir: the run directory.
+        console: prints the run's messages.
+        ranks: the processes of the run.
+        record: writes the lines of metrics; called in the first process only.
+        monitor: measures the label-free metrics of ``log.quality``; None creates one.
     """
     ranks = ranks or Ranks()
     loader = make_loader(
@@ -110,7 +110,7 @@ def make_hooks(
     record: Record,
     monitor: CollapseMonitor | None,
 ) -> list[Hook]:
-    """What happens around the steps of a run, in the order of events."""
+    """Build the hooks of a run, in the order in which they are called."""
     by_first = record if ranks.first else lambda line: None
     best = BestSteps(config.checkpoint.keep_best, config.probe.patience)
     hooks: list[Hook] = [
@@ -128,7 +128,7 @@ def make_hooks(
     if ranks.first and config.log.quality != "none":
         hooks.append(QualityMetrics(monitor or make_collapse_monitor(config, components, compute, console)))
     hooks.append(MetricLines(config.log.every, console, by_first))
-    facts = functools.cache(lambda: identity(config, components.dataset, compute, ranks))  # at the first save
+    facts = functools.cache(lambda: identity(config, components.dataset, compute, ranks))  # computed at the first save
     hooks.append(Checkpoints(run_dir, config.checkpoint, facts, best))
     return hooks
 
@@ -136,10 +136,10 @@ def make_hooks(
 def make_online_metrics(
     config: TrainConfig, components: Components, compute: Compute, console: Console
 ) -> OnlineMetrics:
-    """What is measured while the run trains.
+    """Build the metrics that are measured during training.
 
     Raises:
-        UserError: ``checkpoint.keep_best`` is no metric, or one that these data do not have.
+        UserError: ``checkpoint.keep_best`` is not a metric, or these data do not have it.
     """
     metric = config.checkpoint.keep_best
 
@@ -160,7 +160,7 @@ def make_online_metrics(
 def make_collapse_monitor(
     config: TrainConfig, components: Components, compute: Compute, console: Console
 ) -> CollapseMonitor:
-    """Label-free metrics of this run's encoder on samples that it is not trained on."""
+    """Build the monitor of the label-free metrics in ``log.quality``."""
     return CollapseMonitor(
         components.dataset,
         components.views,
@@ -172,7 +172,7 @@ def make_collapse_monitor(
 
 
 def identity(config: TrainConfig, dataset: Dataset, compute: Compute, ranks: Ranks) -> dict[str, Any]:
-    """What a checkpoint says of its run in addition to the state: enough to rebuild the encoder without the data."""
+    """Return the description of the run in its checkpoints, from which the encoder can be rebuilt without the data."""
     return {
         "version": sslcli.__version__,
         "config": to_plain(config),

@@ -1,4 +1,4 @@
-"""What can only be known of a run's components together, checked before the first step."""
+"""Checks that need all components of a run, made before the first step."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from sslcli.types import Compute
 
 
 def check_fit(config: TrainConfig, components: Components, compute: Compute, ranks: Ranks | None = None) -> None:
-    """Refuse components that cannot work together, by a dry pass over a few samples.
+    """Check that the components work together, by a dry pass over a few samples.
 
     Raises:
-        UserError: which key does not fit.
+        UserError: they do not; the message names the key.
     """
     train = config.train
     if components.objective.couples_batch and train.batch_size < 2:
@@ -42,7 +42,7 @@ def check_fit(config: TrainConfig, components: Components, compute: Compute, ran
 
 
 def warn_of_batch_norm(config: TrainConfig, components: Components, ranks: Ranks, console: Console) -> None:
-    """Say that BatchNorm makes the layout of a batch matter, where it does."""
+    """Warn if, because of BatchNorm, the result depends on the split of the batch."""
     if config.train.accumulate * ranks.size > 1 and batch_norms(components.encoder, components.objective):
         console.warn(
             "BatchNorm sees one micro-batch of one process at a time, so train.accumulate and the number of "
@@ -52,7 +52,7 @@ def warn_of_batch_norm(config: TrainConfig, components: Components, ranks: Ranks
 
 @contextmanager
 def enough_memory() -> Iterator[None]:
-    """Say in a line what to do where the device's memory does not suffice."""
+    """Convert an out-of-memory error of the device to a UserError with advice."""
     try:
         yield
     except torch.OutOfMemoryError:

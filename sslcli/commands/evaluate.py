@@ -1,4 +1,4 @@
-"""``ssl-eval``: from a checkpoint to numbers, each next to its baselines."""
+"""``ssl-eval``: measure a checkpoint and its baselines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(config: EvalConfig) -> dict[str, Metric]:
     """Probe a run's newest checkpoint and write ``eval.json`` into its directory."""
     allow(config.plugins)
     run_dir, state = open_run(config.run)
-    newest = is_newest(run_dir, state["step"])  # now: a run that goes on writes others meanwhile
+    newest = is_newest(run_dir, state["step"])  # checked now: a run in progress may write others meanwhile
     compute = compute_for(config.device, state)
     other = config.dataset or None  # null for the run's own
     trained: TrainConfig = state["config"]
@@ -42,7 +42,7 @@ def run(config: EvalConfig) -> dict[str, Metric]:
     console = Console()
     console.line(f"{run_dir}, step {state['step']}")
     if labels_of(components.dataset) is None:
-        console.line("labels are missing in one split of these data, or in both: what reads them is left out")
+        console.line("labels are missing in one split of these data, or in both: metrics that need them are left out")
     for text in table(metrics):
         console.line(text)
     rows = {name: metric.to_json() for name, metric in metrics.items()}

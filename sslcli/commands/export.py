@@ -1,4 +1,4 @@
-"""``ssl-export``: a run's encoder, or what it makes of a data set, as a file that another library loads."""
+"""``ssl-export``: write a run's encoder, or its features of a data set, to a file that another library loads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sslcli.training.device import choose
 
 
 def run(config: ExportConfig) -> Path:
-    """Write the file, load it as its user will, compare, and only then put it in its place and say so."""
+    """Write the file to a temporary path, load it as a user does, compare, and only then move it to its path."""
     allow(config.plugins)
     kind = build(config.format.node, Format, where="format")
     source = _source(config, kind)
@@ -30,23 +30,23 @@ def run(config: ExportConfig) -> Path:
         kind.write(source, temporary)
         checked = kind.check(source, temporary)
     lines = kind.lines(source, path)
-    about = _card_path(path, config.output)
-    write_text(about, card(source, path, lines, checked))
+    card_path = _card_path(path, config.output)
+    write_text(card_path, card(source, path, lines, checked))
     console.line(f"wrote {path}: {checked}")
     console.line("load it:")
     for line in lines:
         console.line(f"  {line}")
-    console.line(f"its model card: {about}")
+    console.line(f"its model card: {card_path}")
     return path
 
 
 def _card_path(path: Path, output: str | None) -> Path:
-    """Where the model card of the file ``path`` goes; several files may lie in a folder of the user's."""
+    """Return the path of the model card of ``path``; in a folder given by the user there may be several files."""
     return path.with_name(f"{path.stem}.{NAME}" if output else NAME)
 
 
 def _source(config: ExportConfig, kind: Format) -> Source:
-    """The run, its encoder restored where it is to compute."""
+    """Return the run with its encoder restored on the device."""
     if config.dataset and not kind.reads_data:
         raise UserError("dataset: only format=embeddings reads data; leave it out.")
     compute = choose(config.device.name if kind.reads_data else "cpu", "fp32")
@@ -57,11 +57,11 @@ def _source(config: ExportConfig, kind: Format) -> Source:
 
 
 def _path(output: str | None, run_dir: Path, kind: Format) -> Path:
-    """Where the file goes: a folder of its own in the run's, or where the user wants it."""
+    """Return the path of the file: the user's, or one in a folder of the run directory, which is created."""
     if output:
         path = expand(output)
         if path.suffix != kind.suffix:
-            raise UserError(f"output: {path} must end in {kind.suffix}, by which its readers know it.")
+            raise UserError(f"output: {path} must end in {kind.suffix}, the suffix of this format.")
     else:
         path = run_dir / "export" / type(kind).__module__.rpartition(".")[2] / f"{kind.name}{kind.suffix}"
     try:

@@ -1,21 +1,21 @@
-"""Decode or gather a folder of pictures once, for many runs.
+"""Decode or collect a folder of pictures once, for many runs.
 
     ssl-pack SOURCE DEST --to array --size 64          # then dataset=packed dataset.path=DEST
     ssl-pack SOURCE DEST --to shards [--size 256]      # then dataset=shards dataset.path=DEST
 
-SOURCE is what dataset.path is for dataset=images: a folder of any layout, or a text file with one path a line.
+SOURCE is the same as dataset.path for dataset=images: a folder of any layout, or a text file with one path per line.
 
 array: the centred squares at --size pixels as one uint8 array, exactly the pixels of dataset=images dataset.size=SIZE.
 
-shards: WebDataset's tars, 000000012.jpg and 000000012.cls side by side, the class as the number that dataset=images
-gives it. Without --size each picture is its file as it is, and nothing is lost. With it, a picture whose shorter side
-is longer than SIZE is reduced to that, whole, so that crops can still be cut out of all of it, and encoded anew: a JPEG
-as a JPEG of quality 95 without chroma subsampling; anything else, which may be a drawing or have been lossless, as PNG.
-On two photographs at 256 px that JPEG is off by 1.1 and 1.6 of 255 levels on average and takes a third of the PNG's
-bytes.
+shards: WebDataset's tar files, with pairs of files such as 000000012.jpg and 000000012.cls. The class is the number
+that dataset=images gives it. Without --size the picture files are copied unchanged. With --size, a picture whose
+shorter side is longer than SIZE is reduced to SIZE without cropping, so that crops can still be taken from all of it,
+and encoded again: a JPEG as JPEG of quality 95 without chroma subsampling, any other format, which may be lossless, as
+PNG. On two photographs at 256 px the mean error of that JPEG is 1.1 and 1.6 of 255 levels, at a third of the size of
+PNG.
 
-DEST appears when it is whole; until then it is DEST.part. Beside the data lie sources.txt, the file of each sample;
-pack.json, with the names of the classes; and bad_samples.txt, what could not be read and is left out.
+DEST is written as DEST.part and renamed when it is complete. It also contains sources.txt, the file of each sample;
+pack.json, with the names of the classes; and bad_samples.txt, the files that could not be read and are left out.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sslcli.errors import UserError
 
 
 def main() -> int:
-    """The exit code of ``ssl-pack`` with the arguments of the command line."""
+    """Run ``ssl-pack`` with the arguments of the command line, and return its exit code."""
     parser = argparse.ArgumentParser(
         prog="ssl-pack", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

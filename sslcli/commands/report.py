@@ -1,4 +1,4 @@
-"""``ssl-report``: write the page of a run again, or one page that compares several."""
+"""``ssl-report``: write the page of a run again, or one page that compares several runs."""
 
 from __future__ import annotations
 
@@ -22,65 +22,65 @@ from sslcli.run_dir.records import read_run, runs_in
 
 
 def run(config: ReportConfig) -> Path:
-    """Write ``report.html`` of one run, or ``comparison.html`` of several or of a sweep; where it is.
+    """Write ``report.html`` of one run, or ``comparison.html`` of several or of a sweep, and return its path.
 
     Raises:
-        UserError: no run, a place that cannot be written, or the extra is not installed.
+        UserError: there is no run, the file cannot be written, or the extra is not installed.
     """
     if not can_draw():
         raise UserError(f"ssl-report {MISSING}")
     allow(config.plugins)
-    places = _places(config.run)
-    if len(places) == 1:
-        path = _output(config, places[0] / PAGE)
-        text = _one(config, places[0])
+    run_dirs = _run_dirs(config.run)
+    if len(run_dirs) == 1:
+        path = _output(config, run_dirs[0] / PAGE)
+        text = _one(config, run_dirs[0])
     else:
         from sslcli.report.comparison import comparison_page
 
-        path = _output(config, _folder_of(places) / COMPARISON)
-        text = comparison_page([read_run(place) for place in places], path.parent)
+        path = _output(config, _folder_of(run_dirs) / COMPARISON)
+        text = comparison_page([read_run(run_dir) for run_dir in run_dirs], path.parent)
     write_atomically(path, lambda file: file.write(text.encode()), key="output")
     Console().line(f"wrote {path}")
     return path
 
 
-def _places(given: Any) -> list[Path]:
-    """The run directories that ``run`` names: one, those in a folder of runs, or all of a list of either."""
+def _run_dirs(given: Any) -> list[Path]:
+    """Return the run directories in ``run``: a run, a folder of runs, or a list of either."""
     if isinstance(given, list) and given:
-        return [place for name in given for place in _places(name)]
+        return [run_dir for name in given for run_dir in _run_dirs(name)]
     if given in (None, "", []):
         raise UserError("run is needed: a run directory, a sweep's folder, or a list: run=[runs/a,runs/b]")
-    place = expand(str(given))
-    if is_run(place):
-        return [place]
-    found = runs_in(place) if place.is_dir() else []
+    path = expand(str(given))
+    if is_run(path):
+        return [path]
+    found = runs_in(path) if path.is_dir() else []
     if not found:
-        raise UserError(f"run: there is neither a run nor a folder of runs in {place}.")
+        raise UserError(f"run: there is neither a run nor a folder of runs in {path}.")
     return found
 
 
-def _folder_of(places: list[Path]) -> Path:
-    """Where a comparison is written: beside the runs where they lie side by side, as in a sweep; else here."""
-    parents = {place.resolve().parent for place in places}
-    return places[0].parent if len(parents) == 1 else Path()
+def _folder_of(run_dirs: list[Path]) -> Path:
+    """Return the folder of a comparison: the runs' common parent, as in a sweep, else the current directory."""
+    parents = {run_dir.resolve().parent for run_dir in run_dirs}
+    return run_dirs[0].parent if len(parents) == 1 else Path()
 
 
 def _output(config: ReportConfig, default: Path) -> Path:
     return expand(config.output) if config.output else default
 
 
-def _one(config: ReportConfig, place: Path) -> str:
-    """The page of a run, with pictures if its checkpoint, its components and its data are there."""
+def _one(config: ReportConfig, run_dir: Path) -> str:
+    """Return the page of a run, with pictures if its checkpoint, its components and its data can be loaded."""
     from sslcli.report.page import run_page
 
     state: Mapping[str, Any] = {}
     visuals, note = None, ""
     try:
-        _, state = open_run(str(place))
+        _, state = open_run(str(run_dir))
         visuals = _visuals(config, state)
-    except UserError as error:  # the data have moved, say; the curves and numbers are here
+    except UserError as error:  # for example, the data have moved; show curves and metrics only
         note = f"Without pictures: {error}"
-    return run_page(read_run(place), state, visuals, note)
+    return run_page(read_run(run_dir), state, visuals, note)
 
 
 def _visuals(config: ReportConfig, state: State) -> Visuals:

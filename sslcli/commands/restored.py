@@ -1,4 +1,4 @@
-"""What the commands that read a checkpoint have in common: where they compute, and what they may take of your time."""
+"""Functions shared by the commands that read a checkpoint: device and precision, time budget, visuals."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from sslcli.types import Compute
 
 
 def compute_for(device: DeviceSection, state: State) -> Compute:
-    """Where a checkpoint's run is measured: as the command says, else with the run's threads and precision."""
+    """Return the device and precision for a checkpoint: the command's device, the run's threads and precision."""
     set_threads(device.threads or state["environment"]["threads"])
     precision = state["config"].train.precision
-    return choose(device.name, "auto" if precision == "fp16" else precision)  # which a CPU does not have
+    return choose(device.name, "auto" if precision == "fp16" else precision)  # a CPU does not support fp16
 
 
 def budget(train_seconds: float) -> float:
-    """Seconds that a probe at the end of a run may take: a tenth of the training, at least 15."""
+    """Return the seconds that a probe at the end of a run may take: a tenth of the training time, at least 15."""
     return max(15.0, 0.1 * train_seconds)
 
 
 def visuals_of(
     config: TrainConfig, components: Components, compute: Compute, *, seconds: float, thumbnails: bool = False
 ) -> Visuals:
-    """What there is to show of a trained model; ``seconds`` is how long it was trained."""
+    """Return the visuals of a trained model for its report; ``seconds`` is the training time."""
     workers = config.dataset.workers
     untrained = random_init(config, components, compute, samples=512)
     return collect_visuals(

@@ -1,4 +1,4 @@
-"""What a run says of itself: the lines before training, and the table after it."""
+"""The summary that a run prints: some lines before training, and the table of metrics after it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sslcli.training.trainer import Trainer
 
 
 def announce(console: Console, config: TrainConfig, components: Components, trainer: Trainer) -> None:
-    """What is about to be trained on what."""
+    """Print what is about to be trained, and on which data."""
     held_out = components.dataset.held_out
     weights = sum(p.numel() for p in components.encoder.parameters())
     steps, minutes = trainer.length.steps, trainer.length.minutes
@@ -40,7 +40,7 @@ def announce(console: Console, config: TrainConfig, components: Components, trai
 def say_result(
     console: Console, trainer: Trainer, metrics: Mapping[str, Metric], page: str, seconds: float
 ) -> float | None:
-    """How good the encoder is, where its report lies and how to go on, on one screen; the headline number."""
+    """Print the metrics, the path of the report and the next commands; return the headline metric."""
     run_dir = trainer.run_dir
     for text in (
         "",
@@ -58,7 +58,7 @@ def say_result(
 
 
 def say_finished(console: Console, run_dir: Path, result: Mapping[str, Any]) -> float | None:
-    """A finished run's headline number again, and how to start it afresh."""
+    """Print that a run is finished and how to start it afresh; return its headline metric."""
     console.line(f"{run_dir} is finished ({result['steps']} steps): nothing to do.")
     console.line(f"Start it afresh: the same command with resume=never. Evaluate it: ssl-eval run={run_dir}")
     return headline({name: metric["value"] for name, metric in result["metrics"].items()})

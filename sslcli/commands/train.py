@@ -1,4 +1,4 @@
-"""``ssl-train``: build the components, check that they fit, resume or start, train, measure, say what came out."""
+"""``ssl-train``: build the components, check that they fit together, start or resume, train, and report results."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ from sslcli.types import Compute
 
 
 def run(config: TrainConfig, run_dir: Path) -> float | None:
-    """Train as ``config`` says in ``run_dir``; the headline metric, for sweepers.
+    """Train by ``config`` in ``run_dir``, and return the headline metric, for sweepers.
 
     Raises:
-        UserError: anything that the user can put right.
+        UserError: any error that the user can correct.
         Stopped: a signal came and a checkpoint was written.
     """
     started = time.perf_counter()
@@ -65,13 +65,13 @@ def run(config: TrainConfig, run_dir: Path) -> float | None:
             if result is not None:
                 return say_finished(console, run_dir, result)
             ranks.by_first(lambda: session.open_records(resumed=state is not None))
-            held.callback(session.loggers.finish, {})  # of a run that is stopped; a finished one has done it before
+            held.callback(session.loggers.finish, {})  # for a stopped run; a finished run has called it already
             session.train()
         return session.report(started) if ranks.first else None
 
 
 class _Session:
-    """One start of a run, from its components to its report."""
+    """One session of a run, from building its components to its report."""
 
     def __init__(self, config: TrainConfig, run_dir: Path, compute: Compute, console: Console, ranks: Ranks) -> None:
         self.config, self.run_dir, self.compute, self.console, self.ranks = config, run_dir, compute, console, ranks
@@ -89,22 +89,22 @@ class _Session:
         self.loggers.scalars(line)
 
     def preview(self) -> None:
-        """The picture that the user asked for in the place of training."""
+        """Write the picture that ``preview`` requests instead of training."""
         path = expand(str(self.config.preview))
         write_preview(self.components, self.compute, path, seed=self.config.seed)
         self.console.line(f"{path} shows what the model will see; nothing was trained")
 
     def claim(self, held: ExitStack) -> State | None:
-        """Take the run directory for as long as ``held`` is; what to go on from, or None to start afresh."""
+        """Lock the run directory until ``held`` is closed; return the state to resume from, or None to start afresh."""
         if self.config.resume not in ("auto", "never"):
-            open_run(self.config.resume, "resume")  # complain before anything is written
+            open_run(self.config.resume, "resume")  # raise an error before anything is written
         held.enter_context(locked(self.run_dir))
         checkpoint.sweep_temporaries(self.run_dir)
         data = self.components.dataset.fingerprint()
         return choose_start(self.config, self.run_dir, self.trainer.length, data, self.console)
 
     def resume(self, state: State) -> dict[str, Any] | None:
-        """Go on from a checkpoint; the result of the run if it has one already."""
+        """Restore a checkpoint; return the result of the run if it is finished already."""
         self.trainer.load_state_dict(state)
         result = finished(self.run_dir, self.trainer.step) if self.trainer.done else None
         if result is None:
@@ -112,7 +112,7 @@ class _Session:
         return result
 
     def open_records(self, *, resumed: bool) -> None:
-        """The log, the metrics and the config in the run directory, from here on, and what other loggers keep."""
+        """Open the log and the metrics in the run directory, write the config, and start the loggers."""
         config, run_dir, console = self.config, self.run_dir, self.console
         if not resumed:
             make_room(run_dir, config.resume, console)
@@ -122,7 +122,7 @@ class _Session:
             console.line(f"resuming {run_dir} at step {self.trainer.step}")
         else:
             announce(console, config, self.components, self.trainer)
-            (run_dir / START).unlink(missing_ok=True)  # of an earlier try that was lost before its first checkpoint
+            (run_dir / START).unlink(missing_ok=True)  # of an earlier session that ended before its first checkpoint
             if self.components.start is not None:
                 console.line(f"start     {self.components.start}")
                 write_weights(self.components.encoder, run_dir / START)
@@ -133,14 +133,14 @@ class _Session:
             self.loggers.pictures(0, "views", first)
 
     def train(self) -> None:
-        """Train to the end of the run, if it is not there yet."""
+        """Train to the end of the run, unless it has been reached already."""
         if not self.trainer.done:
             warn_of_batch_norm(self.config, self.components, self.ranks, self.console)
             with enough_memory():
                 self.trainer.fit()
 
     def report(self, started: float) -> float | None:
-        """Measure the encoder, write the result and the report, and say what came out; the headline metric."""
+        """Measure the encoder, write and print the result, and write the report; return the headline metric."""
         trainer = self.trainer
         with enough_memory():
             metrics = measure(
@@ -165,7 +165,7 @@ class _Session:
         return say_result(self.console, trainer, metrics, page, time.perf_counter() - started)
 
     def _show(self, metrics: Mapping[str, Metric]) -> str:
-        """Hand what there is to show of the trained model to the loggers and to the report; where the report is."""
+        """Send the visuals of the trained model to the loggers and to the report; return the path of the report."""
 
         @functools.cache
         def visuals() -> Visuals:
@@ -188,6 +188,6 @@ class _Session:
 
 
 def make_loggers(config: TrainConfig, console: Console, ranks: Ranks) -> Loggers:
-    """The loggers of a run; the first process alone logs, and all complain of what is wrong with them."""
+    """Build the loggers of a run; only the first process logs, but all processes raise errors in their config."""
     made = {name: build(choice.node, Logger, where=f"logger.{name}") for name, choice in config.logger.items()}
     return Loggers(made if ranks.first else {}, console.warn)

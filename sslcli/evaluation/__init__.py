@@ -1,1 +1,1 @@
-"""How good an encoder is, with and without labels; mirrors ``conf/probe``."""
+"""Evaluation of encoders, with and without labels; mirrors ``conf/probe``."""

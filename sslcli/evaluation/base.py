@@ -1,4 +1,4 @@
-"""What a probe is: it measures a trained encoder and returns named numbers with their protocol."""
+"""The interface of probes: a probe measures a trained encoder and returns named metrics with their protocols."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ Embed = Callable[[Dataset, Tensor], Tensor]  # (samples of a dataset) -> float32
 
 @dataclass
 class Metric:
-    """One number, how it was come by, and the same protocol on what this training had no part in."""
+    """A value, the protocol that it was measured by, and the values of baselines by the same protocol."""
 
     value: float
     protocol: str
     std: float | None = None
-    samples: int | None = None  # the limit on bank and queries that it was measured with
-    controls: dict[str, float] = field(default_factory=dict)
-    split: str | None = None  # the samples that it was read from: held out, or train
-    seed: int | None = None  # of everything that was drawn for it
+    samples: int | None = None  # the limit on bank and queries that the probe chose
+    controls: dict[str, float] = field(default_factory=dict)  # values of the baselines by name
+    split: str | None = None  # the samples that it was measured on: held out, or train
+    seed: int | None = None  # seed of the random numbers of the measurement
 
     def to_json(self) -> dict[str, Any]:
-        """As it stands in ``result.json``: the controls beside the value."""
+        """Return the entry for ``result.json``; the baselines are keys on the same level as the value."""
         flat = {"value": self.value, "std": self.std, **self.controls, "protocol": self.protocol}
         more = {"split": self.split, "seed": self.seed, "samples": self.samples}
         return {**flat, **{name: value for name, value in more.items() if value is not None}}
 
 
 def flat(metrics: Mapping[str, Metric]) -> dict[str, float]:
-    """Values by name, and controls by name and control: ``knn_top1``, ``knn_top1/random_init``."""
+    """Return values by name, and baselines by name and baseline: ``knn_top1``, ``knn_top1/random_init``."""
     return {
         key: value
         for name, metric in metrics.items()
@@ -47,7 +47,7 @@ def flat(metrics: Mapping[str, Metric]) -> dict[str, float]:
 
 
 def table(metrics: Mapping[str, Metric]) -> list[str]:
-    """The metrics as lines for a terminal: a row each, value and controls side by side, and the protocols below."""
+    """Return the metrics as lines for a terminal: a table of values and baselines, and the protocols below it."""
     if not metrics:
         return []
     values = {name: {"trained": metric.value, **metric.controls} for name, metric in metrics.items()}
@@ -65,20 +65,20 @@ def table(metrics: Mapping[str, Metric]) -> list[str]:
 
 
 def _protocols(metrics: Mapping[str, Metric]) -> Iterator[str]:
-    """How each was measured, wrapped; what one has in common with the one above is not said again."""
-    above = ""
+    """Yield the protocols as wrapped lines; a protocol that begins like the previous one is shortened."""
+    previous = ""
     for name, metric in metrics.items():
-        goes_on = above and metric.protocol.startswith(above)
-        said = f"the same{metric.protocol.removeprefix(above)}" if goes_on else metric.protocol
-        above = metric.protocol
-        yield from textwrap.wrap(f"{name}: {said}", WIDTH, subsequent_indent="  ")
+        extends = previous and metric.protocol.startswith(previous)
+        text = f"the same{metric.protocol.removeprefix(previous)}" if extends else metric.protocol
+        previous = metric.protocol
+        yield from textwrap.wrap(f"{name}: {text}", WIDTH, subsequent_indent="  ")
 
 
 class Probe:
     """Measures an encoder."""
 
     def __call__(self, context: ProbeContext) -> dict[str, Metric]:
-        """Metrics by name, each with its controls; none where the context lacks what it takes, such as labels."""
+        """Return metrics by name, each with its baselines; {} if the context lacks something, such as labels."""
         raise NotImplementedError
 
 
@@ -90,10 +90,10 @@ class NoProbe(Probe):
 
 
 class Several(Probe):
-    """Probes one after the other; they share the features that one of them has extracted.
+    """Runs several probes; they share the extracted features.
 
     Args:
-        parts: each probe's section by a name of one's own.
+        parts: the config section of each probe, by any name.
     """
 
     def __init__(self, *, parts: Mapping[str, Any]) -> None:
@@ -107,7 +107,7 @@ class Several(Probe):
 
 
 def compared(context: ProbeContext, values: Mapping[str, float], protocol: str, **more: Any) -> Metric:
-    """The metric of ``context`` from the values by what was measured: ``trained``, and the controls beside it."""
+    """Return the metric with the value of ``trained``; the other entries of ``values`` are its baselines."""
     controls = {name: value for name, value in values.items() if name != "trained"}
     facts = {"split": context.split, "seed": context.seed, **more}
     return Metric(values["trained"], protocol, controls=controls, **facts)

@@ -1,4 +1,4 @@
-"""What is read of the samples of a probe: the input itself, without any encoder, and the features of each encoder."""
+"""The representations that a probe compares: the raw input without any encoder, and the features of each encoder."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Rows = tuple[Tensor, Tensor]  # (bank, queries), (N, D) and (Q, D)
 
 
 def inputs(context: ProbeContext, bank: Tensor, held_out: Dataset, queries: Tensor) -> Iterator[tuple[str, Rows]]:
-    """Raw input and every encoder's features by name, one after the other: each may fill much of the memory."""
-    pixels = raw(context, bank, held_out, queries)
-    if pixels is not None:
-        yield "raw_input", pixels
-    del pixels
+    """Yield the raw input and each encoder's features by name, one at a time, as each may fill much of the memory."""
+    raw_rows = raw(context, bank, held_out, queries)
+    if raw_rows is not None:
+        yield "raw_input", raw_rows
+    del raw_rows
     for name in context.encoders:
         yield name, (context.features(name, context.dataset, bank), context.features(name, held_out, queries))
 
 
 def raw(context: ProbeContext, bank: Tensor, held_out: Dataset, queries: Tensor) -> Rows | None:
-    """The first column of the data as rows of numbers; None for ids, which have no geometry."""
+    """Return the first column of the data as rows of numbers; None for ids, whose distances mean nothing."""
     name, column = next(iter(context.dataset.spec.items()))
     if column.vocab:
         return None
@@ -33,7 +33,7 @@ def raw(context: ProbeContext, bank: Tensor, held_out: Dataset, queries: Tensor)
 
 
 def reduced(rows: Rows) -> Iterator[tuple[str, Rows]]:
-    """Raw rows as they are, then centred in their place, then on 64 principal components; fitted on the bank."""
+    """Yield raw rows unchanged, then centred (in place), then on 64 principal components, fitted on the bank."""
     yield "raw_input", rows
     bank, queries = rows
     mean = bank.mean(0)

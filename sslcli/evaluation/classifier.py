@@ -1,4 +1,4 @@
-"""An encoder with a linear head, its parameters numbered by depth."""
+"""An encoder with a linear classification head, and the depth of each parameter for layer-wise learning rates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sslcli.types import View
 
 
 class Classifier(nn.Module):
-    """Class scores from the pooled features; the head starts near 0 (as MAE's and BEiT's)."""
+    """A linear classifier on an encoder's pooled features; the head is initialised near 0 (as in MAE and BEiT)."""
 
     def __init__(self, encoder: Encoder, num_classes: int) -> None:
         super().__init__()
@@ -24,27 +24,29 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, view: View) -> Tensor:
-        """(B, C) scores."""
+        """Return the class scores (B, C)."""
         scores: Tensor = self.head(self.encoder(view).pooled)
         return scores
 
     def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
-        """What timm asks a model for: the layer that a parameter's name belongs to, the head being the last."""
+        """Return a function from a parameter's name to the number of its layer, as timm expects; the head is last."""
         layers = {f"encoder.{name}": layer for name, layer in layer_numbers(self.encoder).items()}
         last = max(layers.values(), default=-1) + 1
         return lambda name: layers.get(name, last)
 
 
 def layer_numbers(encoder: Encoder) -> dict[str, int]:
-    """The depth of each parameter by its name, from 0.
+    """Return the depth of each parameter by name, from 0.
 
-    timm's models say it themselves. Elsewhere a layer begins with each weight of two or more dimensions, in the
-    order in which a module lists its parameters: a norm belongs to the convolution before it.
+    timm's models define it. For other encoders each weight of two or more dimensions begins a layer, in the order in
+    which the module lists its parameters, so that a norm belongs to the convolution before it.
     """
     model: Any = getattr(encoder, "model", None)
     if hasattr(model, "group_matcher"):
         known = group_parameters(model, model.group_matcher(coarse=False), reverse=True)
-        own = {name: 0 for name, _ in encoder.named_parameters()}  # the mask token and its like, which nothing reads
+        own = {
+            name: 0 for name, _ in encoder.named_parameters()
+        }  # for parameters that timm does not know, such as the mask token
         return own | {f"model.{name}": layer for name, layer in known.items()}
     found: dict[str, int] = {}
     layer = -1
@@ -56,5 +58,5 @@ def layer_numbers(encoder: Encoder) -> dict[str, int]:
 
 @torch.inference_mode()
 def predict(classifier: Classifier, view: View) -> Tensor:
-    """(B,) the most likely classes, on the CPU."""
+    """Return the most likely classes (B,), on the CPU."""
     return classifier(view).argmax(1).cpu()

@@ -1,4 +1,4 @@
-"""How an encoder stands, without labels: what a run logs when it is asked to, and a warning of collapse."""
+"""Label-free metrics of an encoder during training, and a warning of collapse."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from sslcli.randomness import Randomness
 from sslcli.types import View
 from sslcli.views.base import Views
 
-SAMPLES = 512  # clean images; a tenth of a second on a processor with the default encoder
-FEWEST = 16
-PIECE = 128  # samples at a time, which fit where a micro-batch fits
+SAMPLES = 512  # clean images; a tenth of a second on a CPU with the default encoder
+FEWEST = 16  # samples needed for the metrics
+PIECE = 128  # samples at a time, to limit memory
 LIDAR_SAMPLES, LIDAR_VIEWS = 128, 8  # the paper's 1000 and 50 would take minutes
 
 
 class CollapseMonitor:
-    """RankMe, alignment, uniformity and per-dimension std of the encoder's pooled features; LiDAR and alpha-ReQ too.
+    """Measures RankMe, alignment, uniformity, per-dimension std, LiDAR and alpha-ReQ of an encoder's pooled features.
 
-    Always the same samples, never trained on where there is a held-out part, in eval mode, with augmented
-    views from random numbers of their own: measuring changes nothing in a run.
+    The samples are always the same, and held out if the dataset has a held-out part. The encoder is in eval mode, and
+    the augmented views have their own random numbers, so measuring does not change a run.
 
     Args:
         dataset: the training split.
-        views: the run's pipeline.
-        device: where it computes.
-        seed: of the augmented views.
-        full: LiDAR and alpha-ReQ as well.
-        warn: told of a collapse, once for each metric that shows it.
+        views: the run's pipeline of views.
+        device: the device to compute on.
+        seed: seed of the augmented views.
+        full: measure LiDAR and alpha-ReQ as well.
+        warn: called with the text of a warning, once for each metric that shows a collapse.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class CollapseMonitor:
 
     @functools.cached_property
     def _columns(self) -> Columns:
-        """The samples, read when they are first looked at: of several processes one looks."""
+        """The samples, read at the first use, as only one of several processes needs them."""
         return self._source.fetch(drawn(len(self._source), self.count))
 
     @torch.no_grad()
     def __call__(self, encoder: Encoder) -> dict[str, float]:
-        """The metrics by name; none of fewer samples than a spread can be read from."""
+        """Return the metrics by name; {} if there are too few samples."""
         if self.count < FEWEST:
             return {}
         with evaluating(encoder):
@@ -90,6 +90,6 @@ class CollapseMonitor:
 
 
 def _pooled(encoder: Encoder, view: View) -> Tensor:
-    """(N, D) float32 on the CPU: spectra are read in float64, which not every device has."""
+    """Return pooled features (N, D), float32 on the CPU; spectra need float64, which not every device supports."""
     starts = range(0, len(view.x), PIECE)
     return torch.cat([encoder(view.rows(slice(start, start + PIECE))).pooled.float().cpu() for start in starts])

@@ -1,4 +1,4 @@
-"""What a probe measures: a trained encoder on a dataset, beside the same encoder without that training."""
+"""The context of a probe: a trained encoder, its data, and the same encoder with other weights as baselines."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from sslcli.types import Compute, View
 from sslcli.views.base import Views
 
 Columns = Mapping[str, Tensor]
-RAW_PIXELS = 32  # side that larger images are averaged down to where they are read as raw numbers
+RAW_PIXELS = 32  # side to which larger images are averaged down for the raw-input baseline
 
 
 @dataclass
 class ProbeContext:
-    """An encoder as a probe meets it. Features are extracted once for all probes.
+    """The encoders and data that a probe reads. Features are extracted once for all probes.
 
     Args:
-        dataset: the training split, whose ``held_out`` part is queried.
-        encoders: ``trained``, and by name what it is compared with: ``random_init``, its random initialisation,
-            and, where the run began from given weights, ``start``; all on the device.
-        views: the run's pipeline.
-        compute: where to compute, and in which precision.
-        pieces: the columns of the samples at an index (N,) of a dataset, in order, some at a time, on the device.
-        copied: a copy of the encoder of that name, to be trained on, with a rate of stochastic depth where it has such.
-        drops_paths: whether it has.
-        seed: of everything that is drawn.
-        budget: seconds that a probe may take, where its size is left to it.
-        settled: the size that such a probe settled on before, to be taken again.
+        dataset: the training split; its ``held_out`` part has the query samples.
+        encoders: ``trained`` and its baselines by name: ``random_init``, the random initialisation, and ``start``,
+            the weights that the run began with, if they were given; all on the device.
+        views: the run's pipeline of views.
+        compute: device and precision.
+        pieces: yields the columns of the samples at an index (N,) of a dataset, in order, in batches on the device.
+        copied: returns a copy of the encoder of that name, for further training, with a rate of stochastic depth.
+        drops_paths: whether the encoder has stochastic depth.
+        seed: seed of all random numbers.
+        budget: seconds that a probe may take if it chooses its own size.
+        settled: the size that such a probe chose before, to be used again.
     """
 
     dataset: Dataset
@@ -53,37 +53,37 @@ class ProbeContext:
 
     @property
     def split(self) -> str:
-        """Which samples are queried, in words."""
+        """The name of the split that the query samples belong to."""
         return "train" if self.dataset.held_out is None else "held out"
 
     @property
     def queried(self) -> Dataset:
-        """The samples to measure on: held out where there are such."""
+        """The samples to measure on: held-out samples, or training samples if nothing is held out."""
         return self.dataset if self.dataset.held_out is None else self.dataset.held_out
 
     def labelled(self) -> tuple[Tensor, Tensor] | None:
-        """See ``labels_of``."""
+        """Return ``labels_of`` the dataset."""
         return labels_of(self.dataset)
 
     def embed(self, name: str, dataset: Dataset, index: Tensor) -> Tensor:
-        """(N, dim) float32 features on the CPU of the clean views of the samples at ``index`` (N,), in eval mode."""
+        """Return float32 features (N, dim), on the CPU, of clean views of the samples ``index`` (N,), in eval mode."""
         return embed(self.encoders[name], self.views, self.compute, self.pieces(dataset, index))
 
     def features(self, name: str, dataset: Dataset, index: Tensor) -> Tensor:
-        """The same, extracted when first asked for and kept."""
+        """Return the same as ``embed``, computed at the first call and kept."""
         key = (name, id(dataset), index.numpy().tobytes())
         if key not in self._features:
             self._features[key] = self.embed(name, dataset, index)
         return self._features[key]
 
     def draw(self, dataset: Dataset, index: Tensor, number: int | None) -> dict[str, Tensor]:
-        """One view of each sample, as float32 rows on the CPU: read by every encoder, and raw where it has geometry.
+        """Return one view of each sample as float32 rows (N, D) on the CPU: each encoder's features, and the raw input.
 
         Args:
             dataset: a split.
-            index: (N,).
-            number: of the random view; null is the clean one. Where views are columns, such as user and item,
-                each has its turn.
+            index: (N,) positions of the samples.
+            number: number of the random view; null is the clean view. Where views are columns, such as user and item,
+                consecutive numbers give them in turn.
         """
         found: dict[str, list[Tensor]] = {}
         start = 0
@@ -108,13 +108,13 @@ class ProbeContext:
 
 
 def random_view(views: Views, columns: Columns, randomness: Randomness, number: int) -> View:
-    """One of the pipeline's random views: where they differ, or are columns such as user and item, each in turn."""
+    """Return the pipeline's random view ``number``, counted modulo the number of full-size views."""
     made = views(columns, randomness)
-    return made[number % (len(made) - views.num_local)]  # not the small views of multi-crop, which come last
+    return made[number % (len(made) - views.num_local)]  # without the small views of multi-crop, which come last
 
 
 def labels_of(dataset: Dataset) -> tuple[Tensor, Tensor] | None:
-    """Labels of a training split and of its held-out part, -1 for none; None unless both have some."""
+    """Return the labels of a training split and of its held-out part, -1 for none; None unless both have labels."""
     held_out = dataset.held_out
     if dataset.labels is None or held_out is None or held_out.labels is None:
         return None
@@ -123,19 +123,19 @@ def labels_of(dataset: Dataset) -> tuple[Tensor, Tensor] | None:
 
 
 def chosen(labels: Tensor, count: int | None) -> Tensor:
-    """At most ``count`` samples that have a label, balanced over classes; all of them for null."""
+    """Return positions of at most ``count`` labelled samples, balanced over classes; of all of them for None."""
     return balanced(labels, len(labels) if count is None else count)
 
 
 def numbers(x: Tensor) -> Tensor:
-    """Samples (B, ...) as float32 rows; images above 32 pixels are averaged down to 32, to bound memory."""
+    """Return samples (B, ...) as float32 rows; images above 32 pixels are averaged down to 32, to limit memory."""
     if x.dim() == 4 and x.shape[-1] > RAW_PIXELS:
         x = F.interpolate(x.float(), size=(RAW_PIXELS, RAW_PIXELS), mode="area")
     return x.float().flatten(1)
 
 
 def embed(encoder: Encoder, views: Views, compute: Compute, pieces: Iterator[Columns]) -> Tensor:
-    """(N, dim) float32 features on the CPU of the clean views of what ``pieces`` yields, in eval mode."""
+    """Return float32 features (N, dim), on the CPU, of clean views of the samples in ``pieces``, in eval mode."""
     parts = []
     for columns in pieces:
         with torch.inference_mode(), compute.autocast():

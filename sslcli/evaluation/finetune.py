@@ -1,4 +1,4 @@
-"""End-to-end training on labels from the run's weights, beside the same from its random initialisation."""
+"""Fine-tuning: end-to-end training on labels from the run's weights, and from its random initialisation."""
 
 from __future__ import annotations
 
@@ -23,28 +23,29 @@ from sslcli.randomness import Randomness, fold
 from sslcli.types import View
 
 _LEAST_LR = 2.5e-7
-_NO_DECAY = ("*token*", "*pos_embed*", "*position_bias*")  # beside biases and norms
+_NO_DECAY = ("*token*", "*pos_embed*", "*position_bias*")  # in addition to biases and norms
 
 
 class Finetune(Probe):
     """Fine-tuning as in SimMIM and MAE, scaled down: AdamW with layer decay, stochastic depth, mixup, smoothed labels.
 
-    Published (SimMIM, arXiv:2111.09886, and MAE, arXiv:2111.06377, table 9, both for ViT-B): 100 epochs of all labels,
-    ``lr=1.25e-3`` (MAE 5e-4 for 256 samples), layer decay 0.65 (SimMIM 0.9 for a Swin), a fifth of the steps (MAE a
-    twentieth) to warm up; and RandAugment with random crops and erasing, which are left out: views are clean, or the
-    run's own. The weights of the last step are scored, so that the held-out split chooses nothing.
+    The published recipes (SimMIM, arXiv:2111.09886, and MAE, arXiv:2111.06377, table 9, both for ViT-B) use 100 epochs
+    of all labels, ``lr=1.25e-3`` (MAE 5e-4 for 256 samples), layer decay 0.65 (SimMIM 0.9 for a Swin), a warm-up of a
+    fifth of the steps (MAE a twentieth), and RandAugment with random crops and erasing. These augmentations are left
+    out here: views are clean, or the run's own. The weights of the last step are scored, so no choice is made on the
+    held-out split.
 
     Args:
         epochs: passes over the labelled samples.
-        max_samples: most training samples and most queries, balanced over classes; null takes all.
-        batch_size: samples a step, even for mixup.
-        lr: for 512 samples a step; grows with the batch.
-        layer_decay: what the learning rate is multiplied by for each layer further from the head; 1 is none.
-        weight_decay: of AdamW, not on biases, norms, tokens and positions.
+        max_samples: largest number of training samples and of queries, balanced over classes; null takes all.
+        batch_size: samples per step; an even number, for mixup.
+        lr: learning rate for 512 samples per step; it is scaled linearly with the batch.
+        layer_decay: factor on the learning rate for each layer further from the head; 1 is none.
+        weight_decay: weight decay of AdamW; none on biases, norms, tokens and positions.
         warmup: share of the steps in which the learning rate rises.
         drop_path: rate of stochastic depth, for encoders that have it.
-        mixup: its alpha, for images; 0 is none.
-        cutmix: its alpha, for images; 0 is none. Either is chosen for half of the batches.
+        mixup: alpha of mixup, for images; 0 is none.
+        cutmix: alpha of CutMix, for images; 0 is none. With both, each is used for half of the batches.
         label_smoothing: share of a label that is spread over all classes.
         clip: largest gradient norm; null does not clip.
         augment: train on the run's first random view instead of on clean views.
@@ -98,8 +99,8 @@ class Finetune(Probe):
         return {"finetune_top1": compared(context, values, protocol)}
 
     def _recipe(self, context: ProbeContext, count: int) -> str:
-        """What was done with ``count`` samples, in words; what these data or this encoder do not take is not said."""
-        said = [
+        """Describe the training on ``count`` samples, without options that do not apply to these data or encoders."""
+        facts = [
             f"fine-tuned end to end for {self.epochs} epochs on {count:,} train labels",
             f"{'the first random' if self.augment else 'clean'} views",
             f"batch {self._size(count)}",
@@ -108,19 +109,19 @@ class Finetune(Probe):
             f"weight decay {self.weight_decay:g}",
         ]
         if context.drops_paths:
-            said.append(f"drop path {self.drop_path:g}")
+            facts.append(f"drop path {self.drop_path:g}")
         if len(context.dataset.spec[context.views.field].shape) == 3:
-            said += [f"mixup {self.mixup:g}", f"cutmix {self.cutmix:g}"]
+            facts += [f"mixup {self.mixup:g}", f"cutmix {self.cutmix:g}"]
         clip = "no clipping" if self.clip is None else f"gradients clipped to {self.clip:g}"
-        return ", ".join([*said, f"label smoothing {self.label_smoothing:g}", clip])
+        return ", ".join([*facts, f"label smoothing {self.label_smoothing:g}", clip])
 
     def _size(self, count: int) -> int:
-        """Samples a step: an even number, for mixup."""
+        """Return the number of samples per step, which is even, for mixup."""
         return min(self.batch_size, count // 2 * 2)
 
     def _trained(self, name: str, context: ProbeContext, train: Tensor, num_classes: int) -> Classifier:
         device, compute = context.compute.device, context.compute
-        torch.manual_seed(fold(context.seed, "finetune head") % 2**63)  # alike for all that are compared
+        torch.manual_seed(fold(context.seed, "finetune head") % 2**63)  # the same for the baselines
         classifier = Classifier(context.copied(name, self.drop_path), num_classes)
         classifier.to(device).train()
         size = self._size(len(train))
@@ -156,7 +157,7 @@ class Finetune(Probe):
         return classifier
 
     def _batch(self, context: ProbeContext, index: Tensor, seed: int) -> tuple[View, Tensor]:
-        """A view of the samples at ``index`` and their labels, on the device."""
+        """Return a view of the samples at ``index`` and their labels, on the device."""
         pieces = list(context.pieces(context.dataset, index))
         columns = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
         labels = context.dataset.labels
@@ -170,15 +171,15 @@ class Finetune(Probe):
         return view, labels[index].to(context.compute.device)
 
     def _mixing(self, num_classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """(inputs, labels) to (inputs, targets (B, C)): mixed where they are images, with smoothed labels always."""
+        """Return a function from (inputs, labels) to (inputs, targets (B, C)); it mixes images and smooths labels."""
         mixup = Mixup(self.mixup, self.cutmix, label_smoothing=self.label_smoothing, num_classes=num_classes)
 
         def mix(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
             if x.dim() == 4 and (self.mixup or self.cutmix):
                 mixed: tuple[Tensor, Tensor] = mixup(x, labels)
                 return mixed
-            sharp = F.one_hot(labels, num_classes).float()
-            return x, sharp * (1 - self.label_smoothing) + self.label_smoothing / num_classes
+            one_hot = F.one_hot(labels, num_classes).float()
+            return x, one_hot * (1 - self.label_smoothing) + self.label_smoothing / num_classes
 
         return mix
 
@@ -195,7 +196,7 @@ def _accuracy(classifier: Classifier, context: ProbeContext, queries: Tensor) ->
 
 
 def _batches(train: Tensor, size: int, epochs: int, seed: int) -> Iterator[Tensor]:
-    """Whole batches of each epoch in its own order."""
+    """Yield the full batches of each epoch, shuffled anew in every epoch."""
     for epoch in range(epochs):
         generator = torch.Generator().manual_seed(fold(seed, "finetune order", epoch) % 2**63)
         order = train[torch.randperm(len(train), generator=generator)]
@@ -204,7 +205,7 @@ def _batches(train: Tensor, size: int, epochs: int, seed: int) -> Iterator[Tenso
 
 @contextmanager
 def _own_randomness() -> Iterator[None]:
-    """The generators of torch and NumPy, which timm's mixup and stochastic depth read, given back as they were."""
+    """Restore the generators of torch and NumPy at the end, as timm's mixup and stochastic depth use them."""
     state = np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng():
         try:

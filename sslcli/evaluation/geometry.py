@@ -1,4 +1,4 @@
-"""Quality without labels, of held-out samples, beside raw input and the random initialisation."""
+"""Label-free metrics of held-out samples, with raw input and the random initialisation as baselines."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from sslcli.evaluation.base import Metric, Probe, compared
 from sslcli.evaluation.context import ProbeContext
 from sslcli.evaluation.label_free import spread
 
-_FEWEST = 16  # samples from which a spread can be read
+_FEWEST = 16  # samples needed for the metrics
 _WORDS = {
     "rankme": "effective rank of {clean}",
     "alignment": "mean squared distance of {pairs}, on the sphere",
     "uniformity": "log mean exp(-2 squared distance) of {clean}, on the sphere",
     "dimension_std": "std of a dimension of {clean}, on the sphere",
-    "lidar": "effective rank of what tells {groups} apart",
+    "lidar": "effective rank of the directions that separate {groups}",
     "alpha_req": "decay of the spectrum of {clean}",
     "alpha_req_r2": "how well a power law fits the spectrum of {clean}",
 }
 
 
 class Geometry(Probe):
-    """RankMe, LiDAR, alpha-ReQ, alignment, uniformity and the std of a dimension; see ``geometry`` for each.
+    """RankMe, LiDAR, alpha-ReQ, alignment, uniformity and the std of a dimension; see ``label_free`` for each.
 
     Args:
-        samples: held-out samples, clean and in two random views.
-        lidar_samples: samples of which many views are taken; LiDAR's paper has 1000.
-        lidar_views: random views of each; its paper has 50.
+        samples: number of held-out samples, each read as a clean view and as two random views.
+        lidar_samples: number of samples for LiDAR; its paper uses 1000.
+        lidar_views: number of random views of each of them; its paper uses 50.
     """
 
     def __init__(self, *, samples: int = 2048, lidar_samples: int = 256, lidar_views: int = 16) -> None:

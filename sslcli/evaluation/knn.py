@@ -1,4 +1,4 @@
-"""Weighted k-nearest-neighbour classification (Wu et al. 2018, section 3.4; as in DINO), beside its controls."""
+"""Weighted k-nearest-neighbour classification (Wu et al. 2018, section 3.4; as in DINO), with baselines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sslcli.evaluation.pca import whitened
 
 _LADDER = (500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
 _BANK_PIECE = 65_536
-_MEMORY = 0.5  # share of the free memory that features may take where their number is left to the probe
+_MEMORY = 0.5  # share of the free memory that features may take if the probe chooses their number
 
 
 def nearest(
@@ -30,43 +30,43 @@ def nearest(
     bank_chunk: int = _BANK_PIECE,
     device: torch.device | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Cosine similarities (Q, k) of each query's nearest bank rows, falling, and their positions in the bank.
+    """Return the cosine similarities (Q, k) of each query's nearest bank rows, descending, and their positions (Q, k).
 
     Args:
         bank: (N, D) features.
         queries: (Q, D) features.
-        k: neighbours; N where there are fewer.
+        k: number of neighbours; if N is smaller, N.
         chunk: queries at a time.
-        bank_chunk: bank rows at a time; memory on the device is chunk x bank_chunk beside the two pieces.
-        device: where to multiply; null is where the features are.
+        bank_chunk: bank rows at a time; memory on the device is chunk x bank_chunk in addition to the two pieces.
+        device: device of the products; None is that of the features.
     """
     device = device or bank.device
-    best: list[tuple[Tensor, Tensor]] = []  # of each chunk of queries, among the bank rows so far
+    best: list[tuple[Tensor, Tensor]] = []  # per chunk of queries: its nearest among the bank rows so far
     for start in range(0, len(bank), bank_chunk):
         rows = F.normalize(bank[start : start + bank_chunk].to(device).float(), dim=1)
         for number, part in enumerate(queries.split(chunk)):
-            similarity, place = (F.normalize(part.to(device).float(), dim=1) @ rows.T).topk(min(k, len(rows)))
-            found = similarity.cpu(), place.cpu() + start
+            similarity, position = (F.normalize(part.to(device).float(), dim=1) @ rows.T).topk(min(k, len(rows)))
+            found = similarity.cpu(), position.cpu() + start
             if start == 0:
                 best.append(found)
                 continue
-            similarity, place = (torch.cat(pair, 1) for pair in zip(best[number], found))
+            similarity, position = (torch.cat(pair, 1) for pair in zip(best[number], found))
             similarity, order = similarity.topk(min(k, similarity.shape[1]))
-            best[number] = similarity, place.gather(1, order)
-    similarities, places = zip(*best)
-    return torch.cat(similarities), torch.cat(places)
+            best[number] = similarity, position.gather(1, order)
+    similarities, positions = zip(*best)
+    return torch.cat(similarities), torch.cat(positions)
 
 
 def vote(similarity: Tensor, labels: Tensor, *, temperature: float, num_classes: int) -> Tensor:
-    """The class (Q,) for which most weight exp(cos / temperature) is cast.
+    """Return the class (Q,) with the largest sum of weights exp(cos / temperature).
 
     Args:
-        similarity: (Q, k) of the neighbours, falling.
-        labels: (Q, k) their classes.
-        temperature: of the vote.
-        num_classes: above every label.
+        similarity: (Q, k) cosines of the neighbours, descending.
+        labels: (Q, k) classes of the neighbours.
+        temperature: temperature of the weights.
+        num_classes: number of classes; all labels are below it.
     """
-    # Relative to the nearest, so that a small temperature does not overflow; the winner is the same.
+    # Relative to the nearest, so that a small temperature does not overflow; the largest class is the same.
     weight = ((similarity - similarity[:, :1]) / temperature).exp()
     return torch.zeros(len(labels), num_classes).scatter_add_(1, labels, weight).argmax(1)
 
@@ -81,19 +81,19 @@ def knn_accuracy(
     temperature: float,
     device: torch.device | None = None,
 ) -> list[float]:
-    """The share of queries (Q, D) that are given their class ``truth`` (Q,), for each number of neighbours.
+    """Return the accuracy of the kNN classification of ``queries`` for each number of neighbours.
 
     Args:
         bank: (N, D) features.
         labels: (N,) int64 classes of the bank.
         queries: (Q, D) features.
-        truth: (Q,) their classes.
-        ks: numbers of neighbours, all read from one search.
-        temperature: of the vote.
-        device: where to search; null is where the features are.
+        truth: (Q,) classes of the queries.
+        ks: numbers of neighbours; one search serves all of them.
+        temperature: temperature of the vote.
+        device: device of the search; None is that of the features.
     """
-    similarity, place = nearest(bank, queries, max(ks), device=device)
-    classes = labels[place]
+    similarity, position = nearest(bank, queries, max(ks), device=device)
+    classes = labels[position]
     predicted = (
         vote(similarity[:, :k], classes[:, :k], temperature=temperature, num_classes=int(labels.max()) + 1) for k in ks
     )
@@ -101,15 +101,15 @@ def knn_accuracy(
 
 
 class KNN(Probe):
-    """kNN of the held-out samples in the training samples, with raw, centred and PCA inputs beside it.
+    """kNN classification of held-out samples by training samples; raw, centred and PCA inputs are baselines.
 
     Args:
-        k: neighbours; of several numbers the first is the headline, the others are named ``knn_top1_k200``.
-        temperature: of their vote.
-        max_samples: most samples in bank and queries each, balanced over classes and fixed; ``all``, or
+        k: number of neighbours; of several numbers the first is the headline, the others are named ``knn_top1_k200``.
+        temperature: temperature of the vote.
+        max_samples: largest number of samples in bank and queries each, balanced over classes and fixed; ``all``, or
             ``auto`` for as many as the encoder embeds within the budget.
-        whiten: components of a second reading, in which features and controls alike are PCA-whitened; it
-            sees directions that a few large ones hide from the cosine. 0 leaves it out.
+        whiten: components of a second metric, for which features and baselines are PCA-whitened. It weights
+            all directions equally, where a few large ones dominate the plain cosine. 0 leaves it out.
     """
 
     def __init__(
@@ -143,28 +143,28 @@ class KNN(Probe):
         labels, truth = labelled[0][bank], labelled[1][queries]
         plain: dict[str, list[float]] = {}
         white: dict[str, list[float]] = {}
-        for name, (rows, asked) in self._readings(context, bank, held_out, queries):
-            plain[name] = self._accuracies(rows, labels, asked, truth, context)
+        for name, (rows, query_rows) in self._representations(context, bank, held_out, queries):
+            plain[name] = self._accuracies(rows, labels, query_rows, truth, context)
             if self.whiten:
-                pair = whitened(rows, asked, components=self.whiten)
+                pair = whitened(rows, query_rows, components=self.whiten)
                 white[name] = self._accuracies(pair[0], labels, pair[1], truth, context)
         sizes = f"bank {len(bank):,} train, queries {len(queries):,} held out"
-        how = f", all rows PCA-whitened to at most {self.whiten}, fitted on the bank"
+        whitening = f", all rows PCA-whitened to at most {self.whiten}, fitted on the bank"
         found = {}
-        for title, values, suffix in (("knn_top1", plain, ""), ("knn_whitened_top1", white, how)):
-            for place, k in enumerate(self.ks if values else ()):
+        for title, values, suffix in (("knn_top1", plain, ""), ("knn_whitened_top1", white, whitening)):
+            for i, k in enumerate(self.ks if values else ()):
                 found[title if k == self.ks[0] else f"{title}_k{k}"] = compared(
                     context,
-                    {name: accuracies[place] for name, accuracies in values.items()},
+                    {name: accuracies[i] for name, accuracies in values.items()},
                     f"weighted {min(k, len(bank))}-NN, cosine, vote temperature {self.temperature}, {sizes}{suffix}",
                     samples=count if self.max_samples == "auto" else None,
                 )
         return found
 
-    def _readings(
+    def _representations(
         self, context: ProbeContext, bank: Tensor, held_out: Dataset, queries: Tensor
     ) -> Iterator[tuple[str, Rows]]:
-        """What neighbours are sought in, by name; one is let go before the next is made."""
+        """Yield the representations to search in by name; each is released before the next is computed."""
         for name, rows in inputs(context, bank, held_out, queries):
             if name == "raw_input":
                 yield from reduced(rows)
@@ -180,11 +180,11 @@ class KNN(Probe):
 
     def _count(self, context: ProbeContext) -> int:
         dataset, held_out = context.dataset, context.queried
-        whole = max(len(dataset), len(held_out))
+        everything = max(len(dataset), len(held_out))
         if isinstance(self.max_samples, int):
             return self.max_samples
         if self.max_samples == "all":
-            return whole
+            return everything
         if context.settled is not None:
             return context.settled
         trial = torch.arange(min(256, len(dataset)))
@@ -192,12 +192,12 @@ class KNN(Probe):
         start = time.perf_counter()
         context.embed("trained", dataset, trial)
         per_sample = (time.perf_counter() - start) / len(trial)
-        # Bank and queries, each through every encoder, and as much again for the votes.
+        # Time: bank and queries through every encoder, and as much again for the votes.
         affordable = context.budget / per_sample / (4 * len(context.encoders))
-        # In memory: bank and queries of every encoder, which other probes may read again, and copies while whitening.
+        # Memory: bank and queries of every encoder, which are kept for other probes, and copies for whitening.
         width = max(encoder.dim for encoder in context.encoders.values())
         copies = 2 * len(context.encoders) + 4
         affordable = min(affordable, _MEMORY * free_memory() / (4 * width * copies))
-        if affordable >= whole:
-            return whole
+        if affordable >= everything:
+            return everything
         return max([n for n in _LADDER if n <= affordable], default=_LADDER[0])

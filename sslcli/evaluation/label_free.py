@@ -1,7 +1,7 @@
-"""Quality without labels: how features spread, and whether they have collapsed.
+"""Label-free metrics: how features are distributed, and whether they have collapsed.
 
-Two failures are told apart. In a complete collapse every sample has nearly the same feature; in a
-dimensional collapse (Jing et al. 2021, arXiv:2110.09348) they differ, but along a few directions only.
+In a complete collapse all samples have nearly the same feature. In a dimensional collapse (Jing et al. 2021,
+arXiv:2110.09348) the features differ, but along a few directions only.
 """
 
 from __future__ import annotations
@@ -18,34 +18,37 @@ from torch.nn import functional as F
 def rankme(features: Tensor) -> float:
     """RankMe (Garrido et al. 2023, arXiv:2210.02885): the effective rank of features (N, D), in [1, min(N, D)].
 
-    exp of the entropy of the normalised singular values, with the paper's epsilon of 1e-7; not centred.
-    Either collapse pulls it towards 1. It compares runs of one method and one encoder, not methods.
+    It is the exponential of the entropy of the normalised singular values of the features (not centred), with the
+    paper's epsilon of 1e-7. It is near 1 after either collapse. It is meant to compare runs of one method and one
+    encoder, not different methods.
     """
     return _effective_rank(torch.linalg.svdvals(features.double()), epsilon=1e-7)
 
 
 def _effective_rank(spectrum: Tensor, epsilon: float) -> float:
-    """Exp of the entropy of a spectrum (D,) >= 0: how many equal values would be as spread out."""
+    """Return the exponential of the entropy of a spectrum (D,) >= 0: the number of equal values with that entropy."""
     p = spectrum / spectrum.sum().clamp(min=1e-12) + epsilon
     return float(torch.exp(-(p * p.log()).sum()))
 
 
 def alignment(z1: Tensor, z2: Tensor) -> float:
-    """Mean squared distance of the normalised views of a sample (Wang and Isola 2020, arXiv:2005.10242), in [0, 4].
+    """Return the mean squared distance of a sample's normalised views (Wang and Isola, arXiv:2005.10242), in [0, 4].
 
-    0 is invariance to the views, and a complete collapse as well: it says nothing without ``uniformity``.
+    It is 0 for features that are invariant to the views, but also after a complete collapse: read it together with
+    ``uniformity``.
 
     Args:
         z1: (N, D) features of the first views.
-        z2: (N, D) features of the second views, row by row.
+        z2: (N, D) features of the second views of the same samples.
     """
     return float((F.normalize(z1.double(), dim=1) - F.normalize(z2.double(), dim=1)).pow(2).sum(1).mean())
 
 
 def uniformity(z: Tensor, *, chunk: int = 1024) -> float:
-    """Log of the mean of exp(-2 |zi - zj|^2) over pairs of normalised rows (Wang and Isola 2020), at most 0.
+    """Return the log of the mean of exp(-2 |zi - zj|^2) over pairs of normalised rows (Wang and Isola 2020), at most 0.
 
-    Uniform on the sphere is about -4 + 8 / D, the least that many samples reach; a complete collapse is 0.
+    It is about -4 + 8 / D for a uniform distribution on the sphere, the minimum for many samples, and 0 after a
+    complete collapse.
 
     Args:
         z: (N, D) features, N at least 2.
@@ -62,19 +65,19 @@ def uniformity(z: Tensor, *, chunk: int = 1024) -> float:
 
 
 def dimension_std(z: Tensor) -> float:
-    """The std of each dimension of the normalised rows (N, D), averaged (Chen and He 2020, figure 2).
+    """Return the std of each dimension of the normalised rows (N, D), averaged (Chen and He 2020, figure 2).
 
-    In [0, 1 / sqrt(D)]: the most where rows are centred and no dimension varies more than another, 0 in a
-    complete collapse. Features after a ReLU share a direction, so that a good encoder has about half.
+    It is in [0, 1 / sqrt(D)]: the maximum if rows are centred and all dimensions have the same variance, 0 after a
+    complete collapse. Features after a ReLU have a common direction, so a good encoder reaches about half.
     """
     return float(F.normalize(z.double(), dim=1).std(dim=0, correction=0).mean())
 
 
 class PowerLaw(NamedTuple):
-    """A line through a spectrum in log-log axes."""
+    """A power law fitted to a spectrum: a line in log-log axes."""
 
-    slope: float  # alpha in eigenvalue_j ~ j^-alpha; nan where fewer than three eigenvalues are left
-    r2: float  # share of the variance of the log eigenvalues that it explains; at most 1
+    slope: float  # alpha in eigenvalue_j ~ j^-alpha; nan if fewer than three eigenvalues remain
+    r2: float  # share of the variance of the log eigenvalues that the fit explains; at most 1
     first: int  # the fit's range of ranks j, from 1, both ends included
     last: int
 
@@ -82,21 +85,21 @@ class PowerLaw(NamedTuple):
 def alpha_req(features: Tensor, *, first: int = 11, last: int = 100) -> PowerLaw:
     """alpha-ReQ (Agrawal et al. 2022): how fast the eigenvalues of the covariance of features (N, D) decay.
 
-    Least squares of log eigenvalue on log rank. About 1 is good; towards 0 is white noise; well above 1 is a
-    dimensional collapse; a few eigenvalues only, or none, have no slope (nan), nor has a complete collapse.
-    Read it beside ``r2``: below 0.9 or so there is no power law to speak of.
+    The slope is fitted by least squares of log eigenvalue on log rank. It is about 1 for good features, near 0 for
+    white noise, and well above 1 after a dimensional collapse. It is nan for fewer than three eigenvalues, and so after
+    a complete collapse. It is meaningful only together with ``r2``: below about 0.9 there is no power law.
 
     Args:
         features: (N, D).
-        first: least rank of the fit, as the head of a spectrum follows no power law; where fewer than
-            ``3 * first`` eigenvalues are left, a third of them is skipped.
-        last: greatest rank of the fit, as the tail of a spectrum is noise.
+        first: smallest rank of the fit, as the head of a spectrum does not follow a power law; if fewer than
+            ``3 * first`` eigenvalues remain, a third of them is skipped.
+        last: largest rank of the fit, as the tail of a spectrum is noise.
     """
     centred = features.double() - features.double().mean(dim=0)
-    # The Gram matrix of rows has the same eigenvalues; the smaller of the two is taken.
+    # X^T X and X X^T have the same eigenvalues above 0; use the smaller matrix.
     gram = centred.T @ centred if len(centred) >= centred.shape[1] else centred @ centred.T
     eigenvalues = torch.linalg.eigvalsh(gram).flip(0) / len(centred)
-    # What float32 features leave of a direction that they do not have, relative to the scale of the features.
+    # Rounding noise of float32 features in an unused direction, relative to the scale of the features.
     floor = 1e-12 * float(features.double().pow(2).sum(1).mean())
     count = int((eigenvalues > floor).sum())
     last = min(last, count)
@@ -107,22 +110,22 @@ def alpha_req(features: Tensor, *, first: int = 11, last: int = 100) -> PowerLaw
     y = eigenvalues[first - 1 : last].log()
     x, y = x - x.mean(), y - y.mean()
     slope = float(x @ y / (x @ x))
-    explained, whole = slope**2 * float(x @ x), float(y @ y)
-    # Equal eigenvalues are a power law with slope 0, and rounding alone varies then.
-    return PowerLaw(-slope, explained / whole if whole > 1e-20 else 1.0, first, last)
+    explained, total = slope**2 * float(x @ x), float(y @ y)
+    # Equal eigenvalues are a power law with slope 0, and their remaining variance is rounding noise.
+    return PowerLaw(-slope, explained / total if total > 1e-20 else 1.0, first, last)
 
 
 def lidar(groups: Tensor, *, delta: float = 1e-4, epsilon: float = 1e-8) -> float:
-    """LiDAR (Thilak et al. 2023, arXiv:2312.04000): how many directions tell samples apart despite their views.
+    """LiDAR (Thilak et al. 2023, arXiv:2312.04000): the number of directions that separate samples across their views.
 
-    The effective rank of Fisher's discriminant matrix, Sw^-1/2 Sb Sw^-1/2, with samples as classes; in
-    [1, min(n - 1, D)]. Unlike RankMe it does not count directions in which only the views differ. Either
-    collapse pulls it towards 1. The paper takes n = 1000 samples and q = 50 views.
+    It is the effective rank of Fisher's discriminant matrix, Sw^-1/2 Sb Sw^-1/2, with samples as classes, in
+    [1, min(n - 1, D)]. Unlike RankMe it does not count directions in which only the views of a sample differ. It is
+    near 1 after either collapse. The paper uses n = 1000 samples and q = 50 views.
 
     Args:
         groups: (n, q, D), q views of each of n samples, both at least 2.
-        delta: added to the diagonal of the within-sample covariance, so that it has an inverse.
-        epsilon: added to the normalised eigenvalues, so that they have a logarithm.
+        delta: added to the diagonal of the within-sample covariance, so that it is invertible.
+        epsilon: added to the normalised eigenvalues, so that their logarithms are finite.
     """
     n, q, dim = groups.shape
     groups = groups.double()
@@ -136,13 +139,14 @@ def lidar(groups: Tensor, *, delta: float = 1e-4, epsilon: float = 1e-8) -> floa
 
 
 def spread(clean: Tensor, one: Tensor, two: Tensor, groups: Tensor | None = None) -> dict[str, float]:
-    """All of the above by name; what has no finite value is left out.
+    """Return all metrics of this module by name, without those that are not finite.
 
     Args:
         clean: (N, D) features of clean views.
         one: (N, D) features of a random view of each sample.
         two: (N, D) features of another.
-        groups: (n, q, D) features of q random views each, for ``lidar`` and ``alpha_req``; null leaves those out.
+        groups: (n, q, D) features of q random views of n samples, for ``lidar``; None leaves out ``lidar`` and
+            ``alpha_req``.
     """
     found = {
         "rankme": rankme(clean),
@@ -156,26 +160,26 @@ def spread(clean: Tensor, one: Tensor, two: Tensor, groups: Tensor | None = None
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
-# Rows of mean cosine 0.99: the mean squared distance between two is 0.02, so that (Jensen) uniformity is at
-# least -0.04, and dimension_std at most a tenth of 1 / sqrt(D). Both say the same of a complete collapse.
+# If the mean cosine of rows is 0.99, their mean squared distance is 0.02. Then uniformity is at least -0.04 (Jensen),
+# and dimension_std is at most a tenth of 1 / sqrt(D): both thresholds stand for the same complete collapse.
 COLLAPSED_STD = 0.1
 COLLAPSED_UNIFORMITY = -0.04
-# Of min(N, D). At D = 1024, N = 2,000: 0.42 at random init, 0.30 after InfoNCE, 0.06 after 150 steps of VICReg
-# with neither variance nor covariance term.
+# A share of min(N, D). At D = 1024, N = 2,000: 0.42 at random init, 0.30 after InfoNCE, 0.06 after 150 steps of VICReg
+# without variance and covariance terms.
 COLLAPSED_RANK = 0.1
-# Healthy encoders lie near 1 (Agrawal et al., and 1.1 at random init, 1.4 after InfoNCE); that collapse had 2.3.
+# Good encoders are near 1 (Agrawal et al.; 1.1 at random init, 1.4 after InfoNCE); that collapsed VICReg run had 2.3.
 COLLAPSED_SLOPE = 2.0
 
 
 def collapse(metrics: Mapping[str, float], *, samples: int, dim: int) -> list[str]:
-    """What these metrics of (samples, dim) features warn of, a line each; none where all is well.
+    """Return a warning for each metric of (samples, dim) features that indicates a collapse.
 
-    A hint, not a verdict: compare with the same encoder before training.
+    The thresholds are rough: compare with the same encoder before training.
 
     Args:
-        metrics: values by the names of the functions here (``alpha_req`` is its slope); those given are judged.
-        samples: N of the features, and for ``lidar`` the number of groups less one.
-        dim: their width D.
+        metrics: values by the names of the functions here (``alpha_req`` is its slope); any subset.
+        samples: number N of features, and for ``lidar`` the number of groups minus one.
+        dim: width D of the features.
     """
     least_rank = COLLAPSED_RANK * min(samples, dim)
     below = {

@@ -1,4 +1,4 @@
-"""Linear classification of frozen features, by 100 %, 10 % and 1 % of the labels."""
+"""Linear classification of frozen features with 100 %, 10 % and 1 % of the labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sslcli.randomness import fold
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out for one encoder and one number of labels."""
+    """The result for one encoder and one number of labels."""
 
     accuracy: float
     setting: Setting
@@ -28,20 +28,21 @@ class Outcome:
 class Linear(Probe):
     """Softmax regression on features of clean views, extracted once and never augmented.
 
-    A grid of learning rates and weight decays, with and without BatchNorm, is trained side by side (as in DINOv2,
-    arXiv:2304.07193, appendix B). The setting with the least cross-entropy on training samples that were kept back
-    (of a few, it says more than the accuracy) is trained again on all of them, and scored once on the held-out
-    split, which chooses nothing. Raw input and every control choose their own.
+    A grid of learning rates and weight decays, with and without BatchNorm, is trained in parallel (as in DINOv2,
+    arXiv:2304.07193, appendix B). The setting with the smallest cross-entropy on a validation part of the training
+    samples is chosen (with few samples the cross-entropy is less noisy than the accuracy). It is trained again on all
+    training samples and scored once on the held-out split, on which no choice is made. The setting is chosen for the
+    raw input and every baseline separately.
 
     Args:
-        lrs: learning rates, of rows of mean square length 1.
-        weight_decays: of the weights.
+        lrs: learning rates for rows of mean squared norm 1.
+        weight_decays: weight decays of the classifier's weights.
         labels: shares of the labels, balanced over classes; the first is the headline, the others are named
-            ``linear_top1_10pct``. Those after it that leave fewer than ``folds`` labels a class are left out.
-        folds: one training sample in so many is held back to choose the setting.
-        steps: of SGD.
-        batch_size: rows a step, at most an eighth of the training rows.
-        max_samples: most training samples and most queries, balanced over classes; null takes all.
+            ``linear_top1_10pct``. Later shares with fewer than ``folds`` labels per class are left out.
+        folds: one training sample in ``folds`` is used for validation.
+        steps: steps of SGD.
+        batch_size: rows per step, at most an eighth of the training rows.
+        max_samples: largest number of training samples and of queries, balanced over classes; null takes all.
     """
 
     def __init__(
@@ -75,11 +76,11 @@ class Linear(Probe):
         labels, truth = labelled[0][train], labelled[1][queries]
         shares = self._shares(labels, context.seed)
         outcomes: dict[float, dict[str, Outcome]] = {share: {} for share in shares}
-        readings = inputs(context, train, held_out, queries)
+        representations = inputs(context, train, held_out, queries)
         with tqdm(total=len(shares) * (1 + len(context.encoders)), desc="linear", leave=False, disable=None) as bar:
-            for name, (rows, asked) in readings:
+            for name, (rows, query_rows) in representations:
                 for share, part in shares.items():
-                    outcomes[share][name] = self._classify(rows, labels, part, (asked, truth), context)
+                    outcomes[share][name] = self._classify(rows, labels, part, (query_rows, truth), context)
                     bar.update()
         return {
             "linear_top1" if share == self.shares[0] else f"linear_top1_{100 * share:g}pct": self._metric(
@@ -89,7 +90,7 @@ class Linear(Probe):
         }
 
     def _shares(self, labels: Tensor, seed: int) -> dict[float, Tensor]:
-        """The training samples (by their place in ``labels``) that each share of the labels stands for."""
+        """Return the training samples (positions in ``labels``) of each share of the labels."""
         order = _shuffled(len(labels), seed)
         least = self.folds * len(labels.unique())
         found = {}
@@ -100,15 +101,15 @@ class Linear(Probe):
         return found
 
     def _classify(self, rows: Tensor, labels: Tensor, part: Tensor, test: Rows, context: ProbeContext) -> Outcome:
-        """The accuracy on ``test`` (rows, labels) of the setting that was best on some of the rows in ``part``."""
+        """Choose a setting on a validation share of ``part``; return its accuracy on ``test``, (rows, labels)."""
         num_classes = int(torch.cat([labels, test[1]]).max()) + 1
-        is_back = held_back(labels[part], self.folds, context.seed)
-        front, back = part[~is_back], part[is_back]
+        in_validation = held_back(labels[part], self.folds, context.seed)
+        fitted, validation = part[~in_validation], part[in_validation]
         tried: list[tuple[float, Setting]] = []
         for standardise in (False, True):
             same = [setting for setting in self.settings if setting.standardise == standardise]
-            classifiers = self._fit(rows, labels, front, same, num_classes, context)
-            _, loss = classifiers.score(rows[back], labels[back])
+            classifiers = self._fit(rows, labels, fitted, same, num_classes, context)
+            _, loss = classifiers.score(rows[validation], labels[validation])
             tried += zip(loss.tolist(), same)
         best = min(tried, key=lambda trial: trial[0])[1]
         accuracy, _ = self._fit(rows, labels, part, [best], num_classes, context).score(*test)
@@ -145,12 +146,12 @@ class Linear(Probe):
 
 
 def held_back(labels: Tensor, folds: int, seed: int) -> Tensor:
-    """(N,) True for one sample in ``folds``, seeded, of every class alike."""
+    """Return (N,) bool, True for one sample in ``folds``, drawn at random with the same share of every class."""
     order = _shuffled(len(labels), seed)
     by_class = order[torch.argsort(labels[order], stable=True)]
-    back = torch.zeros(len(labels), dtype=torch.bool)
-    back[by_class[folds // 2 :: folds]] = True
-    return back
+    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    chosen[by_class[folds // 2 :: folds]] = True
+    return chosen
 
 
 def _shuffled(count: int, seed: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""From a trained encoder to numbers, each next to its baselines."""
+"""Measure a trained encoder and its baselines."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sslcli.views.base import Views
 
 
 def embedder(encoder: Encoder, views: Views, compute: Compute, *, workers: int | None = None) -> Embed:
-    """A function from samples of a dataset to the encoder's pooled features, in eval mode; ``workers`` read ahead."""
+    """Return a function from samples to the encoder's pooled features, in eval mode; ``workers`` read ahead."""
 
     def embed(dataset: Dataset, index: Tensor) -> Tensor:
         return features_of(encoder, views, compute, on_device(dataset, index, compute, workers))
@@ -39,7 +39,7 @@ def embedder(encoder: Encoder, views: Views, compute: Compute, *, workers: int |
 
 
 def on_device(dataset: Dataset, index: Tensor, compute: Compute, workers: int | None) -> Iterator[dict[str, Tensor]]:
-    """The samples at ``index`` (N,) in order, some at a time, on the device; ``workers`` read ahead."""
+    """Yield the samples at ``index`` (N,) in order, in batches, on the device; ``workers`` read ahead."""
     for piece, _ in in_pieces(dataset, index, workers):
         yield {name: column.to(compute.device) for name, column in piece.items()}
 
@@ -55,17 +55,17 @@ def measure(
     settled: int | None = None,
     seed: int | None = None,
 ) -> dict[str, Metric]:
-    """Every number that a run reports: the probe's, or without labels the held-out loss and RankMe.
+    """Return all metrics of a run: those of the probe, or, if it returns none, the held-out loss and RankMe.
 
     Args:
-        config: the run's.
-        components: its components.
-        compute: where to compute.
-        probe: what measures.
-        budget: seconds that it may take, where its size is left to it.
-        start: where the weights lie that the run began at, if it began at somebody's; they are a control then.
-        settled: the size that it settled on before.
-        seed: of what it draws; null is the run's.
+        config: the run's config.
+        components: the run's components.
+        compute: device and precision.
+        probe: the probe.
+        budget: seconds that the probe may take if it chooses its own size.
+        start: the file of the given weights that the run began with, if any; they become a baseline.
+        settled: the size that the probe chose before.
+        seed: seed of the probe; None is the run's.
     """
     measured = probe_context(config, components, compute, budget=budget, start=start)
     measured.settled = settled
@@ -87,7 +87,7 @@ def measure(
 def without_labels(
     config: TrainConfig, components: Components, compute: Compute, measured: ProbeContext
 ) -> dict[str, Metric]:
-    """The held-out loss and RankMe, where a probe finds nothing to measure."""
+    """Return the held-out loss and RankMe, for data on which the probe can measure nothing."""
     held_out = components.dataset.held_out
     if held_out is None:
         return {}
@@ -107,7 +107,7 @@ def without_labels(
 def probe_context(
     config: TrainConfig, components: Components, compute: Compute, *, budget: float, start: Path | None = None
 ) -> ProbeContext:
-    """A run's encoder with its data and controls, as probes meet it."""
+    """Return the context that probes read: a run's encoder, its data and its baselines."""
     workers = config.dataset.workers
     encoders = {"trained": components.encoder, **controls(config, components, compute, start)}
 
@@ -133,7 +133,7 @@ def probe_context(
 
 
 def controls(config: TrainConfig, components: Components, compute: Compute, start: Path | None) -> dict[str, Encoder]:
-    """What the trained encoder is compared with, by name: the same encoder with other weights."""
+    """Return the baseline encoders by name: the trained encoder's architecture with other weights."""
     found = {"random_init": random_init(config, components, compute)}
     if start is not None and start.is_file():
         encoder = build_encoder(config, components.encoder.spec)
@@ -144,19 +144,19 @@ def controls(config: TrainConfig, components: Components, compute: Compute, star
 
 @torch.no_grad()
 def random_init(config: TrainConfig, components: Components, compute: Compute, *, samples: int = 2048) -> Encoder:
-    """This run's encoder before its first step, its BatchNorm statistics measured on training ``samples``.
+    """Return this run's encoder at initialisation, with BatchNorm statistics measured on training ``samples``.
 
-    Without them the control would read one to two points worse than random weights are.
+    With the default statistics this baseline would be one to two points too low.
     """
     encoder = build_encoder(config, components.encoder.spec).to(compute.device)
     norms = batch_norms(encoder)
     if norms:
         for norm in norms:
             norm.reset_running_stats()
-            norm.momentum = None  # a plain mean over what follows
+            norm.momentum = None  # the mean over all following batches
         encoder.train()
         chosen = drawn(len(components.dataset), samples)
-        for part in chosen.chunk(1 + len(chosen) // 512):  # alike in size: of one sample there are no statistics
+        for part in chosen.chunk(1 + len(chosen) // 512):  # equal parts: a part of one sample would have no variance
             columns = {name: c.to(compute.device) for name, c in components.dataset.fetch(part).items()}
             encoder(components.views.evaluation_view(columns))
     return encoder.eval()
@@ -164,7 +164,7 @@ def random_init(config: TrainConfig, components: Components, compute: Compute, *
 
 @torch.no_grad()
 def held_out_loss(config: TrainConfig, components: Components, compute: Compute, held_out: Dataset) -> Metric | None:
-    """The objective's loss on one batch that training never saw, beside its chance level."""
+    """Return the objective's loss on one held-out batch, with its chance level as baseline."""
     size = min(config.train.batch_size, len(held_out), 1024)
     if size < 2 and components.objective.couples_batch:
         return None
@@ -182,7 +182,7 @@ def held_out_loss(config: TrainConfig, components: Components, compute: Compute,
 
 @torch.no_grad()
 def dry_loss(components: Components, columns: dict[str, Tensor], compute: Compute, *, seed: int) -> float:
-    """The objective's loss on a batch in eval mode, leaving no trace in any part."""
+    """Return the objective's loss on a batch in eval mode, without changing any state."""
     size = len(next(iter(columns.values())))
     randomness = Randomness(seed, 0, np.arange(size), compute.device)
     with evaluating(components.encoder, components.objective):

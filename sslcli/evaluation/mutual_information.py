@@ -1,4 +1,4 @@
-"""How much two views of a sample tell of each other through the encoder: between a floor and a ceiling, in nats."""
+"""The mutual information between the features of two views, in nats: a lower, an upper and a Gaussian estimate."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from sslcli.objectives.losses.densities import ConditionalGaussian, club, gaussi
 from sslcli.objectives.losses.estimates import info_nce
 from sslcli.randomness import fold
 
-_BATCH = 512  # pairs a step of fitting
-_LOOK = 50  # steps between two looks at the pairs that are kept back
-_PATIENCE = 4  # looks without improvement
-_SHRINKAGE = 1e-3  # of the Gaussian estimate's covariances: an inverse for features that repeat each other
+_BATCH = 512  # pairs per step of fitting
+_EVERY = 50  # steps between validations
+_PATIENCE = 4  # validations without improvement before fitting stops
+_SHRINKAGE = 1e-3  # of the Gaussian estimate's covariances, which redundant features make singular
 
 
 @dataclass(frozen=True)
@@ -32,29 +32,29 @@ class Interval:
     ceiling: float
     ceiling_std: float
     gaussian: float
-    components: int  # that the features had
+    components: int  # number of principal components of the features
 
 
 class MutualInformation(Probe):
     """The information between ``components`` whitened principal components of the features of two random views.
 
-    - ``mi_floor`` is InfoNCE: a lower bound in expectation of that information, hence of the information between
-      the whole features, hence of that between a sample and the features of one random view. Never above log N.
-    - ``mi_ceiling`` is CLUB with a learned Gaussian q. It is an upper bound of the information between the
-      components, and of nothing else, as far as q is the true conditional density; a poor q bounds neither way.
-    - ``mi_gaussian`` is the information that Gaussians of these covariances would have: exact for Gaussians, a
-      lower bound where both sides are Gaussian each for itself, and otherwise neither.
+    - ``mi_floor`` is InfoNCE, a lower bound in expectation on this information, and therefore on the information
+      between the whole features, and on that between a sample and the features of one random view. At most log N.
+    - ``mi_ceiling`` is CLUB with a learned Gaussian q. If q is the true conditional density, it is an upper bound on
+      the information between the components (not between the whole features). With a poor q it is no bound.
+    - ``mi_gaussian`` is the information between Gaussians with these covariances: exact for Gaussians, a lower bound
+      if both marginals are Gaussian, and otherwise no bound.
 
-    Components, critic and q are fitted to views of training samples, and a tenth of those tell when to stop; all
-    estimates are of views of held-out samples.
+    Components, critic and q are fitted to views of training samples, a tenth of which is used for early stopping. All
+    estimates are computed on views of held-out samples.
 
     Args:
-        components: of the features.
-        samples: most training samples, and most held-out ones.
-        batch_size: N, pairs that one estimate is made of.
-        hidden_dim: of critic and q.
-        steps: most steps of fitting each.
-        lr: of AdamW.
+        components: number of principal components.
+        samples: largest number of training samples, and of held-out samples.
+        batch_size: N, the number of pairs of one estimate.
+        hidden_dim: width of the hidden layers of critic and q.
+        steps: largest number of steps to fit each of them.
+        lr: learning rate of AdamW.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class MutualInformation(Probe):
         size = min(self.batch_size, queried)
         between = f"between {trained.components} principal components of two views"
         fitted = f"fitted to {count:,} train pairs, mean over batches of {size:,} of {queried:,} held-out pairs"
-        wrong = "; it lies below the floor, so here q is wrong" if trained.ceiling < trained.floor else ""
+        wrong = "; it is below mi_floor, so q is wrong here" if trained.ceiling < trained.floor else ""
         return {
             "mi_floor": compared(
                 context,
@@ -138,20 +138,20 @@ class MutualInformation(Probe):
     def _fit(
         self, module: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, seed: int
     ) -> None:
-        """Descend ``loss`` on pairs (x, y), and leave the weights that were best on the tenth kept back."""
+        """Minimise ``loss`` on pairs (x, y), and keep the weights with the smallest loss on a validation tenth."""
         count = len(x) - len(x) // 10
         optimizer = torch.optim.AdamW(module.parameters(), self.lr)
         generator = torch.Generator().manual_seed(seed % 2**63)
-        least, best, looks = float("inf"), module.state_dict(), 0
+        least, best, worse = float("inf"), module.state_dict(), 0
         for step in range(self.steps):
-            if step % _LOOK == 0:
+            if step % _EVERY == 0:
                 with torch.no_grad():
-                    kept_back = float(loss(x[count:], y[count:]))
-                looks = 0 if kept_back < least else looks + 1
-                if looks == _PATIENCE:
+                    validation = float(loss(x[count:], y[count:]))
+                worse = 0 if validation < least else worse + 1
+                if worse == _PATIENCE:
                     break
-                if not looks:
-                    least, best = kept_back, {name: value.clone() for name, value in module.state_dict().items()}
+                if not worse:
+                    least, best = validation, {name: value.clone() for name, value in module.state_dict().items()}
             index = torch.randperm(count, generator=generator)[:_BATCH].to(x.device)
             optimizer.zero_grad(set_to_none=True)
             loss(x[index], y[index]).backward()
@@ -160,9 +160,9 @@ class MutualInformation(Probe):
 
 
 def _components(rows: Tensor, count: int) -> Callable[[Tensor], Tensor]:
-    """The map to the largest principal components of ``rows`` (N, D), each of unit variance; fewer where D is less."""
+    """Return the map to the ``count`` largest principal components of ``rows`` (N, D), scaled to unit variance."""
     mean = rows.mean(0)
     variance, axes = principal_axes(rows - mean, count)
-    known = variance > 1e-8 * variance.max()  # a dead direction would be rounding noise, blown up
-    axes = axes[:, known] / variance[known].sqrt()
+    used = variance > 1e-8 * variance.max()  # in an unused direction, scaling would amplify rounding noise
+    axes = axes[:, used] / variance[used].sqrt()
     return lambda part: (part - mean) @ axes

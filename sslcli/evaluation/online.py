@@ -1,4 +1,4 @@
-"""What an encoder is measured by while it trains: kNN and geometry of one small, fixed sample."""
+"""The metrics of an encoder during training: kNN and label-free metrics on a small, fixed sample."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from sslcli.evaluation.knn import knn_accuracy
 
 BANK, QUERIES = 2000, 1000
 K, TEMPERATURE = 20, 0.07
-RISING = ("knn_top1", "rankme", "lidar")  # what may be called better for being higher
+RISING = ("knn_top1", "rankme", "lidar")  # metrics for which higher is better
 
 
 class OnlineMetrics:
-    """``knn_top1`` where there are labels, and what ``CollapseMonitor`` measures: the same samples every time.
+    """Measures ``knn_top1``, if there are labels, and the metrics of ``CollapseMonitor``, always on the same samples.
 
-    20-NN of 1,000 held-out samples in 2,000 training samples has a standard error of about a point, but steps of one
-    run are compared on the same samples, which is finer.
+    20-NN of 1,000 held-out samples in 2,000 training samples has a standard error of about a point. Differences
+    between steps of a run are more precise, as they are measured on the same samples.
 
     Args:
         dataset: the training split.
-        embed: float32 features (N, D) on the CPU of samples of a split, in eval mode.
-        monitor: the label-free metrics.
+        embed: returns float32 features (N, D), on the CPU, of samples of a split, in eval mode.
+        monitor: measures the label-free metrics.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class OnlineMetrics:
         return self._samples is not None
 
     def __call__(self, encoder: Encoder) -> dict[str, float]:
-        """The metrics by name."""
+        """Return the metrics by name."""
         return {**self._knn(encoder), **self._monitor(encoder)}
 
     def _knn(self, encoder: Encoder) -> dict[str, float]:

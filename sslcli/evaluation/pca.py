@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 def principal_axes(centred: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Variances (count,) and axes (D, count) of the largest principal components of centred rows (N, D).
+    """Return the variances (count,) and axes (D, count) of the largest principal components of centred rows (N, D).
 
-    Exact up to 1,024 columns; above, a seeded randomised decomposition (Halko et al. 2011), as an exact
-    one of a few thousand columns takes longer than the rest of the probe.
+    The result is exact up to 1,024 columns. Above, a seeded randomised decomposition is used (Halko et al. 2011), as an
+    exact one of a few thousand columns takes longer than the rest of the probe.
     """
     count = min(count, *centred.shape)
     if centred.shape[1] <= 1024:
-        # In float64: dead and repeated columns keep the float32 solver from converging.
+        # In float64: with constant and repeated columns the float32 solver may not converge.
         variance, axes = torch.linalg.eigh((centred.T @ centred).double() / len(centred))
         return variance[-count:].clamp(min=0).float(), axes[:, -count:].float()
     with torch.random.fork_rng(devices=[]):
@@ -24,10 +24,10 @@ def principal_axes(centred: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def whitened(bank: Tensor, queries: Tensor, *, components: int) -> tuple[Tensor, Tensor]:
-    """Both on the bank's (N, D) largest principal components, each scaled to unit variance.
+    """Project both on the largest principal components of ``bank`` (N, D), each scaled to unit variance.
 
-    Columns are standardised first, and a thousandth of the mean variance is added to each, so that
-    directions without signal are not blown up.
+    Columns are standardised first, and a thousandth of the mean variance is added to each variance, so that noise in
+    directions without signal is not amplified.
     """
     mean, std = bank.mean(0), bank.std(0) + 1e-3 * bank.std() + 1e-12
     bank, queries = (bank - mean) / std, (queries - mean) / std

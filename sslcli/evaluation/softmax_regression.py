@@ -1,4 +1,4 @@
-"""Softmax regression of one set of frozen features by many settings side by side, without autograd."""
+"""Softmax regression on frozen features with many settings in parallel, without autograd."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Setting:
     """How one classifier is trained."""
 
     lr: float
-    weight_decay: float  # of the weights, not of the biases: adds weight_decay / 2 |W|^2 to the loss
-    standardise: bool  # each column to mean 0 and variance 1; without, all are divided by one number
+    weight_decay: float  # adds weight_decay / 2 |W|^2 to the loss; the biases have none
+    standardise: bool  # scale each column to mean 0 and the same variance; else divide all columns by one number
 
     def __str__(self) -> str:
         norm = "with" if self.standardise else "without"
@@ -29,23 +29,23 @@ class Setting:
 
 
 def grid(lrs: Sequence[float], weight_decays: Sequence[float], standardise: Sequence[bool]) -> list[Setting]:
-    """Every combination."""
+    """Return every combination."""
     return [Setting(*values) for values in product(lrs, weight_decays, standardise)]
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Rows as a classifier reads them: of mean square length 1, so that learning rates mean the same everywhere."""
+    """A scaling of rows to mean squared norm 1, so that learning rates are comparable between features."""
 
     mean: Tensor  # (D,)
     factor: Tensor  # (D,)
 
     @classmethod
     def of(cls, rows: Tensor, part: Tensor | None = None, *, standardise: bool) -> Scale:
-        """Fitted on the rows (N, D) in ``part``; null is all.
+        """Fit the scaling to the rows (N, D) in ``part``; None is all.
 
-        Standardising is what BatchNorm without weights comes to on features that stand still. Read piece by piece,
-        since the rows may fill most of the memory.
+        On fixed features, standardising is equivalent to BatchNorm without scale and shift. The rows are read piece by
+        piece, since they may fill most of the memory.
         """
         part = torch.arange(len(rows)) if part is None else part
 
@@ -58,20 +58,20 @@ class Scale:
         if not standardise:
             length = (variance + mean.pow(2)).sum().sqrt()
             return cls(torch.zeros(rows.shape[1]), (torch.ones_like(mean) / (length + 1e-12)).float())
-        scale = (variance + (mean - mean.mean()).pow(2)).mean().sqrt()  # the std of all numbers together
-        factor = 1 / (variance.sqrt() + 1e-3 * scale + 1e-12)  # dead columns stay dead
+        scale = (variance + (mean - mean.mean()).pow(2)).mean().sqrt()  # the std of all entries together
+        factor = 1 / (variance.sqrt() + 1e-3 * scale + 1e-12)  # constant columns stay near 0
         length = (variance * factor.pow(2)).sum().sqrt()
         return cls(mean.float(), (factor / (length + 1e-12)).float())
 
     def __call__(self, rows: Tensor, device: torch.device) -> Tensor:
-        """The rows (B, D) scaled, on ``device``."""
+        """Return the scaled rows (B, D), on ``device``."""
         mean, factor = self.mean.to(device), self.factor.to(device)
         return (rows.to(device) - mean) * factor
 
 
 @dataclass(frozen=True)
 class Classifiers:
-    """One classifier for each setting; all settings share the rows' scale."""
+    """G classifiers of C classes, one for each setting; they share the scaling of the rows."""
 
     settings: list[Setting]
     scale: Scale
@@ -79,12 +79,12 @@ class Classifiers:
     bias: Tensor  # (G, C)
 
     def logits(self, rows: Tensor) -> Tensor:
-        """(B, G, C) of rows (B, D)."""
+        """Return the logits (B, G, C) of rows (B, D)."""
         scaled = self.scale(rows, self.weight.device)
         return (scaled @ self.weight.flatten(1)).unflatten(1, self.bias.shape) + self.bias
 
     def score(self, rows: Tensor, labels: Tensor, *, chunk: int = 2048) -> tuple[Tensor, Tensor]:
-        """Accuracy (G,) and mean cross-entropy (G,) of each on rows (N, D) with their labels (N,)."""
+        """Return each classifier's accuracy (G,) and mean cross-entropy (G,) on rows (N, D) with labels (N,)."""
         right = torch.zeros(len(self.settings), dtype=torch.float64)
         loss = torch.zeros(len(self.settings), dtype=torch.float64)
         for part, truth in zip(rows.split(chunk), labels.split(chunk)):
@@ -107,18 +107,18 @@ def fit(
     seed: int,
     device: torch.device,
 ) -> Classifiers:
-    """Train a classifier for each setting on the same batches, by SGD with momentum 0.9 and a cosine to 0.
+    """Train a classifier for each setting on the same batches, by SGD with momentum 0.9 and a cosine schedule to 0.
 
     Args:
         rows: (N, D) features.
         labels: (N,) classes below ``num_classes``.
         settings: all with the same ``standardise``.
-        part: the rows to train on; null is all.
-        num_classes: C.
+        part: the rows to train on; None is all.
+        num_classes: number of classes C.
         steps: number of steps.
-        batch_size: rows a step; all of them where there are no more.
-        seed: of the order.
-        device: where to compute.
+        batch_size: rows per step; all rows if there are no more.
+        seed: seed of the order of rows.
+        device: device to compute on.
     """
     assert len({setting.standardise for setting in settings}) == 1
     part = torch.arange(len(rows)) if part is None else part
@@ -130,25 +130,25 @@ def fit(
         for name in ("lr", "weight_decay")
     )
     found = Classifiers(settings, scale, weight, bias)
-    weight_speed, bias_speed = torch.zeros_like(weight), torch.zeros_like(bias)
-    for step, places in enumerate(_batches(len(part), batch_size, steps, seed)):
-        index = part[places]
+    weight_velocity, bias_velocity = torch.zeros_like(weight), torch.zeros_like(bias)
+    for step, positions in enumerate(_batches(len(part), batch_size, steps, seed)):
+        index = part[positions]
         batch = rows[index]
-        # The gradient of the cross-entropy by the logits is softmax less one-hot.
+        # The gradient of the cross-entropy with respect to the logits is softmax minus one-hot.
         error = found.logits(batch).softmax(2)
         error[torch.arange(len(index), device=device), :, labels[index].to(device)] -= 1
         error /= len(index)
         gradient = (scale(batch, device).T @ error.flatten(1)).view_as(weight)
-        weight_speed.mul_(_MOMENTUM).add_(gradient + decay * weight)
-        bias_speed.mul_(_MOMENTUM).add_(error.sum(0))
+        weight_velocity.mul_(_MOMENTUM).add_(gradient + decay * weight)
+        bias_velocity.mul_(_MOMENTUM).add_(error.sum(0))
         rate = lr * (1 + math.cos(math.pi * step / steps)) / 2
-        weight -= rate * weight_speed
-        bias -= rate * bias_speed
+        weight -= rate * weight_velocity
+        bias -= rate * bias_velocity
     return found
 
 
 def _batches(count: int, size: int, steps: int, seed: int) -> Iterator[Tensor]:
-    """``steps`` index tensors of ``size`` out of ``count``, each sample once before any comes again."""
+    """Yield ``steps`` index tensors of ``size`` out of ``count``, in shuffled epochs that run into each other."""
     if size >= count:
         yield from (torch.arange(count) for _ in range(steps))
         return

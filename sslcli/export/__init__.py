@@ -1,1 +1,1 @@
-"""What a run's encoder can be handed over as; mirrors ``conf/format``."""
+"""Formats in which a run's encoder can be exported; mirrors ``conf/format``."""

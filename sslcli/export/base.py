@@ -1,4 +1,4 @@
-"""What a format is: it writes a file, says in lines of Python how to load it, and is checked by these very lines."""
+"""The interface of formats: a format writes a file and gives the Python lines that load it, which the check runs."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ from sslcli.run_dir.checkpoint import State
 from sslcli.run_dir.formatting import few
 from sslcli.types import Compute, Field
 
-TOLERANCE = 1e-4  # of the largest feature; float32 in another order of sums is at 1e-6
+TOLERANCE = 1e-4  # largest relative difference; another order of float32 sums gives about 1e-6
 
 
 @dataclass
 class Source:
-    """What is exported."""
+    """The run to export."""
 
     run_dir: Path
     state: State  # the checkpoint
-    model: Pretrained  # its encoder with its preprocessing, on ``compute``'s device
+    model: Pretrained  # the encoder with its preprocessing, on ``compute``'s device
     compute: Compute
     dataset: DatasetChoice  # the data to embed; empty for the run's own
     plugins: Sequence[str] = ()
 
     @property
     def config(self) -> TrainConfig:
-        """The run's."""
+        """The run's config."""
         config: TrainConfig = self.state["config"]
         return config
 
     @property
     def field(self) -> Field:
-        """The column that the encoder reads, at the size that it reads."""
+        """The column that the encoder reads, with the encoder's input size."""
         return self.model.encoder.spec[self.model.views.field]
 
 
 @dataclass
 class Checked:
-    """What loading the file again has shown."""
+    """The result of loading the file again and comparing it with the encoder."""
 
     matched: int
     missing: list[str]
     unexpected: list[str]
-    equal: str  # what was compared, and how equal it was
+    equal: str  # what was compared, and the largest difference
     of: str = "tensors"
     notes: list[str] = field(default_factory=list)
 
@@ -66,7 +66,7 @@ class Checked:
 
 @dataclass
 class Lines:
-    """Python that loads a file and uses it: given ``batch``, it ends with ``features``."""
+    """Lines of Python that load a file and use it: they read ``batch`` and set ``features``."""
 
     load: list[str]
     use: list[str]
@@ -78,43 +78,43 @@ class Lines:
 class Format:
     """One kind of file."""
 
-    suffix: str  # of the file's name
-    name: str = "encoder"  # of the file, where the user gives none
-    reads_data: bool = False  # whether it is made of a data set too
+    suffix: str  # suffix of the file's name
+    name: str = "encoder"  # name of the file, if the user gives none
+    reads_data: bool = False  # whether it reads a data set
 
     def write(self, source: Source, path: Path) -> None:
-        """Fill the file.
+        """Write the file.
 
         Raises:
-            UserError: this run's encoder has no such form, or a library is missing.
+            UserError: this run's encoder cannot be written in this format, or a library is missing.
         """
         raise NotImplementedError
 
     def lines(self, source: Source, path: Path) -> Lines:
-        """How a user loads ``path``; the check runs the same lines."""
+        """Return the lines with which a user loads ``path``; the check runs the same lines."""
         raise NotImplementedError
 
     def check(self, source: Source, path: Path) -> Checked:
-        """Load what was written, by ``lines``, and compare.
+        """Load the written file by ``lines``, and compare it with the encoder.
 
         Raises:
-            RuntimeError: it is not what was to be written.
+            RuntimeError: they differ.
         """
         raise NotImplementedError
 
 
 def same_features(source: Source, lines: Lines, *, numpy: bool = False) -> str:
-    """Run ``lines`` on batches of one and of three samples: how equal the features are to the encoder's own.
+    """Run ``lines`` on batches of one and three samples; report the largest difference to the encoder's features.
 
     Raises:
-        Different: they are not.
+        Different: the difference is above the tolerance, or a shape differs.
     """
     scope: dict[str, Any] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exec("\n".join(lines.load), scope)
     worst = 0.0
-    for size in (1, 3):  # a graph is traced with two
+    for size in (1, 3):  # graphs are traced with a batch of two
         batch = samples(source.field, size)
         scope["batch"] = batch.numpy() if numpy else batch
         with torch.no_grad():
@@ -125,16 +125,16 @@ def same_features(source: Source, lines: Lines, *, numpy: bool = False) -> str:
             raise Different(f"features of shape {tuple(theirs.shape)} for {tuple(ours.shape)}")
         worst = max(worst, float((theirs - ours).abs().max() / ours.abs().max().clamp(min=1e-12)))
     if not worst <= TOLERANCE:
-        raise Different(f"features differ by {worst:.1e} of the largest")
-    return f"features of 1 and of 3 samples are equal to {worst:.0e} of the largest"
+        raise Different(f"features differ by {worst:.1e}, relative to the largest")
+    return f"features of 1 and of 3 samples are equal, maximum relative difference {worst:.0e}"
 
 
 class Different(RuntimeError):
-    """A file computes something else than the encoder that it was written from."""
+    """A written file computes other values than the encoder."""
 
 
 def samples(column: Field, size: int) -> Tensor:
-    """Seeded raw samples (size, *shape): pixels in [0, 1], numbers, or ids."""
+    """Draw seeded raw samples (size, *shape): pixels in [0, 1], numbers, or ids."""
     generator = torch.Generator().manual_seed(size)
     shape = (size, *column.shape)
     if column.vocab:
@@ -143,11 +143,11 @@ def samples(column: Field, size: int) -> Tensor:
 
 
 def normalising(column: Field, array: str = "torch.tensor") -> list[str]:
-    """Lines from a raw ``batch`` to the normalised ``x``; ``array`` makes one of a list."""
+    """Return lines that compute the normalised ``x`` from a raw ``batch``; ``array`` is the array constructor."""
     if column.vocab:
         return [f"# batch: whole numbers of shape (B, {_sizes(column)})", "x = batch"]
-    what = "float32 in [0, 1]" if len(column.shape) == 3 else "float32"
-    lines = [f"# batch: {what} of shape (B, {_sizes(column)})"]
+    kind = "float32 in [0, 1]" if len(column.shape) == 3 else "float32"
+    lines = [f"# batch: {kind} of shape (B, {_sizes(column)})"]
     if not column.mean:
         return [*lines, "x = batch"]
     shape = (-1, *(1,) * (len(column.shape) - 1))
@@ -160,15 +160,15 @@ def _sizes(column: Field) -> str:
 
 
 def three_channels(column: Field) -> str:
-    """``x`` as a model of three channels takes it: a grey image three times."""
+    """Return an expression for ``x`` with three channels; the channel of a grey image is repeated."""
     return "x.expand(-1, 3, -1, -1)" if column.shape[0] == 1 else "x"
 
 
 def needed(*modules: str, extra: str, by: str) -> None:
-    """Import libraries that only some people need.
+    """Import optional libraries.
 
     Raises:
-        UserError: one is not there; with the command that installs it.
+        UserError: a library is missing; the message has the command that installs it.
     """
     for module in modules:
         try:

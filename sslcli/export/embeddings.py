@@ -1,4 +1,4 @@
-"""The features of every sample of a data set, with its path and label: for search, clustering, or any other tool."""
+"""Export the features of every sample of a data set, with path and label, for search, clustering and other tools."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ from sslcli.export.base import TOLERANCE, Checked, Different, Format, Lines, Sou
 from sslcli.export.tables import NumpyTable, ParquetTable, Rows, Table
 from sslcli.run_dir.console import Console
 
-_COMPARED = 64  # samples of each part that are embedded a second time
+_COMPARED = 64  # samples of each part that are embedded a second time for the check
 
 
 class Embeddings(Format):
     """A row for each sample: path, label (-1 for none), split and vector, in float32.
 
-    The rows are in the order of the data, the training part before the held-out one. A sample that cannot be read
-    has its row too, with a vector of NaN.
+    The rows are in the order of the data, the training part before the held-out part. A sample that cannot be read
+    has a row with a vector of NaN.
 
     Args:
         split: the part of the data.
-        table: ``parquet`` needs the extra of that name; ``numpy`` is one array of records that can be mapped into
-            memory.
+        table: ``parquet`` needs the extra of that name; ``numpy`` is one structured array that can be memory-mapped.
     """
 
     name = "embeddings"
@@ -63,10 +62,10 @@ class Embeddings(Format):
             console.stop_bar()
 
     def _chosen(self, source: Source) -> list[_Part]:
-        """The parts of the data that are wanted.
+        """Return the requested parts of the data.
 
         Raises:
-            UserError: there is no such part, or the encoder cannot read it.
+            UserError: the data have no such part, or the encoder cannot read it.
         """
         config = replace(source.config, dataset=source.dataset or source.config.dataset)
         self._workers = config.dataset.workers
@@ -94,7 +93,7 @@ class Embeddings(Format):
     def check(self, source: Source, path: Path) -> Checked:
         total = sum(len(part.dataset) for part in self._parts)
         worst, start, compared = 0.0, 0, 0
-        for part in self._parts:  # some of its samples again, in another batch
+        for part in self._parts:  # embed some of its samples again, in another batch
             chosen = (
                 torch.randperm(len(part.dataset), generator=torch.Generator().manual_seed(0))[:_COMPARED].sort().values
             )
@@ -111,12 +110,12 @@ class Embeddings(Format):
             worst = max(worst, float(np.nanmax(np.abs(theirs.vector - ours.vector), initial=0.0) / largest))
             start, compared = start + len(part.dataset), compared + len(chosen)
         if not worst <= TOLERANCE:
-            raise Different(f"vectors differ by {worst:.1e} of the largest")
+            raise Different(f"vectors differ by {worst:.1e}, relative to the largest")
         return Checked(
             total - len(self._unreadable),
             self._unreadable,
             [],
-            f"{compared} of them, embedded again, are equal to {worst:.0e} of the largest",
+            f"{compared} of them, embedded again, are equal, maximum relative difference {worst:.0e}",
             of="samples",
         )
 
@@ -129,18 +128,18 @@ class _Part:
     dataset: CorruptFlagged
 
     def names(self) -> Iterator[str]:
-        """What every sample is called."""
+        """Yield the name of every sample."""
         return (self.dataset.name_of(i) for i in range(len(self.dataset)))
 
     def rows(self, index: Sequence[int], vectors: np.ndarray) -> Rows:
-        """The samples at ``index`` (B) with their ``vectors`` (B, D)."""
+        """Return the rows of the samples at ``index`` (B) with their ``vectors`` (B, D)."""
         known = self.dataset.labels
         labels = np.full(len(index), -1) if known is None else known[torch.tensor(list(index))].numpy()
         return Rows([self.dataset.name_of(i) for i in index], labels, [self.name] * len(index), vectors)
 
 
 def _embedded(source: Source, columns: Mapping[str, Tensor]) -> np.ndarray:
-    """(B, D) float32; NaN for what is not readable."""
+    """Return the features (B, D), float32; NaN for samples that are not readable."""
     raw = columns[source.model.views.field].to(source.compute.device)
     with torch.backends.cudnn.flags(allow_tf32=False):
         vectors = source.model(raw).float().cpu()
@@ -148,7 +147,7 @@ def _embedded(source: Source, columns: Mapping[str, Tensor]) -> np.ndarray:
 
 
 def _check_readable(dataset: Dataset, source: Source, chosen: DatasetChoice) -> None:
-    """Refuse data that the encoder would read wrongly or not at all."""
+    """Raise UserError for data of another shape than the encoder's input, and for pictures reduced too far."""
     theirs, ours = dataset.spec[source.model.views.field], source.field
     picture = len(ours.shape) == 3
     alike = theirs.shape[0] == ours.shape[0] if picture and len(theirs.shape) == 3 else theirs.shape == ours.shape

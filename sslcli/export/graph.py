@@ -1,4 +1,4 @@
-"""The encoder as a graph of operations, traced once, that needs none of its Python."""
+"""The encoder as a graph of operations, traced once, which runs without the encoder's Python code."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from sslcli.types import View
 
 
 class Graph(nn.Module):
-    """(B, *shape) to features (B, dim).
+    """A module from input (B, *shape) to features (B, dim).
 
     Args:
-        source: what is exported.
-        preprocessing: whether the input is raw, pixels in [0, 1], or normalised already.
+        source: the run to export.
+        preprocessing: whether the graph normalises its input; the input is then raw, with pixels in [0, 1].
     """
 
     mean: Tensor
@@ -41,7 +41,7 @@ class Graph(nn.Module):
                 self.register_buffer(name, torch.tensor(values).reshape(shape), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The pooled features."""
+        """Return the pooled features."""
         if self.preprocessing:
             x = (x - self.mean) / self.std
         pooled: Tensor = self.encoder(View(x, self.name)).pooled
@@ -49,7 +49,7 @@ class Graph(nn.Module):
 
 
 def traced(source: Source, *, preprocessing: bool) -> ExportedProgram:
-    """The encoder's graph for batches of any size.
+    """Trace the encoder's graph for batches of any size.
 
     Raises:
         UserError: torch cannot trace it.
@@ -66,7 +66,7 @@ def traced(source: Source, *, preprocessing: bool) -> ExportedProgram:
 
 @contextmanager
 def plain_attention() -> Iterator[None]:
-    """Attention as products and a softmax, which every runtime has; the fused kernel is one operation of torch's."""
+    """Use attention as products and a softmax, which every runtime supports, instead of torch's fused kernel."""
     fused = use_fused_attn()
     set_fused_attn(False)
     try:
@@ -76,7 +76,7 @@ def plain_attention() -> Iterator[None]:
 
 
 def read_tensors(program: ExportedProgram, encoder: nn.Module) -> tuple[list[str], list[str]]:
-    """The encoder's tensors that the graph reads, and those that it does not: a mask token, say."""
+    """Return the names of the encoder's tensors that the graph reads, and of those that it does not (a mask token)."""
     signature = program.graph_signature
     names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     read = {
@@ -89,6 +89,6 @@ def read_tensors(program: ExportedProgram, encoder: nn.Module) -> tuple[list[str
 
 
 def first_lines(source: Source, preprocessing: bool, array: str = "torch.tensor") -> list[str]:
-    """From the raw ``batch`` to the graph's input ``x``."""
+    """Return the lines that compute the graph's input ``x`` from the raw ``batch``."""
     described, *rest = normalising(source.field, array)
     return [described, "x = batch"] if preprocessing else [described, *rest]

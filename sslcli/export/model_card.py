@@ -1,4 +1,4 @@
-"""``model_card.md``: what a file is, how good it is, and how to load it, for whoever gets it."""
+"""``model_card.md``: a description of an exported file, its quality, and how to load it, for its recipients."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _LIBRARIES = ("torch", "torchvision", "timm", "safetensors", "onnx", "onnxruntim
 
 
 def check_place(path: Path) -> None:
-    """Refuse to write over a card that somebody else wrote."""
+    """Raise UserError if ``path`` is a file that this tool did not write."""
     if path.is_file() and not path.read_text(errors="replace").startswith(_FIRST):
-        raise UserError(f"output: {path} is not this tool's and would be written over. Choose another folder.")
+        raise UserError(f"output: {path} is not this tool's and would be overwritten. Choose another folder.")
 
 
 def card(source: Source, path: Path, lines: Lines, checked: Checked) -> str:
-    """The text for the file ``path``, which ``lines`` load."""
+    """Return the model card of the file ``path``, which ``lines`` load."""
     config = source.config
     sections = {
         "Load it": ["```python", *lines, "```", "", f"Checked with these lines: {checked}."],
@@ -44,7 +44,7 @@ def card(source: Source, path: Path, lines: Lines, checked: Checked) -> str:
 
 
 def _input(source: Source) -> list[str]:
-    """Size, statistics and interpolation."""
+    """Describe size, statistics and interpolation of the input."""
     column = source.field
     rows = [f"- shape of a sample: {' x '.join(map(str, column.shape)) or 'one number'}"]
     if column.vocab:
@@ -80,11 +80,11 @@ def _training(source: Source, config: TrainConfig) -> list[str]:
 
 
 def _metrics(source: Source) -> list[str]:
-    """What was measured at the exported step, with protocols and controls."""
+    """Return a table of the metrics at the exported step, with protocols and baselines."""
     rows = [_row(*found) for found in measured_at(source.run_dir, source.state["step"])]
     if not rows:
         return ["Nothing was measured at this step."]
-    return ["| metric | value | controls | protocol | file |", "|---|---|---|---|---|", *rows]
+    return ["| metric | value | baselines | protocol | file |", "|---|---|---|---|---|", *rows]
 
 
 def _row(name: str, reading: Reading, file: str) -> str:

@@ -1,4 +1,4 @@
-"""ONNX: runs in onnxruntime, and from there in C++, JavaScript, on phones, or as TensorFlow."""
+"""ONNX files, for onnxruntime (also in C++, JavaScript and on phones) and other runtimes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from sslcli.errors import UserError
 from sslcli.export.base import Checked, Format, Lines, Source, needed, same_features
 from sslcli.export.graph import first_lines, read_tensors, traced
 
-_LIMIT = 2**31  # bytes of one protobuf message
+_LIMIT = 2**31  # largest size of a protobuf message in bytes
 
 
 class Onnx(Format):
     """Any encoder, for batches of any size; the input is called ``x`` and the output ``features``.
 
     Args:
-        preprocessing: whether the graph normalises its input itself: it then takes pixels in [0, 1].
+        preprocessing: whether the graph normalises its input; it then takes pixels in [0, 1].
     """
 
     suffix = ".onnx"

@@ -1,4 +1,4 @@
-"""The encoder under its own names, with all that rebuilds it in the header."""
+"""safetensors files with the encoder's own names, and the data to rebuild it in the header."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sslcli.pretrained.safetensors_io import export_header, packed
 
 
 class Safetensors(Format):
-    """Any encoder, for this tool: ``sslcli.load(FILE)`` and ``encoder.weights=FILE``; the tensors, for everybody."""
+    """Any encoder, for ``sslcli.load(FILE)`` and ``encoder.weights=FILE``; any library can read the tensors."""
 
     suffix = ".safetensors"
 

@@ -1,4 +1,4 @@
-"""A state dict that loads strictly into another library's own class, once a few lines have shaped it like the run's."""
+"""State dicts for another library's own class, with the lines of code that give it the shape of the run's encoder."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Target:
     """The other library's model."""
 
     imports: str
-    create: str  # the expression that makes it, at its standard stem
-    fresh: nn.Module  # what that makes
-    name_of: Callable[[str], str | None]  # from a name of its tensors to timm's; None for what it makes itself
+    create: str  # the expression that creates it, with its standard stem
+    fresh: nn.Module  # the value of that expression
+    name_of: Callable[[str], str | None]  # from a name of its tensors to timm's; None for tensors that it computes
     classifier: str | None  # the module that is not in the file
-    features: str  # an expression in ``model`` and {x}
+    features: str  # an expression of ``model`` and {x}
 
 
 class StateDict(Format):
@@ -33,15 +33,15 @@ class StateDict(Format):
     suffix = ".pth"
 
     def target(self, encoder: Timm) -> Target:
-        """The model that the state dict is for.
+        """Return the model that the state dict is for.
 
         Raises:
-            UserError: the library has none that computes the same.
+            UserError: the library has no model that computes the same.
         """
         raise NotImplementedError
 
     def weights(self, encoder: Timm, target: Target, model: nn.Module) -> dict[str, Tensor]:
-        """The encoder's tensors under the names of ``model``: the target in the run's shape."""
+        """Return the encoder's tensors under the names of ``model``, the target with the run's shape."""
         raise NotImplementedError
 
     def write(self, source: Source, path: Path) -> None:
@@ -53,10 +53,10 @@ class StateDict(Format):
     def lines(self, source: Source, path: Path) -> Lines:
         encoder = timm_encoder(source)
         target = self.target(encoder)
-        off = [] if target.classifier is None else [f"model{_attribute(target.classifier)} = torch.nn.Identity()"]
+        no_head = [] if target.classifier is None else [f"model{_attribute(target.classifier)} = torch.nn.Identity()"]
         load = [
             *self.shaping(encoder, target),
-            *(f"{line}  # the classifier, which is yours to train" for line in off),
+            *(f"{line}  # the classifier, which is yours to train" for line in no_head),
             f"model.load_state_dict(torch.load({str(path)!r}, weights_only=True))",
             "model.eval()",
         ]
@@ -65,7 +65,7 @@ class StateDict(Format):
         return Lines(load, [*normalising(column), "with torch.inference_mode():", f"    features = {features}"])
 
     def shaping(self, encoder: Timm, target: Target) -> list[str]:
-        """Lines that make ``model``, of the run's shape."""
+        """Return lines that create ``model`` with the run's shape."""
         return [
             "import torch",
             target.imports,
@@ -74,7 +74,7 @@ class StateDict(Format):
         ]
 
     def shaped(self, encoder: Timm, target: Target) -> nn.Module:
-        """What these lines make."""
+        """Return the model that the lines of ``shaping`` create."""
         scope: dict[str, Any] = {}
         exec("\n".join(self.shaping(encoder, target)), scope)
         model: nn.Module = scope["model"]
@@ -84,15 +84,15 @@ class StateDict(Format):
         encoder = timm_encoder(source)
         theirs = set(self.shaped(encoder, self.target(encoder)).state_dict())
         written = set(torch.load(path, weights_only=True))
-        equal = same_features(source, self.lines(source, path))  # loads strictly, but for the classifier
+        equal = same_features(source, self.lines(source, path))  # loads strictly, except the classifier
         return Checked(len(written & theirs), sorted(theirs - written), sorted(written - theirs), equal)
 
 
 def timm_encoder(source: Source) -> Timm:
-    """The run's encoder if it is a timm model.
+    """Return the run's encoder if it is a timm model.
 
     Raises:
-        UserError: it is this tool's own.
+        UserError: it is an encoder of this tool.
     """
     encoder = source.model.encoder
     if not isinstance(encoder, Timm):
@@ -104,7 +104,7 @@ def timm_encoder(source: Source) -> Timm:
 
 
 def changed_modules(ours: nn.Module, fresh: nn.Module, name_of: Callable[[str], str | None]) -> list[str]:
-    """Lines that turn ``fresh`` into the shape of ``ours``: another first convolution, no pooling after it."""
+    """Return lines that change ``fresh`` to the shape of ``ours``: another first convolution, no pooling after it."""
     lines = []
     for name, theirs in fresh.named_modules():
         if isinstance(theirs, nn.Conv2d):
@@ -126,5 +126,5 @@ def _conv(conv: nn.Conv2d) -> str:
 
 
 def _attribute(name: str) -> str:
-    """``features.0.norm`` as Python writes it behind a model: ``.features[0].norm``."""
+    """Convert a module name to Python attributes: ``features.0.norm`` to ``.features[0].norm``."""
     return "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in name.split("."))

@@ -1,4 +1,4 @@
-"""Where rows of embeddings go, a few hundred at a time, so that there are never more of them in memory."""
+"""Tables of embeddings, written a few hundred rows at a time to limit memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sslcli.export.base import Lines, needed
 
 @dataclass
 class Rows:
-    """Some samples."""
+    """Rows of a table: B samples."""
 
     path: list[str]
     label: np.ndarray  # (B,) int64, -1 for none
@@ -27,34 +27,34 @@ Write = Callable[[Rows], None]
 
 
 class Table:
-    """A kind of file."""
+    """A file format for tables."""
 
     suffix: str
 
     def needs(self) -> None:
-        """Import what it takes.
+        """Import the libraries of this format.
 
         Raises:
-            UserError: that is not installed.
+            UserError: a library is not installed.
         """
 
     def writer(self, path: Path, count: int, width: int, longest: int) -> AbstractContextManager[Write]:
-        """A context with the function that takes the next rows.
+        """Return a context that yields a function to append rows.
 
         Args:
             path: the file.
-            count: of all rows.
-            width: of a vector.
-            longest: characters of the longest path.
+            count: number of all rows.
+            width: width of a vector.
+            longest: number of characters of the longest path.
         """
         raise NotImplementedError
 
     def read(self, path: Path, rows: np.ndarray) -> tuple[int, Rows]:
-        """How many rows the file has, and those at ``rows``, ascending; without reading the rest into memory."""
+        """Return the number of rows in the file, and the rows at ``rows``, ascending, without loading the others."""
         raise NotImplementedError
 
     def lines(self, path: Path) -> Lines:
-        """Python that reads ``paths``, ``labels`` and ``vectors`` (N, D)."""
+        """Return lines of Python that read ``paths``, ``labels`` and ``vectors`` (N, D)."""
         raise NotImplementedError
 
 
@@ -123,7 +123,7 @@ def _joined(first: Rows, then: Rows) -> Rows:
 
 
 class NumpyTable(Table):
-    """One array of records with the fields path, label, split and vector."""
+    """One structured array with the fields path, label, split and vector."""
 
     suffix = ".npy"
 

@@ -1,4 +1,4 @@
-"""For ``timm.create_model``: any encoder that is a timm model."""
+"""State dicts for ``timm.create_model``, of any encoder that is a timm model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sslcli.types import View
 
 
 class Timm(StateDict):
-    """Loads strictly into timm's model without a classifier."""
+    """A state dict that loads strictly into timm's model without a classifier."""
 
     def target(self, encoder: TimmEncoder) -> Target:
         blueprint = encoder.blueprint
@@ -32,14 +32,14 @@ class Timm(StateDict):
 
 
 def _options(options: Mapping[str, Any]) -> str:
-    """As keyword arguments; a class by its name in timm.layers."""
+    """Write options as keyword arguments; a class is written by its name in timm.layers."""
     written = (f"timm.layers.{v.__name__}" if isinstance(v, type) else repr(v) for v in options.values())
     return "".join(f", {name}={value}" for name, value in zip(options, written))
 
 
 @torch.no_grad()
 def _features(encoder: TimmEncoder) -> str:
-    """The model itself where its own pooling is the mean over all places, as here; else that mean of its map."""
+    """Return an expression for the mean over all positions: the model itself, if it pools so, else that of its map."""
     field = next(name for name, column in encoder.spec.items() if len(column.shape) == 3)
     size = encoder.spec[field].shape[1]
     x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
@@ -49,5 +49,5 @@ def _features(encoder: TimmEncoder) -> str:
     features = encoder.model.forward_features(x)
     if features.dim() == 3:
         return f"model.forward_features({{x}})[:, {encoder.prefix}:].mean(1)"
-    places = (1, 2) if encoder.channels_last else (2, 3)
-    return f"model.forward_features({{x}}).mean({places})"
+    axes = (1, 2) if encoder.channels_last else (2, 3)
+    return f"model.forward_features({{x}}).mean({axes})"

@@ -1,4 +1,4 @@
-"""A ``.pt2`` file of torch.export: runs where torch is, without timm, this tool or the encoder's code."""
+"""``.pt2`` files of torch.export, which need torch, but not timm, this tool or the encoder's code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class TorchExport(Format):
     """Any encoder, for batches of any size.
 
     Args:
-        preprocessing: whether the graph normalises its input itself: it then takes pixels in [0, 1].
+        preprocessing: whether the graph normalises its input; it then takes pixels in [0, 1].
     """
 
     suffix = ".pt2"

@@ -1,4 +1,4 @@
-"""For torchvision's own classes, where they compute the same as timm's."""
+"""State dicts for torchvision's own classes, where they compute the same as timm's."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from sslcli.pretrained.key_maps import RESNET, TORCHVISION_CONVNEXT, TORCHVISION
 
 @dataclass(frozen=True)
 class Family:
-    """A class of timm's that torchvision has too."""
+    """An architecture that timm and torchvision both have."""
 
-    kind: type[nn.Module]  # timm's
-    create: Callable[[Timm], str | None]  # torchvision's, of the same shape
+    kind: type[nn.Module]  # timm's class
+    create: Callable[[Timm], str | None]  # the expression for torchvision's model of the same shape
     names: Layout  # from torchvision's names to timm's
-    classifier: str
-    features: str  # the mean over all places
+    classifier: str  # torchvision's module of that name is not in the file
+    features: str  # an expression for the mean over all positions
 
 
 class Torchvision(StateDict):
-    """Loads strictly into torchvision's class, but for the classifier."""
+    """A state dict that loads strictly into torchvision's class without its classifier."""
 
     def target(self, encoder: Timm) -> Target:
         family = next((family for family in _FAMILIES if type(encoder.model) is family.kind), None)
@@ -57,7 +57,7 @@ class Torchvision(StateDict):
             if name.startswith(f"{target.classifier}."):
                 continue
             source = target.name_of(name)
-            found = theirs if source is None else ours.pop(source, None)  # theirs: a table of indices
+            found = theirs if source is None else ours.pop(source, None)  # theirs is a table of indices
             if found is None or found.numel() != theirs.numel():
                 raise _unlike(encoder, f"its {name} is of another shape")
             written[name] = found.reshape(theirs.shape)

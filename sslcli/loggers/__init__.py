@@ -1,1 +1,1 @@
-"""Where a run's figures go beside ``metrics.jsonl``; none unless it is asked for, and none to a network by itself."""
+"""Loggers of metrics in addition to ``metrics.jsonl``; all are optional, and by default none uses the network."""

@@ -1,4 +1,4 @@
-"""What a logger is, and the fence around them: one that fails is told of once and left out, and training goes on."""
+"""The interface of loggers, and a wrapper that removes a logger that fails, with a warning, and lets training go on."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ Warn = Callable[[str], None]
 
 
 class Logger:
-    """Takes the figures of a run to another place; it implements what that place can hold.
+    """Sends the metrics of a run to a tool; a subclass implements the methods that the tool supports.
 
-    A constructor raises UserError for a library that is missing, before anything is trained. Whatever a method
-    raises costs the run this logger and nothing else.
+    The constructor raises UserError if a library is missing, before training starts. If a method raises any error, the
+    run continues without this logger.
     """
 
     takes_pictures: bool = False  # whether ``pictures`` and ``embedding`` do anything
 
     def start(self, settings: Mapping[str, Any], run_dir: Path, step: int) -> None:
-        """Called before the first step of a session; what an earlier one logged after ``step`` is to be forgotten.
+        """Start a session, before its first step; discard what an earlier session logged after ``step``.
 
         Args:
-            settings: the run's whole config as nested plain values, to be written down.
-            run_dir: whose ``metrics.jsonl`` holds the lines up to ``step``, and no others.
-            step: the session's first.
+            settings: the run's whole config as nested plain values, to be logged.
+            run_dir: the run directory; its ``metrics.jsonl`` has the lines up to ``step`` only.
+            step: the number of steps done before this session.
         """
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """A line of ``metrics.jsonl``."""
+        """Log a line of ``metrics.jsonl``."""
 
     def pictures(self, step: int, name: str, images: Tensor) -> None:
-        """Pictures (B, C, H, W) in [0, 1] with 1 or 3 channels."""
+        """Log pictures (B, C, H, W) in [0, 1] with 1 or 3 channels."""
 
     def embedding(self, step: int, features: Tensor, labels: Tensor | None, thumbnails: Tensor | None) -> None:
-        """Features (N, D) of samples, their labels (N,), and pictures (N, C, H, W) of them in [0, 1]."""
+        """Log features (N, D) of samples, their labels (N,), and pictures (N, C, H, W) of them in [0, 1]."""
 
     def finish(self, metrics: Mapping[str, float]) -> None:
-        """Called once at the end of a session, with the results of a run that is done and {} of one that stopped."""
+        """End a session, with the results of a finished run, or with {} if the run was stopped."""
 
 
 class Loggers:
-    """All loggers of a run, each called in turn and kept from harming it.
+    """All loggers of a run; an error of a logger does not end the run.
 
     Args:
-        loggers: by the names under which the config has them.
-        warn: told once of each that fails.
+        loggers: the loggers by their names in the config.
+        warn: called with a text once for each logger that fails.
     """
 
     def __init__(self, loggers: Mapping[str, Logger], warn: Warn) -> None:
@@ -59,7 +59,7 @@ class Loggers:
 
     @property
     def take_pictures(self) -> bool:
-        """Whether any does."""
+        """Whether any logger takes pictures."""
         return any(logger.takes_pictures for logger in self._loggers.values())
 
     def each(self, act: Callable[[Logger], object]) -> None:
@@ -73,11 +73,11 @@ class Loggers:
                 self._warn(f"logger.{name}: {reason[:300]} The run goes on without it; metrics.jsonl has every line.")
 
     def scalars(self, line: Mapping[str, float]) -> None:
-        """A line of ``metrics.jsonl``."""
+        """Log a line of ``metrics.jsonl``."""
         self.each(lambda logger: logger.scalars(int(line["step"]), line))
 
     def pictures(self, step: int, group: str, columns: Callable[[], Mapping[str, Tensor]]) -> None:
-        """Pictures (B, C, H, W) by the names of their columns, made only if a logger takes them."""
+        """Log pictures (B, C, H, W) by column name; ``columns`` is called only if a logger takes them."""
 
         def act(logger: Logger) -> None:
             for name, images in columns().items() if logger.takes_pictures else ():
@@ -86,16 +86,16 @@ class Loggers:
         self.each(act)
 
     def embedding(self, step: int, made: Callable[[], tuple[Tensor, Tensor | None, Tensor | None]]) -> None:
-        """Features, labels and thumbnails of samples, made only if a logger takes them."""
+        """Log features, labels and thumbnails of samples; ``made`` is called only if a logger takes them."""
         self.each(lambda logger: logger.embedding(step, *made()) if logger.takes_pictures else None)
 
     def finish(self, metrics: Mapping[str, float]) -> None:
-        """End the session, once: nothing is logged after it."""
+        """End the session; nothing is logged after the first call."""
         self.each(lambda logger: logger.finish(metrics))
         self._loggers.clear()
 
 
 def require(package: str, extra: str) -> None:
-    """Refuse, in one line, to start without a library that an extra brings."""
+    """Raise UserError if ``package`` is not installed; the message names the extra that installs it."""
     if importlib.util.find_spec(package) is None:
         raise UserError(f"logger.{extra} needs {package}: pip install 'sslcli[{extra}]'")

@@ -14,11 +14,11 @@ from sslcli.run_dir.metrics_jsonl import read_lines
 
 
 class CSV(Logger):
-    """One row a line, one column a key, in the order in which they were met.
+    """One row per line and one column per key, in the order of their first occurrence.
 
-    The table is made from ``metrics.jsonl`` whenever a session starts, so that it has every step once whether
-    the run was killed, went on, or had no such logger at first. A key that turns up later becomes a column,
-    empty in the rows before it.
+    The table is rewritten from ``metrics.jsonl`` whenever a session starts, so it has every step once even if the run
+    was killed, was resumed, or had no CSV logger at first. A key that first occurs later becomes a new column, empty in
+    the earlier rows.
     """
 
     def __init__(self) -> None:

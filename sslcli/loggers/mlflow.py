@@ -1,6 +1,6 @@
 """MLflow: a database in the run directory, or a server.
 
-``mlflow ui --backend-store-uri sqlite:///RUN_DIR/mlflow.db`` shows the former.
+``mlflow ui --backend-store-uri sqlite:///RUN_DIR/mlflow.db`` shows the database.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from sslcli.data.pictures.encode import drawn
 from sslcli.loggers.base import Logger, require
 
 _KEY = "sslcli.run_dir"
-_BATCH = 100  # parameters that one call may log
+_BATCH = 100  # largest number of parameters in one call
 
 
 class MLflow(Logger):
-    """Config, scalars, pictures and results as one MLflow run, whose own telemetry is switched off.
+    """Config, scalars, pictures and results as one MLflow run; MLflow's telemetry is switched off.
 
-    A session that goes on continues that run. MLflow cannot take back what it was told, so steps that are trained
-    again after a kill are not logged again; by the same command their values are the same.
+    A resumed session continues that run. MLflow cannot delete logged values, so steps that are trained again after a
+    kill are not logged again; with the same command their values are the same.
 
     Args:
-        tracking_uri: where to; null is ``mlflow.db`` and ``mlflow/`` in the run directory.
-        experiment: its name there.
+        tracking_uri: MLflow's storage; null is ``mlflow.db`` and ``mlflow/`` in the run directory.
+        experiment: name of the MLflow experiment.
     """
 
     takes_pictures = True
@@ -41,14 +41,14 @@ class MLflow(Logger):
         self._uri, self._experiment = tracking_uri, experiment
         self._client: Any = None
         self._run_id = ""
-        self._last: dict[str, int] = {}  # of each metric the last step that MLflow has
+        self._last: dict[str, int] = {}  # per metric: the last logged step
 
     def start(self, settings: Mapping[str, Any], run_dir: Path, step: int) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         from mlflow import MlflowClient
 
         for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.WARNING)  # tables that it makes are no news
+            logging.getLogger(name).setLevel(logging.WARNING)  # do not report the creation of tables
         folder = run_dir.resolve()
         uri = self._uri or f"sqlite:///{folder}/mlflow.db"
         self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -59,7 +59,7 @@ class MLflow(Logger):
         self._run_id = before or self._fresh(experiment, settings, folder)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        # By metric: a step may have two lines, and a kill may have come between them.
+        # Per metric: a step may have two lines, and the run may have been killed between them.
         new = {name: v for name, v in values.items() if name != "step" and step > self._last.get(name, 0)}
         if new:
             self._log(new, step)
@@ -80,7 +80,7 @@ class MLflow(Logger):
         self._last |= dict.fromkeys(values, step)
 
     def _continued(self, experiment: str, folder: str) -> str | None:
-        """The run that an earlier session made for this directory."""
+        """Return the id of the MLflow run that an earlier session created for this directory, if any."""
         for run in self._client.search_runs([experiment]):
             if run.data.tags.get(_KEY) == folder:
                 for name in run.data.metrics:

@@ -16,7 +16,7 @@ class TensorBoard(Logger):
     """Event files in ``run_dir/tensorboard``: scalars, pictures, and at the end the embedding for the projector.
 
     Args:
-        flush: seconds after which events are on the disk at the latest.
+        flush: longest time in seconds before events are written to disk.
     """
 
     takes_pictures = True
@@ -33,7 +33,7 @@ class TensorBoard(Logger):
         from torch.utils.tensorboard import SummaryWriter
 
         self._step = step
-        # Events after the checkpoint that the run goes on from are those of steps that will come again.
+        # Discard events after the checkpoint from which the run resumes: these steps are trained again.
         self._writer = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1, flush_secs=self._flush)
         self._writer.add_text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(dict(settings)))}```", step)
 

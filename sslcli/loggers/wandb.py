@@ -18,12 +18,12 @@ from sslcli.run_dir.files import write_text
 class WandB(Logger):
     """Scalars, pictures and results in ``run_dir/wandb``. No machine data, no code, no error reports are collected.
 
-    The sessions of a run share an id, which is kept in its directory, so that uploading them continues one curve.
+    The sessions of a run share an id, which is stored in its directory, so that uploading them gives one curve.
 
     Args:
-        mode: ``offline`` writes files only; ``online`` sends what is logged to the service, and wants its key.
-        project: of the service.
-        entity: the service's user or team; null is its default.
+        mode: ``offline`` writes files only; ``online`` sends the logged values to the service and needs its API key.
+        project: name of the W&B project.
+        entity: W&B user or team; null is the service's default.
     """
 
     takes_pictures = True
@@ -73,9 +73,9 @@ class WandB(Logger):
 
 
 def _identity(folder: Path) -> str:
-    """The run's id, made by its first session."""
+    """Return the run's W&B id, which its first session creates."""
     folder.mkdir(exist_ok=True)
-    kept = folder / "id"
-    if not kept.is_file():
-        write_text(kept, secrets.token_hex(8))
-    return kept.read_text()
+    file = folder / "id"
+    if not file.is_file():
+        write_text(file, secrets.token_hex(8))
+    return file.read_text()

@@ -1,1 +1,1 @@
-"""What is descended: per-sample projections, then one loss on the whole batch; mirrors ``conf/objective``."""
+"""Objectives: each projects every sample and takes one loss of the whole batch; mirrors ``conf/objective``."""

@@ -15,14 +15,14 @@ from sslcli.types import Loss
 
 
 def barlow_twins(z1: Tensor, z2: Tensor, redundancy: float) -> tuple[Tensor, Tensor]:
-    """The loss (equation 1) and the mean correlation of a dimension with itself in the other view.
+    """Return the loss (equation 1) and the mean correlation of a dimension with itself in the other view.
 
     Args:
         z1: (N, D) embeddings of the first views; they are standardised here, over all N.
-        z2: (N, D) embeddings of the second views, row by row the partners of ``z1``.
+        z2: (N, D) embeddings of the second views; row i belongs to the same sample as row i of ``z1``.
         redundancy: weight of the squared correlations between different dimensions, the paper's lambda.
     """
-    # The off-diagonal correlations are small and many: float32 or better, always.
+    # The off-diagonal correlations are small and many, so they are always computed in float32 or better.
     with torch.autocast(z1.device.type, enabled=False):
         z1, z2 = (_standardised(widened(z)) for z in (z1, z2))
         correlation = z1.T @ z2 / len(z1)  # (D, D), in [-1, 1]
@@ -32,7 +32,7 @@ def barlow_twins(z1: Tensor, z2: Tensor, redundancy: float) -> tuple[Tensor, Ten
 
 
 def _standardised(z: Tensor) -> Tensor:
-    """Mean 0 and variance 1 in each column, as a BatchNorm without scale does: biased variance, epsilon 1e-5."""
+    """Scale each column to mean 0 and variance 1 as BatchNorm without scale and shift does (biased variance)."""
     return (z - z.mean(dim=0)) * (z.var(dim=0, correction=0) + 1e-5).rsqrt()
 
 
@@ -42,12 +42,12 @@ class BarlowTwins(Objective):
     Each view is a batch of its own for BatchNorm, as published.
 
     Args:
-        encoder: what is trained.
+        encoder: the encoder to train.
         redundancy: weight of the correlations between different dimensions, the paper's lambda.
         hidden_dim: width of the projector's hidden layers.
         width: width of the embedding.
         depth: linear layers in the projector.
-        norm: in the projector; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
+        norm: norm in the projector; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
     """
 
     couples_batch = True
@@ -64,7 +64,7 @@ class BarlowTwins(Objective):
     ) -> None:
         super().__init__()
         if redundancy < 0:
-            raise ValueError(f"redundancy={redundancy} must not be negative; the paper has 0.005")
+            raise ValueError(f"redundancy={redundancy} must not be negative; the paper uses 0.005")
         self.redundancy = redundancy
         self.width = width
         self.head = mlp_head(encoder.dim, hidden_dim, width, depth=depth, norm=norm, last_bias=False)
@@ -77,5 +77,5 @@ class BarlowTwins(Objective):
         return Loss(total, {"correlation": correlation.detach()}, self.chance(len(outputs["z1"])))
 
     def chance(self, batch_size: int) -> float | None:
-        """Of a constant embedding, which correlates with nothing: 1 for each dimension."""
+        """Return the loss of a constant embedding, which correlates with nothing: 1 for each dimension."""
         return float(self.width)

@@ -1,4 +1,4 @@
-"""What an objective is: one function per sample, one function per batch, and the step's hooks."""
+"""The interface of objectives: one function per sample, one function per batch, and methods called around a step."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sslcli.types import Loss, Reconstruction, View
 
 
 class Objective(nn.Module):
-    """What a run descends; built with the encoder as its positional argument.
+    """The function that a run minimises; it is built with the encoder as its positional argument.
 
-    ``project`` reduces everything that does not couple samples, ``loss`` sees the projections of the
-    whole global batch. Between them the engine gathers micro-batches (and ranks), so that every layout
+    ``project`` computes everything that does not couple samples; ``loss`` sees the projections of the
+    whole global batch. Between them the trainer gathers micro-batches (and ranks), so that every layout
     of the same batch gives the same loss and the same gradient.
     """
 
@@ -25,18 +25,18 @@ class Objective(nn.Module):
     num_local: int = 0  # how many small views follow the full-size ones; ``expect_local`` sets it
     needs_target: bool = False  # whether it reads the views' targets
     couples_batch: bool = False  # whether a sample's loss depends on the other samples (needs at least two)
-    needs_teacher: bool = False  # whether it contrasts with a momentum copy of the encoder
-    label: str | None = None  # the name of the label column that it reads; its results are marked
-    terms: tuple[str, ...] = ()  # the names of the loss's summands, where it has several
+    needs_teacher: bool = False  # whether it compares with a momentum copy of the encoder
+    label: str | None = None  # the label column that it reads; results of such runs say that labels were used
+    terms: tuple[str, ...] = ()  # the names of the loss terms, where there are several
 
     def check(self, num_samples: int, micro_batch: int) -> None:
-        """Raise ValueError, before training, for sizes of dataset or micro-batch that it cannot work with."""
+        """Raise ValueError, before training, if the objective cannot use this size of dataset or micro-batch."""
 
     def expect_local(self, num_local: int) -> None:
-        """Say how many small views will follow the full-size ones, before anything is projected.
+        """Set the number of small views that follow the full-size ones; called before anything is projected.
 
         Raises:
-            UserError: there are some, and it has no rule for them.
+            UserError: there are small views, and this objective cannot use them.
         """
         if num_local and not self.takes_local:
             raise UserError(
@@ -46,27 +46,27 @@ class Objective(nn.Module):
         self.num_local = num_local
 
     def before_step(self, progress: float) -> None:
-        """Called before each step with the share of training done, for schedules."""
+        """Update scheduled values; called before each step with the share of training done, in [0, 1]."""
 
     def project(self, features: Features) -> dict[str, Tensor]:
-        """Float32 tensors with one row a sample, nothing larger than O(D) each."""
+        """Return float32 tensors with one row per sample, each row no larger than O(D)."""
         raise NotImplementedError
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
-        """The loss of the whole global batch from its rows, in the order of the batch."""
+        """Return the loss of the whole global batch from its rows, in the order of the batch."""
         raise NotImplementedError
 
     def after_step(self, outputs: Mapping[str, Tensor]) -> None:
-        """Called after a weight update (not one that the fp16 scaler skipped), for queues and centres."""
+        """Update queues and averages; called after each weight update, except those that the fp16 scaler skipped."""
 
     def hidden(self, view: View, randomness: Randomness, i: int) -> Tensor | None:
-        """The pixels (B, H, W) of view ``i`` that it hides in this step, True where hidden; None if it hides none."""
+        """Return the mask (B, H, W) of view ``i`` in this step, True where pixels are hidden; None if none are."""
         return None
 
     def reconstruction(self, features: Features, i: int) -> Reconstruction | None:
-        """What it makes of the pixels that it hides in view ``i``; None if it reconstructs none."""
+        """Return the prediction for the pixels that are hidden in view ``i``; None if nothing is reconstructed."""
         return None
 
     def chance(self, batch_size: int) -> float | None:
-        """The loss of an encoder that knows nothing, where that has a closed form."""
+        """Return the loss of an uninformative encoder (chance level), where it has a closed form."""
         return None

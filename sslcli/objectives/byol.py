@@ -16,23 +16,23 @@ from sslcli.types import Loss
 
 
 def byol(prediction: Tensor, target: Tensor) -> Tensor:
-    """Mean of 2 - 2 cos(prediction, target) over rows (N, D), in [0, 4] (equation 2)."""
+    """Return the mean of 2 - 2 cos(prediction, target) over rows (N, D), in [0, 4] (equation 2)."""
     with torch.autocast(prediction.device.type, enabled=False):
         return 2 - 2 * F.cosine_similarity(widened(prediction), widened(target), dim=1).mean()
 
 
 class BYOL(MomentumPredictor):
-    """Both directions, summed. What keeps it from collapsing is the predictor and the slow teacher.
+    """The losses of both directions, summed. The predictor and the slow teacher prevent collapse.
 
     With L small views q_l: (full + sum_l (byol(q_l, k1) + byol(q_l, k2))) / (1 + L).
 
     Args:
-        encoder: what is trained.
-        momentum: of the teacher at the start; it rises to 1 along half a cosine.
+        encoder: the encoder to train.
+        momentum: momentum of the teacher at the start; it rises to 1 along half a cosine.
         hidden_dim: width of the hidden layers of projector and predictor.
-        width: of the embedding.
+        width: width of the embedding.
         depth: linear layers of the projector.
-        norm: in both heads; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
+        norm: norm in both heads; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
     """
 
     def __init__(

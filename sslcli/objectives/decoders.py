@@ -1,4 +1,4 @@
-"""From the tokens of visible patches to one token a patch: the small transformer of a masked autoencoder."""
+"""The decoder of a masked autoencoder: a small transformer from the visible tokens to one token per patch."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ HEAD = 32  # width of an attention head (512 over 16 in MAE)
 
 
 class TokenDecoder(nn.Module):
-    """Puts visible tokens back in their places, mask tokens elsewhere, and lets all attend (MAE, section 3).
+    """A transformer on the visible tokens at their positions and mask tokens at all other positions (MAE, section 3).
 
     Args:
         token_dim: width of the encoder's tokens.
-        width: of the decoder's tokens, a multiple of 32.
-        depth: number of blocks, at least 1: without attention a mask token would know nothing of the image.
-        rows: of the grid of patches.
-        cols: of the grid of patches.
+        width: width of the decoder's tokens, a multiple of 32.
+        depth: number of blocks, at least 1: without attention a mask token would not depend on the image.
+        rows: rows of the grid of patches.
+        cols: columns of the grid of patches.
     """
 
     positions: Tensor  # (rows * cols, width)
@@ -35,24 +35,24 @@ class TokenDecoder(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """(B, rows * cols, width) from the visible tokens (B, V, token_dim) in raster order, mask (B, rows, cols)."""
+        """Decode visible tokens (B, V, token_dim) in raster order, mask (B, rows, cols), to (B, rows * cols, width)."""
         return self.norm(self.blocks(self.placed(self.embed(tokens), mask.flatten(1)) + self.positions))
 
     def placed(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, width): at each visible place of the mask (B, T) its token of (B, V, width), elsewhere the mask token.
+        """Return (B, T, width): tokens (B, V, width) where the mask (B, T) is visible, mask tokens elsewhere.
 
-        A place's token is found by counting the visible places before it, so that nothing waits for the device.
+        The token of a position is found by counting the visible positions before it, without device synchronisation.
         """
         order = ((~mask).cumsum(1) - 1).clamp(min=0)[..., None].expand(-1, -1, tokens.shape[2])
         return torch.where(mask[..., None], self.mask_token.to(tokens.dtype), tokens.gather(1, order))
 
 
 def sine_cosine(rows: int, cols: int, width: int) -> Tensor:
-    """(rows * cols, width) fixed positions: half the width for the column, half for the row (MAE, appendix A.1).
+    """Return fixed position embeddings (rows * cols, width): one half for the column, one for the row (MAE, A.1).
 
-    Each half is sin, then cos, of place / 10000^(i / (width / 4)) for i = 0 ... width / 4 - 1 (Vaswani et al. 2017).
+    Each half is sin, then cos, of index / 10000^(i / (width / 4)) for i = 0 ... width / 4 - 1 (Vaswani et al. 2017).
     """
     frequencies = 10000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
     row, col = torch.meshgrid(torch.arange(rows), torch.arange(cols), indexing="ij")
-    angles = [place.flatten()[:, None] * frequencies for place in (col, row)]
+    angles = [index.flatten()[:, None] * frequencies for index in (col, row)]
     return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1).float()

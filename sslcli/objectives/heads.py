@@ -1,4 +1,4 @@
-"""The small networks between an encoder and a loss."""
+"""The heads: small networks between an encoder and a loss."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def mlp_head(
     last_norm: bool = False,
     last_bias: bool = True,
 ) -> nn.Sequential:
-    """A projector of ``depth`` linear layers, with norm and ReLU after all but the last.
+    """Build a projector of ``depth`` linear layers, with norm and ReLU after all but the last.
 
     ``batch`` couples the samples of a forward pass, as published; ``layer`` and ``none`` do not.
-    ``last_norm`` adds the norm, without scale and shift, after the last layer (MoCo v3, SimSiam);
-    ``last_bias=False`` leaves that layer's bias out, where the loss does not see it (VICReg, Barlow Twins).
+    ``last_norm`` adds the norm, without scale and shift, after the last layer (MoCo v3, SimSiam).
+    ``last_bias=False`` omits the bias of the last layer, where the loss does not depend on it (VICReg, Barlow Twins).
     """
     if min(hidden_dim, out_dim, depth) < 1:
         raise ValueError("the head's hidden_dim, width and depth must be at least 1")
@@ -38,7 +38,7 @@ def mlp_head(
 
 
 def widened(rows: Tensor) -> Tensor:
-    """In float32 at least: what a head of half precision hands to a loss, and what a loss computes in."""
+    """Cast to float32 or wider: losses compute in this precision on the outputs of half-precision heads."""
     return rows.to(torch.promote_types(rows.dtype, torch.float32))
 
 

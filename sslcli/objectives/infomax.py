@@ -1,9 +1,10 @@
-"""Maximise an estimate of mutual information between two readings of a sample (Hjelm et al. 2019; this is
-what "SimMIM" is where it stands for mutual information maximisation).
+"""Maximise an estimate of the mutual information between two representations of a sample (Hjelm et al. 2019).
 
-Not I(X; f(X)): f is deterministic, so for continuous X that is infinite, and over a training set log of its
-size, for any injective f, an untrained one included. What trains is a finite quantity below it: between two
-random views, I(f(V1); f(V2)) <= I(X; f(V1)) as both are made from X, or across a noisy channel.
+Where "SimMIM" stands for mutual information maximisation, this is the objective that is meant.
+
+I(X; f(X)) itself is not maximised: f is deterministic, so it is infinite for continuous X, and over a training set
+it is the log of the set's size for any injective f, trained or not. The objective is a finite quantity below it: the
+information between two random views, I(f(V1); f(V2)) <= I(X; f(V1)) as both are made from X, or across a noisy channel.
 """
 
 from __future__ import annotations
@@ -28,33 +29,33 @@ from sslcli.types import Encoded, Loss
 
 
 class Infomax(Objective):
-    """Ascend an estimate of I between embeddings of a sample, of length sqrt(width) each.
+    """Maximise an estimate of the mutual information between two embeddings of a sample, each of norm sqrt(width).
 
-    ``pairs`` says between which. ``views``: the two views. ``local``: ``locations`` random tokens of one view,
-    each with the other view as a whole, both ways (Deep InfoMax across views). ``noise``: the second view and
-    the first plus ``sigma`` times a standard normal vector, a channel that carries at most
+    ``pairs`` selects the two embeddings. ``views``: the two views. ``local``: ``locations`` random tokens of one view,
+    each paired with the pooled other view, in both directions (Deep InfoMax across views). ``noise``: the second
+    view, and the first plus ``sigma`` times a standard normal vector, a channel with a capacity of
     width/2 log(1 + 1/sigma^2) nats.
 
-    The logged ``estimate`` is one on training batches, with BatchNorm's help where there is any: no bound. A
-    ceiling stands beside it where one holds for every batch: that of the number of pairs, and that of cosines
-    over the temperature. ``capacity`` bounds the information, and an estimate only as far as that is a bound.
+    The logged ``estimate`` is computed on training batches, where BatchNorm may leak information: it is not a bound.
+    Its ``ceiling``, from the number of pairs, and ``cosine_ceiling``, from the temperature, are logged with it where
+    they hold for every batch. ``capacity`` bounds the information, and an estimate only if the estimate is a bound.
 
     Args:
-        encoder: what is trained.
-        estimator: gaussian and barber_agakov model the embeddings, the others need a critic.
-        critic: of pairs of embeddings; null is cosine where the estimator needs one.
+        encoder: the encoder to train.
+        estimator: gaussian and barber_agakov model the embeddings; the others need a critic.
+        critic: critic of pairs of embeddings; null is cosine where the estimator needs one.
         pairs: views, local or noise.
-        temperature: of the cosine critic.
-        sigma: standard deviation of the noise beside embeddings of unit mean square.
-        tau: smile's clip.
-        alpha: interpolated's share of InfoNCE.
-        momentum: of mine's moving average.
-        shrinkage: of gaussian's and barber_agakov's covariances.
-        locations: tokens a view and sample.
+        temperature: temperature of the cosine critic.
+        sigma: standard deviation of the noise; the embeddings have unit mean square.
+        tau: clipping threshold of smile.
+        alpha: share of InfoNCE in interpolated.
+        momentum: momentum of mine's moving average.
+        shrinkage: shrinkage of the covariances of gaussian and barber_agakov.
+        locations: number of tokens per view and sample.
         hidden_dim: width of the hidden layers of projectors, critics and barber_agakov's q.
-        width: of the embeddings.
+        width: width of the embeddings.
         depth: linear layers in the projectors.
-        norm: in the projectors; ``layer`` and ``none`` do not couple the batch.
+        norm: norm in the projectors; ``layer`` and ``none`` do not couple the batch.
     """
 
     couples_batch = True
@@ -83,7 +84,7 @@ class Infomax(Objective):
         super().__init__()
         positive = {"temperature": temperature, "sigma": sigma, "locations": locations, "shrinkage": shrinkage}
         for name, value in positive.items():
-            if value <= 0:  # without shrinkage, covariances of small batches have no inverse
+            if value <= 0:  # without shrinkage, covariances of small batches are singular
                 raise ValueError(f"{name}={value} must be positive")
         if width < 2:
             raise ValueError(f"width={width}: embeddings of one length need at least 2 dimensions")
@@ -118,19 +119,19 @@ class Infomax(Objective):
             z1 = z1 + self.sigma * normal(features.randomness, "infomax noise", self.width)
         outputs = {"z1": z1, "z2": z2}
         if self.token_head is not None:
-            found = [sampled(view, features.randomness, f"tokens {i}", self.locations) for i, view in enumerate(views)]
-            tokens = self._unit(self.token_head(torch.cat(found).flatten(0, 1)))
+            drawn = [sampled(view, features.randomness, f"tokens {i}", self.locations) for i, view in enumerate(views)]
+            tokens = self._unit(self.token_head(torch.cat(drawn).flatten(0, 1)))
             outputs["tokens1"], outputs["tokens2"] = tokens.unflatten(0, (-1, self.locations)).chunk(2)
         return outputs
 
     def _unit(self, z: Tensor) -> Tensor:
-        """Of mean square 1, so that sigma is the noise beside the signal."""
+        """Scale rows (B, width) to mean square 1, so that 1 / sigma^2 is the signal-to-noise ratio."""
         return F.normalize(widened(z), dim=1) * math.sqrt(self.width)
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
-        found = [self._estimate(x, y) for x, y in self._paired(outputs)]
-        total = torch.stack([estimate.loss for estimate in found]).mean()
-        parts = {"estimate": torch.stack([estimate.nats for estimate in found]).mean()}
+        estimates = [self._estimate(x, y) for x, y in self._paired(outputs)]
+        total = torch.stack([estimate.loss for estimate in estimates]).mean()
+        parts = {"estimate": torch.stack([estimate.nats for estimate in estimates]).mean()}
         n = len(outputs["z1"])
         parts |= {name: total.new_full((), value) for name, value in self._ceilings(n).items() if value is not None}
         return Loss(total, parts, self.chance(n))
@@ -138,25 +139,25 @@ class Infomax(Objective):
     def _paired(self, outputs: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
         if self.pairs != "local":
             return [(outputs["z1"], outputs["z2"])]
-        ways = (outputs["tokens1"], outputs["z2"]), (outputs["tokens2"], outputs["z1"])
-        return [(tokens[:, k], whole) for tokens, whole in ways for k in range(self.locations)]
+        directions = (outputs["tokens1"], outputs["z2"]), (outputs["tokens2"], outputs["z1"])
+        return [(tokens[:, k], pooled) for tokens, pooled in directions for k in range(self.locations)]
 
     def _estimate(self, x: Tensor, y: Tensor) -> Estimate:
         return self.estimator(x, y) if self.critic is None else self.estimator(self.critic(x, y))
 
     def _ceilings(self, n: int) -> dict[str, float | None]:
-        found: dict[str, float | None] = {}
+        ceilings: dict[str, float | None] = {}
         if isinstance(self.estimator, Estimator):
-            found["ceiling"] = self.estimator.ceiling(n)
+            ceilings["ceiling"] = self.estimator.ceiling(n)
             if isinstance(self.critic, Cosine):
-                found["cosine_ceiling"] = self.estimator.cosine_ceiling(n, self.temperature)
+                ceilings["cosine_ceiling"] = self.estimator.cosine_ceiling(n, self.temperature)
         if self.pairs == "noise":
-            found["capacity"] = self.width / 2 * math.log1p(1 / self.sigma**2)
-        return found
+            ceilings["capacity"] = self.width / 2 * math.log1p(1 / self.sigma**2)
+        return ceilings
 
     @torch.no_grad()
     def after_step(self, outputs: Mapping[str, Tensor]) -> None:
-        """Move mine's average once, by the critic as it is now on the batch that was."""
+        """Update mine's moving average once, with the updated critic on the batch of this step."""
         if isinstance(self.estimator, MINE) and self.critic is not None:
             self.estimator.update([self.critic(x, y) for x, y in self._paired(outputs)])
 
@@ -175,16 +176,16 @@ def _critic(name: str, width: int, hidden_dim: int, temperature: float, level: b
 
 
 def normal(randomness: Randomness, name: str, dim: int) -> Tensor:
-    """(B, dim) standard normals by Box and Muller's formula; 1 - u is never 0."""
+    """Draw (B, dim) standard normal numbers by the Box-Muller transform; 1 - u is never 0."""
     u, v = randomness.uniform(name, 2, dim).unbind(1)
     return (-2 * (1 - u).log()).sqrt() * (2 * math.pi * v).cos()
 
 
 def sampled(view: Encoded, randomness: Randomness, name: str, count: int) -> Tensor:
-    """(B, count, token_dim) tokens at random places, never padding; a place may come twice."""
+    """Draw (B, count, token_dim) tokens at random positions with replacement, never padding."""
     tokens = view.tokens
     valid = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device) if view.valid is None else view.valid
     order = valid.int().argsort(stable=True, dim=1, descending=True)  # the valid ones first
-    places = (randomness.uniform(name, count) * valid.sum(1, keepdim=True)).long()
-    index = order.gather(1, places.clamp(max=tokens.shape[1] - 1))
+    picks = (randomness.uniform(name, count) * valid.sum(1, keepdim=True)).long()
+    index = order.gather(1, picks.clamp(max=tokens.shape[1] - 1))
     return tokens.gather(1, index[:, :, None].expand(-1, -1, tokens.shape[2]))

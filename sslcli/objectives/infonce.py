@@ -1,4 +1,4 @@
-"""InfoNCE in five forms: two views of a sample attract, views of other samples repel."""
+"""InfoNCE in five forms: two views of a sample are pulled together, views of other samples are pushed apart."""
 
 from __future__ import annotations
 
@@ -27,25 +27,26 @@ class InfoNCE(Objective):
 
     Both views go through the encoder as one batch, so its BatchNorm sees them together.
 
-    Small views (multi-crop, in ``nt_xent`` and ``cross_view``) are further anchors among the N views of one
-    full-size side. With L of them z_l, and the loss of the full-size views as without them, the loss is
-    (full + sum_l mean_v info_nce(z_l -> z_v)) / (1 + L), v running over the full-size views (the second only,
-    if ``symmetric`` is false). The gradient reaches both sides of each pair.
+    Small views (multi-crop, in ``nt_xent`` and ``cross_view``) are further anchors, whose candidates are the N views
+    of one full-size side. With L small views z_l the loss is
+    (full + sum_l mean_v info_nce(z_l -> z_v)) / (1 + L), where full is the loss without small views and v runs over
+    the full-size views (the second only, if ``symmetric`` is false). The gradient reaches both sides of each pair.
 
     Args:
-        encoder: what is trained.
+        encoder: the encoder to train.
         form: ``nt_xent`` (SimCLR, 2N - 1 candidates), ``cross_view`` (CLIP, SimCSE: the N other views),
-            ``decoupled`` (DCL: the positive not among the candidates), ``sigmoid`` (SigLIP: each pair by itself)
+            ``decoupled`` (DCL: the positive is not a candidate), ``sigmoid`` (SigLIP: each pair is classified alone)
             or ``supervised`` (SupCon: all samples with the same label are positives).
         temperature: divides the cosine similarities.
-        learn_temperature: descend it too (and, in ``sigmoid``, the bias), from ``temperature``, in [0.01, 1].
-        symmetric: in ``cross_view``, each view as anchor; else the first only.
+        learn_temperature: train the temperature (and, in ``sigmoid``, the bias) too, from ``temperature``,
+            within [0.01, 1].
+        symmetric: in ``cross_view``, use both views as anchors instead of the first only.
         bias: in ``sigmoid``, added to every logit; negative, as almost all pairs are negatives.
-        label: in ``supervised``, a name for the dataset's labels as a column.
+        label: in ``supervised``, the column name given to the dataset's labels.
         hidden_dim: width of the projector's hidden layers.
         width: width of the embedding.
         depth: linear layers in the projector.
-        norm: in the projector; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
+        norm: norm in the projector; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
     """
 
     couples_batch = True

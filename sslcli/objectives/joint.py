@@ -22,20 +22,20 @@ from sslcli.types import Encoded, Loss, Reconstruction, View, scalar
 class Joint(Objective):
     """The sum of ``weights[name] * parts[name]`` on shared passes through the encoder.
 
-    With ``share=none`` the contrast reads clean views and the reconstruction a masked pass of its own. With
-    ``share=masked`` one masked pass a view serves both: the reconstruction, and as the student of the other
-    parts, whose teacher sees the views clean (view 1 masked against the teacher's view 2, and the reverse).
-    The pooled vector averages visible tokens. Two heavily masked views share too little to be contrasted
-    with each other, hence the teacher (as in CMAE, arXiv:2207.13532, and iBOT, arXiv:2111.07832).
+    With ``share=none`` the contrastive parts read clean views, and the reconstruction makes a masked pass of its own.
+    With ``share=masked`` one masked pass per view serves the reconstruction and is also the student of the other
+    parts, whose teacher sees clean views (masked view 1 against the teacher's view 2, and the reverse).
+    The pooled vector averages visible tokens. Two heavily masked views have too little in common to be contrasted
+    with each other, so a teacher is required (as in CMAE, arXiv:2207.13532, and iBOT, arXiv:2111.07832).
 
-    Small views (multi-crop, with ``share=none``) go to the parts that take them; the others read full-size ones.
+    Small views (multi-crop, with ``share=none``) go to the parts that take them; the others read full-size views.
 
     Args:
-        encoder: what is trained, by all parts.
+        encoder: the encoder that all parts train.
         parts: config of each objective by name.
         weights: weight of each objective by name: a number, or a ramp ``{from, to, start, end}`` over training.
-        share: which passes the parts share: those over clean views, or masked ones.
-        balance: ``chance`` divides each part's loss by its chance level, so that weights compare.
+        share: ``none`` shares the passes over clean views, ``masked`` those over masked views.
+        balance: ``chance`` divides each part's loss by its chance level, so that weights are comparable.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Joint(Objective):
 
     def project(self, features: Features) -> dict[str, Tensor]:
         if self.masked is not None:
-            features = _Hidden(features, self.masked)
+            features = _MaskedStudentFeatures(features, self.masked)
         return {
             f"{name}/{key}": rows
             for name, part in self._parts().items()
@@ -104,16 +104,16 @@ class Joint(Objective):
         }
 
     def hidden(self, view: View, randomness: Randomness, i: int) -> Tensor | None:
-        found = (part.hidden(view, randomness, i) for part in self._parts().values())
-        return next((mask for mask in found if mask is not None), None)
+        masks = (part.hidden(view, randomness, i) for part in self._parts().values())
+        return next((mask for mask in masks if mask is not None), None)
 
     def reconstruction(self, features: Features, i: int) -> Reconstruction | None:
-        found = (part.reconstruction(features, i) for part in self._parts().values())
-        return next((made for made in found if made is not None), None)
+        made = (part.reconstruction(features, i) for part in self._parts().values())
+        return next((reconstruction for reconstruction in made if reconstruction is not None), None)
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
         losses = {name: part.loss(_of(name, outputs)) for name, part in self._parts().items()}
-        terms = {name: self.weights[name] * loss.total / self._level(name, loss) for name, loss in losses.items()}
+        terms = {name: self.weights[name] * loss.total / self._scale(name, loss) for name, loss in losses.items()}
         parts: dict[str, Tensor] = {}
         for name, loss in losses.items():
             parts[name] = loss.total.detach()
@@ -124,8 +124,8 @@ class Joint(Objective):
                 parts[f"{name}/weight"] = scalar(self.weights[name], loss.total)
         return Loss(torch.stack(list(terms.values())).sum(), parts, terms=terms)
 
-    def _level(self, name: str, loss: Loss) -> float | Tensor:
-        """What the part's loss is divided by."""
+    def _scale(self, name: str, loss: Loss) -> float | Tensor:
+        """Return the number that the part's loss is divided by."""
         if self.balance == "none":
             return 1.0
         if loss.chance is None or (isinstance(loss.chance, (int, float)) and loss.chance <= 0):
@@ -137,8 +137,8 @@ class Joint(Objective):
             part.after_step(_of(name, outputs))
 
 
-class _Hidden(Features):
-    """Features whose student sees every view masked; the teacher still sees them clean."""
+class _MaskedStudentFeatures(Features):
+    """Features in which the student sees every view masked and the teacher sees every view clean."""
 
     def __init__(self, features: Features, masked: SimMIM) -> None:
         super().__init__(features.encode, features.views, features.randomness, features.columns, features.ranks)
@@ -153,12 +153,12 @@ class _Hidden(Features):
         return [self._clean[i,][0] for i in which]
 
     def masked(self, i: int, mask: Tensor, *, visible_only: bool = False) -> Encoded:
-        """The same encoding: the mask is a function of the step's randomness, so it is the same mask."""
+        """Return the encoding of ``clean``: the mask is a function of the step's randomness, so it is the same."""
         return self.clean(i)[0]
 
 
 def _the_masked_part(parts: Mapping[str, Objective]) -> SimMIM:
-    """The one reconstruction, whose masks all parts see."""
+    """Return the one SimMIM part, whose masks all parts share."""
     found = [part for part in parts.values() if isinstance(part, SimMIM)]
     if len(found) != 1:
         raise ValueError(f"share=masked needs one masked part (simmim), and there are {len(found)}")

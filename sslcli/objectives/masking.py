@@ -1,7 +1,7 @@
-"""Where to hide: random masks with an exact number of hidden cells, the same in every sample.
+"""Random masks that hide the same exact number of cells in every sample.
 
-A mask is (B, rows, cols) bool over the cells of an image, True is hidden. Each is a function of the step's
-random numbers alone, made without a loop over samples and without the host waiting for the device.
+A mask is (B, rows, cols) bool over the cells of an image, True where hidden. It depends on the step's random
+numbers alone and is made without a loop over samples and without device synchronisation.
 """
 
 from __future__ import annotations
@@ -14,35 +14,35 @@ from torch import Tensor
 
 from sslcli.randomness import Randomness
 
-RECTANGLES = 32  # to draw at most; to hide 90 % of a 14 x 14 grid, 2 samples in 1000 need more than 16
+RECTANGLES = 32  # drawn per sample; to hide 90 % of a 14 x 14 grid, 2 samples in 1000 need more than 16
 
 
 def random_cells(randomness: Randomness, name: str, rows: int, cols: int, count: int) -> Tensor:
-    """(B, rows, cols): ``count`` cells a sample, each choice as likely (SimMIM, section 3.2; MAE, section 3).
+    """Hide ``count`` cells of each sample, uniformly at random: (B, rows, cols) (SimMIM, section 3.2; MAE, section 3).
 
     Args:
-        randomness: of the samples.
-        name: of the stream of random numbers.
-        rows: of the grid.
-        cols: of the grid.
-        count: of hidden cells.
+        randomness: random numbers of the samples.
+        name: name of the stream of random numbers.
+        rows: rows of the grid.
+        cols: columns of the grid.
+        count: number of hidden cells.
     """
     return _first(randomness.uniform(name, rows * cols), count).unflatten(1, (rows, cols))
 
 
 def random_rectangles(randomness: Randomness, name: str, rows: int, cols: int, count: int) -> Tensor:
-    """(B, rows, cols): rectangles one over the other until ``count`` cells are hidden (BEiT, algorithm 1).
+    """Hide overlapping rectangles until ``count`` cells are hidden: (B, rows, cols) (BEiT, algorithm 1).
 
-    As there a rectangle has 16 cells or more and sides in a ratio of 0.3 to 1 / 0.3. Where BEiT draws its
-    area from what is still to hide, here it is drawn from ``count`` and the last rectangle loses its lower
-    rows: that makes the count exact. Cells that no rectangle reached would follow, from the top.
+    As in BEiT, a rectangle has 16 cells or more and sides in a ratio of 0.3 to 1 / 0.3. BEiT bounds the area of a
+    rectangle by the number of cells still to hide; here it is bounded by ``count``, and the last rectangle is cut
+    at its lower rows, so that the count is exact. If the rectangles do not suffice, further cells follow from the top.
 
     Args:
-        randomness: of the samples.
-        name: of the stream of random numbers.
-        rows: of the grid.
-        cols: of the grid.
-        count: of hidden cells.
+        randomness: random numbers of the samples.
+        name: name of the stream of random numbers.
+        rows: rows of the grid.
+        cols: columns of the grid.
+        count: number of hidden cells.
     """
     size, shape, down, right = randomness.uniform(name, 4, RECTANGLES, 1).unbind(1)  # each (B, RECTANGLES, 1)
     least = min(16, count)
@@ -56,7 +56,7 @@ def random_rectangles(randomness: Randomness, name: str, rows: int, cols: int, c
     col = torch.arange(cols, device=size.device)
     in_rows = (row >= top) & (row < top + height)  # (B, RECTANGLES, rows)
     in_cols = (col >= left) & (col < left + width)
-    reached = size.new_full((len(size), rows, cols), RECTANGLES, dtype=torch.uint8)  # by which rectangle first
+    reached = size.new_full((len(size), rows, cols), RECTANGLES, dtype=torch.uint8)  # first rectangle
     for k in reversed(range(RECTANGLES)):
         reached.masked_fill_(in_rows[:, k, :, None] & in_cols[:, k, None, :], k)
     raster = torch.arange(rows * cols, dtype=torch.int32, device=size.device)
@@ -64,18 +64,18 @@ def random_rectangles(randomness: Randomness, name: str, rows: int, cols: int, c
 
 
 def _first(keys: Tensor, count: int) -> Tensor:
-    """(B, n) bool: True at each row's ``count`` smallest keys."""
+    """Return (B, n) bool, True at the ``count`` smallest keys of each row."""
     mask = torch.zeros_like(keys, dtype=torch.bool)
     return mask.scatter_(1, keys.argsort(dim=1)[:, :count], True)
 
 
 def share_rounded_up(ratio: float, cells: int) -> int:
-    """How many of the cells SimMIM's published code hides: ceil(cells * ratio)."""
+    """Return the number of cells that SimMIM's published code hides: ceil(cells * ratio)."""
     return math.ceil(cells * ratio)
 
 
 def rest_rounded_down(ratio: float, cells: int) -> int:
-    """How many of the cells MAE's published code hides: it keeps int(cells * (1 - ratio))."""
+    """Return the number of cells that MAE's published code hides: it keeps int(cells * (1 - ratio))."""
     return cells - int(cells * (1 - ratio))
 
 
@@ -88,20 +88,20 @@ MASKS: dict[str, tuple[Draw, Callable[[float, int], int]]] = {
 
 
 def cell_size(wish: int | None, mask: str, height: int, patch: int, stride: int) -> int:
-    """Pixels a side of a cell: the user's wish checked, or what suits the mask and fits the image.
+    """Return the side of a mask cell in pixels: the requested size, checked, or a default for this mask and image.
 
-    For ``block`` 32 as published on images of 128 and more, else an eighth of the side or one output token.
-    For the other masks the encoder's patch, or one output token of a CNN.
+    The default for ``block`` is 32, as published, on images of 128 pixels and more, else the larger of an eighth of
+    the side and one output token. For the other masks it is the encoder's patch, or one output token of a CNN.
 
     Args:
-        wish: the user's, if any.
+        wish: the requested size, if any.
         mask: the kind of mask.
-        height: of the image, in pixels.
-        patch: the encoder's patch, which the answer is a multiple of; 1 for a CNN.
-        stride: pixels a side of an output token.
+        height: height of the image in pixels.
+        patch: side of the encoder's patches; the result is a multiple of it; 1 for a CNN.
+        stride: side of an output token in pixels.
 
     Raises:
-        ValueError: the wish does not divide the image, or cuts the encoder's patches.
+        ValueError: the requested size does not divide the image, or is no multiple of the encoder's patch.
     """
     fitting = [n for n in range(patch, height, patch) if height % n == 0] or [height]
     if wish is None:
@@ -118,5 +118,5 @@ def cell_size(wish: int | None, mask: str, height: int, patch: int, stride: int)
 
 
 def scaled_to(mask: Tensor, height: int, width: int) -> Tensor:
-    """A mask (B, rows, cols) at a finer grid (B, height, width), each cell repeated."""
+    """Return a mask (B, rows, cols) on a finer grid (B, height, width), each cell repeated."""
     return mask.repeat_interleave(height // mask.shape[1], 1).repeat_interleave(width // mask.shape[2], 2)

@@ -1,4 +1,4 @@
-"""MoCo in its three versions: a queue (1 and 2), or the batch itself and a predictor (3)."""
+"""MoCo in its three versions: negatives from a queue (1 and 2), or from the batch, with a predictor (3)."""
 
 from __future__ import annotations
 
@@ -34,21 +34,22 @@ def moco(
     bn_splits: int | None = None,
     freeze_patches: bool | None = None,
 ) -> Objective:
-    """MoCo of one version; null takes that version's own value, and what a version does not have is refused.
+    """Build MoCo of one version; null takes that version's default, and options of other versions are refused.
 
     Args:
-        encoder: what is trained.
+        encoder: the encoder to train.
         version: 1 (linear head), 2 (MLP head) or 3 (no queue; a predictor, both directions).
-        temperature: of the softmax over cosine similarities.
-        momentum: of the teacher; constant in 1 and 2, rising to 1 in 3.
-        width: of the embedding.
-        hidden_dim: of the heads; null is 256 in 1 and 2, and 512 in 3 (published: the encoder's width, and 4096).
+        temperature: temperature of the softmax over cosine similarities.
+        momentum: momentum of the teacher; constant in 1 and 2, rising to 1 in 3.
+        width: width of the embedding.
+        hidden_dim: width of the heads' hidden layers; null is 256 in 1 and 2, and 512 in 3
+            (published: the encoder's width, and 4096).
         depth: linear layers of the projector; null is 1, 2 and 2 as published (3 with ViT in version 3).
-        norm: in the heads; null is none in 1 and 2 and ``batch`` in 3, as published.
-        queue: keys to keep, versions 1 and 2; null is 1024.
-        symmetric: versions 1 and 2: each view as query and as key; null is true.
-        bn_splits: versions 1 and 2: BatchNorm batches in a micro-batch; null is 1.
-        freeze_patches: version 3: keep a ViT's patch embedding at its random start; null is false.
+        norm: norm in the heads; null is none in 1 and 2 and ``batch`` in 3, as published.
+        queue: versions 1 and 2: number of keys in the queue; null is 1024.
+        symmetric: versions 1 and 2: use each view as query and as key; null is true.
+        bn_splits: versions 1 and 2: number of BatchNorm batches in a micro-batch; null is 1.
+        freeze_patches: version 3: keep a ViT's patch embedding at its random initialisation; null is false.
     """
     if not temperature > 0:
         raise ValueError(f"temperature={temperature} must be positive; 0.07 to 1 is usual")
@@ -74,7 +75,7 @@ def moco(
 
 
 class MoCoV3(MomentumPredictor):
-    """Predictions against the teacher's keys of the whole batch (Chen et al. 2021, arXiv:2104.02057, algorithm 1).
+    """Contrast predictions with the teacher's keys of the whole batch (Chen et al. 2021, arXiv:2104.02057, alg. 1).
 
     With L small views q_l: (full + 2 T sum_l (info_nce(q_l -> k1) + info_nce(q_l -> k2))) / (1 + L).
     """
@@ -100,7 +101,7 @@ class MoCoV3(MomentumPredictor):
             depth=depth,
             norm=norm,
             projector_norm=True,
-            predictor_norm=encoder.patch_embedding is not None,  # published so: with ViT, not with ResNet
+            predictor_norm=encoder.patch_embedding is not None,  # as published: with ViT, not with ResNet
             last_bias=False,
         )
         self.temperature = temperature

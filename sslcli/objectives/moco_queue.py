@@ -23,12 +23,12 @@ from sslcli.types import Loss
 
 
 def queue_contrast(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
-    """Mean over queries of -log softmax of the own key among it and the queue (MoCo, equation 1).
+    """Return the mean cross-entropy of choosing a query's key among that key and the queue (MoCo, equation 1).
 
     Args:
-        queries: (N, D), of length 1.
-        keys: (N, D), of length 1, row by row the positives.
-        queue: (K, D), of length 1, the negatives.
+        queries: (N, D) rows of norm 1.
+        keys: (N, D) rows of norm 1; row i is the positive of query i.
+        queue: (K, D) rows of norm 1, the negatives.
         temperature: divides the cosine similarities.
     """
     with torch.autocast(queries.device.type, enabled=False):
@@ -38,24 +38,24 @@ def queue_contrast(queries: Tensor, keys: Tensor, queue: Tensor, temperature: fl
 
 
 class MoCo(Objective):
-    """Queries against the momentum encoder's keys, with earlier keys as negatives.
+    """Contrast queries with the momentum encoder's keys; earlier keys are the negatives.
 
-    The published order: the teacher follows the student, keys, logits, and only then the keys enter the
-    queue, so that none is a negative in its own step. Each view is a batch of its own, as published.
+    The order of a step is the published one: update the teacher, encode the keys, take the loss, and only then put
+    the keys into the queue, so that no key is a negative in its own step. As published, each view is its own batch.
 
-    Small views (multi-crop) are further queries, one batch whatever ``bn_splits`` says. With L of them q_l the
-    loss is (full + sum_l sum_k queue_contrast(q_l, k)) / (1 + L), k running over the keys that ``full`` has: of
-    both views, or of the second if not ``symmetric``.
+    Small views (multi-crop) are further queries, encoded as one batch for any ``bn_splits``. With L small views q_l
+    the loss is (full + sum_l sum_k queue_contrast(q_l, k)) / (1 + L), where k runs over the keys in ``full``: those
+    of both views, or of the second only if not ``symmetric``.
 
     Args:
-        encoder: what is trained.
+        encoder: the encoder to train.
         head: its projector.
-        width: of the embedding.
-        temperature: of the softmax over cosine similarities.
-        momentum: of the teacher, constant.
-        queue: how many keys it keeps.
+        width: width of the embedding.
+        temperature: temperature of the softmax over cosine similarities.
+        momentum: momentum of the teacher, constant.
+        queue: number of keys in the queue.
         symmetric: use each view as query and as key, and sum the two losses.
-        bn_splits: cut each micro-batch into this many BatchNorm batches, for keys in another order.
+        bn_splits: split each micro-batch into this many BatchNorm batches, differently for queries and keys.
     """
 
     needs_teacher = True
@@ -139,11 +139,11 @@ class MoCo(Objective):
         return Loss(total, {"positive_similarity": similarity}, chance=self.chance(len(outputs["q1"])))
 
     def after_step(self, outputs: Mapping[str, Tensor]) -> None:
-        """Put the keys where the oldest are; of more keys than the queue holds, the last."""
+        """Replace the oldest keys of the queue by this step's keys; if there are too many, by the last of them."""
         keys = torch.cat([outputs[name] for name in ("k1", "k2") if name in outputs])
         size = len(self.queue)
-        place = (self.queue_pointer + torch.arange(len(keys), device=keys.device)) % size
-        self.queue[place[-size:]] = keys[-size:].to(self.queue.dtype)
+        slots = (self.queue_pointer + torch.arange(len(keys), device=keys.device)) % size
+        self.queue[slots[-size:]] = keys[-size:].to(self.queue.dtype)
         self.queue_pointer.copy_((self.queue_pointer + len(keys)) % size)
 
     def chance(self, batch_size: int) -> float | None:

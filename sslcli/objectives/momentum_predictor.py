@@ -1,4 +1,4 @@
-"""What MoCo v3 and BYOL share: the student predicts the teacher's embedding of the other view."""
+"""The base of MoCo v3 and BYOL: the student predicts the teacher's embedding of the other view."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from sslcli.objectives.teacher import Teacher, checked_momentum, rising
 
 
 class MomentumPredictor(Objective):
-    """Two views; a projector in student and teacher, a predictor in the student only; a rising momentum.
+    """A projector in student and teacher, a predictor in the student only, and a rising teacher momentum.
 
-    Each view is a batch of its own for BatchNorm, as published. Small views (multi-crop) are one batch; they
-    predict the teacher's embedding of both full-size views, which alone the teacher sees.
+    Each of the two views is a batch of its own for BatchNorm, as published. Small views (multi-crop) are one batch;
+    they predict the teacher's embedding of both full-size views. The teacher sees full-size views only.
 
     Args:
-        encoder: what is trained.
-        momentum: of the teacher at the start; it rises to 1 along half a cosine.
+        encoder: the encoder to train.
+        momentum: momentum of the teacher at the start; it rises to 1 along half a cosine.
         hidden_dim: width of the hidden layers of projector and predictor.
-        width: of the embedding.
+        width: width of the embedding.
         depth: linear layers of the projector; the predictor has two.
-        norm: in both; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
-        projector_norm: a norm without scale and shift after the projector's last layer.
-        predictor_norm: likewise after the predictor's.
-        last_bias: whether the last layers have one, where no norm follows.
+        norm: norm in both heads; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
+        projector_norm: add a norm without scale and shift after the projector's last layer.
+        predictor_norm: add such a norm after the predictor's last layer.
+        last_bias: whether the last layers have a bias, where no norm follows.
     """
 
     needs_teacher = True
@@ -60,7 +60,7 @@ class MomentumPredictor(Objective):
         self.teacher.follow(rising(self.momentum, progress))
 
     def project(self, features: Features) -> dict[str, Tensor]:
-        """q1, q2, local: predictions from each view; k1, k2: the teacher's projections of the full-size ones."""
+        """Return the predictions q1, q2 and local, and the teacher's projections k1, k2 of the full-size views."""
         outputs = {}
         for i in (0, 1):
             (encoded,) = features.clean(i)

@@ -1,9 +1,9 @@
-"""Multi-crop: small views predict what the full-size views predict, and are never targets themselves.
+"""Multi-crop: small views predict the targets of the full-size views, and are never targets themselves.
 
 Every view predicts the targets of the full-size views except its own (SwAV, Caron et al. 2020, arXiv:2006.09882,
-on multi-crop; DINO, Caron et al. 2021, arXiv:2104.14294, equation 3). With two full-size views, or T targets, and L
-small views that makes T ordered pairs among the former and T L pairs (small view, target). A loss is the mean
-over all T + T L of them, at the scale that it has without small views.
+on multi-crop; DINO, Caron et al. 2021, arXiv:2104.14294, equation 3). With T targets from the two full-size views
+and L small views there are T ordered pairs of full-size views and T L pairs (small view, target). All T + T L pairs
+have the same weight, and the loss keeps the scale that it has without small views.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from sslcli.types import View
 
 
 def local_rows(features: Features, num_local: int, project: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-    """``{"local": (B, L, D)}``, what ``project`` makes of the small views; nothing where there are none.
+    """Return ``{"local": (B, L, D)}``, the projections of the small views; {} where there are none.
 
-    All of them go through the encoder and through ``project`` as one batch, apart from the full-size views.
+    All small views go through the encoder and ``project`` as one batch, separate from the full-size views.
 
     Args:
-        features: of a micro-batch, the small views last.
-        num_local: how many small views there are.
-        project: from pooled vectors (L * B, dim) to (L * B, D): the heads.
+        features: features of a micro-batch, the small views last.
+        num_local: number of small views.
+        project: the heads: a function from pooled vectors (L * B, dim) to (L * B, D).
     """
     if not num_local:
         return {}
@@ -43,13 +43,13 @@ def with_local(
     targets: Sequence[Tensor],
     pair: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
-    """The mean over all pairs: (full + sum over l and t of pair(local_l, target_t)) / (1 + L).
+    """Return the loss over all pairs: (full + sum over l and t of pair(local_l, target_t)) / (1 + L).
 
     Args:
-        full: the loss of the full-size views: to every target one pair with the other view.
-        local: (N, L, D) of the small views; None where there are none, and then the loss is ``full``.
-        targets: (N, D) each, of full-size views.
-        pair: what one ordered pair, (N, D) predictions and a target, adds to ``full``.
+        full: the loss of the full-size views: for every target, one pair with the other view.
+        local: (N, L, D) predictions from the small views; None where there are none, and then the loss is ``full``.
+        targets: targets from the full-size views, (N, D) each.
+        pair: the loss of one ordered pair, (N, D) predictions and a target, at the scale of its term in ``full``.
     """
     if local is None:
         return full
@@ -59,22 +59,22 @@ def with_local(
 
 @torch.no_grad()
 def check_readable(encoder: Encoder, views: Sequence[View], num_local: int) -> None:
-    """Encode one small view of one sample.
+    """Check that the encoder reads small views, by encoding one of one sample.
 
     Args:
         encoder: in eval mode.
-        views: what a pipeline makes, the small views last.
-        num_local: how many small views there are, all of one size.
+        views: the views of a batch, the small views last.
+        num_local: number of small views, all of one size.
 
     Raises:
-        UserError: the encoder cannot, or makes something else of it than of a full-size view.
+        UserError: encoding fails, or gives features of another width than for a full-size view.
     """
     if not num_local:
         return
     height, width = views[-1].x.shape[-2:]
     try:
-        made = encoder(views[-1].rows(slice(1))).pooled.shape[1]
-        reason = None if made == encoder.dim else f"it makes {made} features of them instead of {encoder.dim}"
+        dim = encoder(views[-1].rows(slice(1))).pooled.shape[1]
+        reason = None if dim == encoder.dim else f"it makes {dim} features of them instead of {encoder.dim}"
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = first_line(error).rstrip(".")
     if reason is not None:

@@ -12,15 +12,15 @@ _KEYS = ("from", "to", "start", "end")
 
 
 class Weight:
-    """``value`` at any share of training.
+    """The weight as a function of the share of training done.
 
     Args:
-        name: of the part, for messages.
-        given: a number, or ``{from, to, start, end}``: ``from`` until the share ``start`` of training is
-            done, ``to`` after the share ``end``, a straight line between; 0 and 1 if they are left out.
+        name: name of the part, for messages.
+        given: a number, or ``{from, to, start, end}``: ``from`` until the share ``start`` of training is done,
+            ``to`` after the share ``end``, linear between them; ``start`` and ``end`` default to 0 and 1.
 
     Raises:
-        ValueError: neither of the two.
+        ValueError: ``given`` is neither of the two.
     """
 
     def __init__(self, name: str, given: Any) -> None:
@@ -38,7 +38,7 @@ class Weight:
         self.moves = self.before != self.after
 
     def value(self, progress: float) -> float:
-        """The weight when this share of training is done."""
+        """Return the weight when the share ``progress`` of training is done."""
         share = min(1.0, max(0.0, (progress - self.start) / (self.end - self.start)))
         return self.before + share * (self.after - self.before)
 

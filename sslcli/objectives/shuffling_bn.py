@@ -1,4 +1,4 @@
-"""Against BatchNorm's leak: a batch encoded in groups, or spread over the processes in another order."""
+"""Prevent BatchNorm from leaking the positive: encode a batch in groups, or shuffled over the processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sslcli.types import Encoded, View
 
 
 def through(encode: Encode, head: nn.Module) -> Encode:
-    """``encode`` with the pooled vector sent through ``head``, so that its BatchNorm sees the same company."""
+    """Compose ``encode`` with ``head`` on the pooled vector, so that the head's BatchNorm sees the same groups."""
 
     def apply(view: View) -> Encoded:
         encoded = encode(view)
@@ -27,10 +27,10 @@ def through(encode: Encode, head: nn.Module) -> Encode:
 
 
 def in_groups(encode: Encode, groups: int, *modules: nn.Module) -> Encode:
-    """``encode`` on the interleaved parts ``n % groups`` of the batch, each with BatchNorm statistics of its own.
+    """Return ``encode`` applied to the groups ``n % groups`` of the batch, each with its own BatchNorm statistics.
 
-    It does on one device what several would do to the batch (SplitBatchNorm of MoCo's CIFAR demonstration).
-    The running statistics of ``modules`` move once, by the mean over the groups.
+    This simulates several devices on one (SplitBatchNorm of MoCo's CIFAR demonstration).
+    The running statistics of ``modules`` are updated once, by the mean over the groups.
     """
     if groups == 1:
         return encode
@@ -40,7 +40,7 @@ def in_groups(encode: Encode, groups: int, *modules: nn.Module) -> Encode:
         order = torch.arange(len(view.x), device=view.x.device).view(-1, groups).T.flatten()
         parts = []
         for k, part in enumerate(order.chunk(groups)):
-            with _one_of(groups, k, norms):
+            with _momentum_of_group(groups, k, norms):
                 parts.append(encode(view.rows(part)))
         return _unsorted(_cat(parts), order)
 
@@ -48,15 +48,15 @@ def in_groups(encode: Encode, groups: int, *modules: nn.Module) -> Encode:
 
 
 def shuffled(encode: Encode, ranks: Ranks, seed: int) -> Encode:
-    """``encode`` with the samples of all processes in a common random order, each taking an equal part.
+    """Return ``encode`` applied to the samples of all processes in a common random order, an equal part on each.
 
-    Queries and keys then never share a BatchNorm batch, which would give the positive away (shuffling BN,
-    He et al. 2020, section 3.3). With one process it permutes the batch before ``encode`` cuts it.
+    A query and its key are then normalised in different BatchNorm batches; a shared batch would reveal the positive
+    (shuffling BN, He et al. 2020, section 3.3). With one process the batch is permuted before ``encode`` splits it.
 
     Args:
-        encode: what runs on this process's part.
+        encode: the function that encodes the part of this process.
         ranks: the processes.
-        seed: of the order; the same on all of them.
+        seed: seed of the order, the same on all processes.
     """
 
     def apply(view: View) -> Encoded:
@@ -70,14 +70,14 @@ def shuffled(encode: Encode, ranks: Ranks, seed: int) -> Encode:
         if ranks.size == 1:
             return _unsorted(encoded, order)
         pooled = _unsort(ranks.gather(encoded.pooled), order)[mine]
-        return Encoded(encoded.tokens[:, :0], pooled)  # tokens would be more than O(D) a sample to send back
+        return Encoded(encoded.tokens[:, :0], pooled)  # no tokens: sending them would cost more than O(D) per sample
 
     return apply
 
 
 @contextmanager
-def _one_of(groups: int, k: int, norms: list[_BatchNorm]) -> Iterator[None]:
-    """Momenta such that, after all groups, each has moved the running statistics by momentum / groups."""
+def _momentum_of_group(groups: int, k: int, norms: list[_BatchNorm]) -> Iterator[None]:
+    """Set the momentum for group k so that in the end every group has contributed with weight momentum / groups."""
     saved = [norm.momentum for norm in norms]
     for norm, momentum in zip(norms, saved):
         share = (momentum or 0.0) / groups

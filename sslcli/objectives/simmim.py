@@ -24,30 +24,31 @@ ERRORS: dict[str, Callable[[Tensor], Tensor]] = {"l1": torch.abs, "l2": torch.sq
 
 
 class SimMIM(Objective):
-    """Hide patches, predict their pixels with one linear layer a token, mean error on the hidden pixels.
+    """Hide patches and predict their pixels by a linear layer on each token.
 
-    The target is the view's geometry without photometric jitter, normalised by the dataset's statistics.
-    The masked view is one pass of its own. With ``visible_only`` the encoder reads the visible patches only,
-    and a small transformer that sees mask tokens stands before the linear layer. MAE is ``visible_only``
-    with ``mask=random mask_ratio=0.75 target=patch error=l2`` (and a decoder of 8 blocks, 512 wide, that
-    reads the class token too).
+    The loss is the mean error on the hidden pixels. The target is the view with its crop and flips but without
+    photometric jitter, normalised by the dataset's statistics. The masked view is a separate pass.
 
-    An objective that holds this one sets ``num_views`` to 2 to reconstruct both views, or takes the steps of
-    ``project`` by itself to use the masked encodings: ``draw``, ``encode``, ``errors``.
+    With ``visible_only`` the encoder reads the visible patches only, and a small transformer with mask tokens precedes
+    the linear layer. MAE is ``visible_only`` with ``mask=random mask_ratio=0.75 target=patch error=l2`` (its published
+    decoder has 8 blocks, is 512 wide, and reads the class token too).
+
+    An objective that contains this one sets ``num_views`` to 2 to reconstruct both views, or calls the steps of
+    ``project`` itself to use the masked encodings: ``draw``, ``encode``, ``errors``.
 
     Args:
-        encoder: what is trained; it hides what the mask says in its own way.
-        mask: ``block`` hides random cells of mask_patch pixels (SimMIM), ``random`` the same but of single
-            patches and counted as in MAE, ``blockwise`` rectangles of cells (BEiT).
+        encoder: the encoder to train; it applies the mask in its own way.
+        mask: ``block`` hides random cells of mask_patch pixels (SimMIM), ``random`` hides random single patches,
+            counted as in MAE, ``blockwise`` hides rectangles of cells (BEiT).
         mask_ratio: share of hidden cells.
-        mask_patch: pixels a side of a cell of the mask; null fits the image and the mask (cell_size).
+        mask_patch: side of a mask cell in pixels; null chooses by image and mask (cell_size).
         target: the pixels as they are, or normalised over each cell of the mask (MAE) or over a sliding window
             (SwinV2).
-        target_window: pixels a side of that window; odd.
+        target_window: side of that window in pixels; odd.
         error: ``l1`` (SimMIM) or ``l2`` (MAE), averaged over hidden pixels and channels.
         visible_only: leave the hidden patches out of the encoder; for an encoder that can (a ViT).
-        decoder_dim: width of the transformer that then decodes, a multiple of 32.
-        decoder_depth: its number of blocks.
+        decoder_dim: width of the decoder with ``visible_only``, a multiple of 32.
+        decoder_depth: number of blocks of that decoder.
     """
 
     num_views = 1
@@ -82,7 +83,7 @@ class SimMIM(Objective):
         self.mask_patch = cell_size(mask_patch, mask, height, height // self.grid[0], self.stride)
         if target == "patch" and self.channels * self.mask_patch**2 < 2:
             raise ValueError("target=patch needs more than one value a patch; set mask_patch=2 or more")
-        self.cells = height // self.mask_patch  # of the mask, a side
+        self.cells = height // self.mask_patch  # cells of the mask along a side
         self._draw, count = MASKS[mask]
         self.num_hidden = count(mask_ratio, self.cells**2)
         if not 0 < self.num_hidden < self.cells**2:
@@ -92,8 +93,8 @@ class SimMIM(Objective):
             )
         self.normalised = target_function(target, self.mask_patch, target_window)
         side = min(target_window, height - 1 + height % 2)
-        words = {"patch": f"each {self.mask_patch} pixel patch", "window": f"the {side} pixel window around each pixel"}
-        self.relative = words.get(target)
+        names = {"patch": f"each {self.mask_patch} pixel patch", "window": f"the {side} pixel window around each pixel"}
+        self.relative = names.get(target)
         self.error = error
         self.visible_only = visible_only
         self.token_decoder = _token_decoder(encoder, decoder_dim, decoder_depth, self.grid) if visible_only else None
@@ -108,12 +109,12 @@ class SimMIM(Objective):
         return {name: torch.stack([part[name] for part in parts]).sum(0) for name in parts[0]}
 
     def draw(self, randomness: Randomness, i: int) -> Tensor:
-        """The mask (B, cells, cells) of view ``i``, the same whenever it is asked for.
+        """Return the mask (B, cells, cells) of view ``i``; every call in a step returns the same.
 
-        With ``visible_only`` it stays on the host, where the encoder can count without waiting for the device.
+        With ``visible_only`` it stays on the host, where visible patches can be counted without device synchronisation.
         """
-        where = replace(randomness, device=torch.device("cpu")) if self.visible_only else randomness
-        mask = self._draw(where, f"mask{i}" if i else "mask", self.cells, self.cells, self.num_hidden)
+        source = replace(randomness, device=torch.device("cpu")) if self.visible_only else randomness
+        mask = self._draw(source, f"mask{i}" if i else "mask", self.cells, self.cells, self.num_hidden)
         return mask.pin_memory() if self.visible_only and randomness.device.type == "cuda" else mask
 
     def hidden(self, view: View, randomness: Randomness, i: int) -> Tensor | None:
@@ -126,13 +127,13 @@ class SimMIM(Objective):
         return self.reconstruct(self.encode(features, i, mask), features.views[i], mask)
 
     def encode(self, features: Features, i: int, mask: Tensor) -> Encoded:
-        """The encoding of view ``i`` with ``mask`` (B, cells, cells) hidden."""
+        """Encode view ``i`` with ``mask`` (B, cells, cells) hidden."""
         return features.masked(i, scaled_to(mask, *self.grid), visible_only=self.visible_only)
 
     def errors(self, encoded: Encoded, view: View, mask: Tensor) -> dict[str, Tensor]:
-        """Each sample's summed ``error`` (B,) on its hidden pixels, and their ``count`` (B,).
+        """Return each sample's summed ``error`` (B,) on its hidden pixels, and their ``count`` (B,).
 
-        And ``blank`` (B,), the error of predicting the mean colour everywhere: what knowing nothing gives.
+        And ``blank`` (B,), the error of predicting the mean colour everywhere, which gives the chance level.
         """
         made = self.reconstruct(encoded, view, mask)
         error, count = masked_error(made.prediction, made.target, made.hidden, self.error)
@@ -140,7 +141,7 @@ class SimMIM(Objective):
         return {"error": error, "count": count, "blank": blank}
 
     def reconstruct(self, encoded: Encoded, view: View, mask: Tensor) -> Reconstruction:
-        """The pixels of ``view`` as predicted from its encoding with ``mask`` (B, cells, cells) hidden."""
+        """Predict the pixels of ``view`` from its encoding with ``mask`` (B, cells, cells) hidden."""
         if view.target is None:
             raise ValueError("simmim needs views with a target; choose an image pipeline for `views`")
         height, width = view.target.shape[-2:]
@@ -154,7 +155,7 @@ class SimMIM(Objective):
         )
 
     def _pixels(self, tokens: Tensor, height: int, width: int) -> Tensor:
-        """(B, C, H, W) from tokens (B, T, D): linear, then pixels out of channels; the overhang is cut off."""
+        """Map tokens (B, T, D) to pixels (B, C, H, W): a linear layer, then pixel shuffle, cropped to the image."""
         rows, cols = math.ceil(height / self.stride), math.ceil(width / self.stride)
         maps = self.decoder(tokens).transpose(1, 2).unflatten(2, (rows, cols))
         return F.pixel_shuffle(maps, self.stride)[..., :height, :width]
@@ -169,14 +170,14 @@ def _token_decoder(encoder: Encoder, width: int, depth: int, grid: tuple[int, ..
     if not encoder.can_drop:
         raise ValueError("visible_only needs an encoder that can leave tokens out, a ViT; leave it false")
     if depth < 1:
-        raise ValueError(f"decoder_depth={depth} must be at least 1: mask tokens learn of the image by attention")
+        raise ValueError(f"decoder_depth={depth} must be at least 1: mask tokens read the image by attention")
     if width < HEAD or width % HEAD:
         raise ValueError(f"decoder_dim={width} must be a multiple of {HEAD}")
     return TokenDecoder(encoder.token_dim, width, depth, *grid)
 
 
 def masked_error(prediction: Tensor, target: Tensor, hidden: Tensor, error: str) -> tuple[Tensor, Tensor]:
-    """Per sample, the summed absolute or squared error over the hidden pixels and their count (channels count once).
+    """Return, per sample, the absolute or squared error summed over hidden pixels, and the number of these pixels.
 
     Args:
         prediction: (B, C, H, W).
@@ -185,8 +186,8 @@ def masked_error(prediction: Tensor, target: Tensor, hidden: Tensor, error: str)
         error: ``l1`` or ``l2``.
 
     Returns:
-        error (B,) and count (B,), float32: their ratio over the batch, divided by C, is SimMIM's published loss,
-        and with l2 MAE's, whose mean over hidden patches of means over a patch's values is the same number.
+        error (B,) and count (B,), float32. Their ratio over the batch, divided by C, is SimMIM's published loss; with
+        l2 it is MAE's, as the mean over hidden patches of the mean over a patch's values is the same number.
     """
     if hidden.shape != (len(prediction), *prediction.shape[2:]):
         raise ValueError(f"hidden must be (B, H, W), and is {tuple(hidden.shape)} for {tuple(prediction.shape)}")

@@ -17,11 +17,11 @@ from sslcli.types import Loss
 
 
 def negative_cosine(p: Tensor, z: Tensor) -> Tensor:
-    """Minus the mean cosine of p and z (equation 1); no gradient reaches z.
+    """Return minus the mean cosine of p and z (equation 1); no gradient reaches z.
 
     Args:
-        p: (N, D) predictions of any length.
-        z: (N, D) what they should point to.
+        p: (N, D) predictions of any norm.
+        z: (N, D) targets.
     """
     with torch.autocast(p.device.type, enabled=False):
         return -F.cosine_similarity(widened(p), widened(z.detach()), dim=1).mean()
@@ -31,16 +31,16 @@ class SimSiam(Objective):
     """Predict each view's projection from the other's, through a bottleneck; the target has no gradient.
 
     The published recipe keeps the predictor's learning rate constant; here it follows the schedule.
-    Each view is a batch of its own for BatchNorm, as published. Small views (multi-crop) are one batch; with L
-    of them p_l the loss is (full + sum_l (D(p_l, z1) + D(p_l, z2)) / 2) / (1 + L).
+    Each view is a batch of its own for BatchNorm, as published. Small views (multi-crop) are one batch; with the
+    predictions p_l of L small views the loss is (full + sum_l (D(p_l, z1) + D(p_l, z2)) / 2) / (1 + L).
 
     Args:
-        encoder: what is trained.
+        encoder: the encoder to train.
         hidden_dim: width of the projector's hidden layers.
         width: width of the projection.
         depth: linear layers in the projector, whose last norm has no scale and shift.
         bottleneck: width of the predictor's hidden layer, a quarter of ``width`` as published.
-        norm: in both; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
+        norm: norm in both heads; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
     """
 
     takes_local = True
@@ -67,9 +67,9 @@ class SimSiam(Objective):
         return {**outputs, **local_rows(features, self.num_local, lambda pooled: self.predictor(self.head(pooled)))}
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
-        """Equation 2, in [-1, 1]: 0 when p tells nothing of z, -1 when it is z, also after a collapse.
+        """Return equation 2, in [-1, 1]: 0 if p is uncorrelated with z, -1 if p equals z, also after a collapse.
 
-        ``spread`` tells these two apart (figure 2): the std of each dimension of the normalised projections,
+        The logged ``spread`` detects a collapse (figure 2): the std of each dimension of the normalised projections,
         averaged and divided by 1 / sqrt(D). It is 1 where they fill the sphere and 0 where they collapse.
         """
         p1, p2, z1, z2 = (outputs[name] for name in ("p1", "p2", "z1", "z2"))

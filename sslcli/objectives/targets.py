@@ -1,4 +1,4 @@
-"""What a masked model predicts: the pixels, or the pixels without their local brightness and contrast."""
+"""The targets of masked image modelling: pixels, or pixels without their local brightness and contrast."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EPS = 1e-6  # added to each variance, as published
 
 
 def target_function(name: str, patch: int, window: int) -> Callable[[Tensor], Tensor]:
-    """The function (B, C, H, W) -> (B, C, H, W) called ``name``; ``patch`` and ``window`` are pixels a side."""
+    """Return the function from (B, C, H, W) to targets of that shape; ``patch`` and ``window`` are sides in pixels."""
     table: dict[str, Callable[[Tensor], Tensor]] = {
         "none": Tensor.float,
         "patch": partial(patch_normalised, patch=patch),
@@ -23,14 +23,14 @@ def target_function(name: str, patch: int, window: int) -> Callable[[Tensor], Te
 
 
 def patch_normalised(x: Tensor, patch: int) -> Tensor:
-    """Each patch with mean 0 and variance 1 over its pixels and channels (MAE, section 4.1, norm_pix_loss).
+    """Normalise each patch to mean 0 and variance 1 over its pixels and channels (MAE, section 4.1, norm_pix_loss).
 
-    The variance is the unbiased one, as in the published code. A target that is a function of the hidden
-    pixels alone keeps the Barber-Agakov reading of the loss: the bound is then on a part of the information.
+    The variance is the unbiased one, as in the published code. As the target is a function of the hidden pixels
+    alone, the loss is still a Barber-Agakov bound, on the information about this function of the hidden pixels.
 
     Args:
         x: (B, C, H, W).
-        patch: pixels a side; divides H and W, and C * patch^2 is 2 or more.
+        patch: side of a patch in pixels; divides H and W, and C * patch^2 is 2 or more.
 
     Returns:
         (B, C, H, W) float32.
@@ -42,15 +42,15 @@ def patch_normalised(x: Tensor, patch: int) -> Tensor:
 
 
 def window_normalised(x: Tensor, window: int) -> Tensor:
-    """Each pixel against the mean and variance of the window around it (SwinV2, section 4.1; 47 pixels).
+    """Normalise each pixel by the mean and variance of the window around it (SwinV2, section 4.1; 47 pixels).
 
-    Over the pixels of the window that lie in the image, each channel by itself, with the unbiased variance
-    m2 - m^2 times n / (n - 1). The windows of hidden pixels hold visible ones, so what is predicted is no
-    function of the hidden pixels alone and the Barber-Agakov reading of the loss no longer holds.
+    Both are taken over the pixels of the window that lie in the image, for each channel separately, with the unbiased
+    variance (m2 - m^2) n / (n - 1). The windows of hidden pixels contain visible pixels, so the target is not a
+    function of the hidden pixels alone, and the loss is no Barber-Agakov bound.
 
     Args:
         x: (B, C, H, W).
-        window: pixels a side, odd; an image with a shorter side takes the largest odd window that fits it.
+        window: side in pixels, odd; for an image with a shorter side, the largest odd window that fits it.
 
     Returns:
         (B, C, H, W) float32.
@@ -66,7 +66,7 @@ def window_normalised(x: Tensor, window: int) -> Tensor:
 
 
 def _window_sum(x: Tensor, window: int) -> Tensor:
-    """The sum over the window around each pixel: along columns, then along rows, which costs 2 w and not w^2."""
+    """Sum over the window around each pixel: along columns, then along rows, at a cost of 2 w instead of w^2."""
     half = window // 2
     columns = F.avg_pool2d(x, (window, 1), stride=1, padding=(half, 0), divisor_override=1)
     return F.avg_pool2d(columns, (1, window), stride=1, padding=(0, half), divisor_override=1)

@@ -14,10 +14,10 @@ from sslcli.objectives.heads import widened
 
 
 class Teacher(nn.Module):
-    """One copy of (encoder, head), updated in one place.
+    """A momentum copy of (encoder, head), updated by ``follow``.
 
-    Parameters follow the student's; buffers do not: BatchNorm in the teacher, which stays in train mode,
-    keeps statistics of its own (He et al. 2020, arXiv:1911.05722).
+    Its parameters follow the student's; its buffers do not: BatchNorm in the teacher, which stays in train mode,
+    has its own statistics (He et al. 2020, arXiv:1911.05722).
 
     Args:
         encoder: the student's encoder.
@@ -28,22 +28,22 @@ class Teacher(nn.Module):
         super().__init__()
         self.encoder = copy.deepcopy(encoder).requires_grad_(False)
         self.head = copy.deepcopy(head).requires_grad_(False)
-        self.students = (encoder, head)  # in a tuple: they are not this module's to save or to train
+        self.students = (encoder, head)  # in a tuple, so that they are no submodules: not saved or trained twice
 
     @torch.no_grad()
     def follow(self, momentum: float) -> None:
-        """Teacher = momentum * teacher + (1 - momentum) * student, for every parameter (equation 2)."""
+        """Set teacher = momentum * teacher + (1 - momentum) * student, for every parameter (equation 2)."""
         for mine, student in zip((self.encoder, self.head), self.students):
             torch._foreach_lerp_(list(mine.parameters()), list(student.parameters()), 1 - momentum)
 
     @torch.no_grad()
     def project(self, features: Features, i: int) -> Tensor:
-        """(B, D) projections, in float32 at least, of the clean view ``i``."""
+        """Return the projections (B, D) of the clean view ``i``, in float32 or wider."""
         return widened(self.head(features.teacher(self.encoder, i)[0].pooled))
 
 
 def checked_momentum(momentum: float) -> float:
-    """``momentum``, if it is one.
+    """Return ``momentum`` unchanged.
 
     Raises:
         ValueError: it is not in [0, 1].
@@ -54,5 +54,5 @@ def checked_momentum(momentum: float) -> float:
 
 
 def rising(momentum: float, progress: float) -> float:
-    """From ``momentum`` to 1 along half a cosine over training (BYOL, Grill et al. 2020, appendix C.1)."""
+    """Return a momentum that rises from ``momentum`` to 1 along half a cosine (BYOL, Grill et al. 2020, C.1)."""
     return 1 - (1 - momentum) * (1 + math.cos(math.pi * progress)) / 2

@@ -11,10 +11,12 @@ COLDEST, WARMEST = 0.01, 1.0  # bounds of a learned temperature (the lower one: 
 
 
 class Temperature(nn.Module):
-    """``temperature()`` is a float, or a scalar tensor with a gradient if it is learned (as its logarithm).
+    """A fixed or learned temperature; calling it returns a float, or a scalar tensor with a gradient if it is learned.
+
+    A learned temperature is parametrised by its logarithm.
 
     Raises:
-        ValueError: not positive, or a start outside the bounds of a learned one.
+        ValueError: the temperature is not positive, or a learned one starts outside its bounds.
     """
 
     def __init__(self, start: float, *, learned: bool) -> None:
@@ -31,10 +33,10 @@ class Temperature(nn.Module):
 
     @torch.no_grad()
     def clamp(self) -> None:
-        """Back into the bounds after an update that left them."""
+        """Move a learned temperature back into its bounds after an update."""
         if self.logarithm is not None:
             self.logarithm.clamp_(math.log(COLDEST), math.log(WARMEST))
 
     def parts(self) -> dict[str, Tensor]:
-        """What to log: the value where it moves."""
+        """Return the scalars to log: the temperature, if it is learned."""
         return {} if self.logarithm is None else {"temperature": self.logarithm.detach().exp()}

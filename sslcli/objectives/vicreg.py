@@ -16,16 +16,16 @@ from sslcli.types import Loss
 
 
 def vicreg(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The three terms, unweighted: invariance, variance and covariance.
+    """Return the three terms, unweighted: invariance, variance and covariance.
 
-    The official code takes the mean of the two views' variance terms where equation 6 takes their sum, and
-    its weights of 25, 25 and 1 belong to that form, which is the one here. The two covariance terms are summed.
+    Equation 6 sums the variance terms of the two views. The official code takes their mean, and its weights of 25, 25
+    and 1 belong to the mean, which is used here too. The covariance terms of the two views are summed.
 
     Args:
         z1: (N, D) embeddings of the first views, N at least 2: the estimates of variance divide by N - 1.
-        z2: (N, D) embeddings of the second views, row by row the partners of ``z1``.
+        z2: (N, D) embeddings of the second views; row i belongs to the same sample as row i of ``z1``.
     """
-    # Half precision would lose the small covariances among large ones: float32 or better, always.
+    # Half precision would lose small covariances among large ones, so this is always float32 or better.
     with torch.autocast(z1.device.type, enabled=False):
         z1, z2 = widened(z1), widened(z2)
         invariance = F.mse_loss(z1, z2)
@@ -33,31 +33,31 @@ def vicreg(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _variance(z: Tensor) -> Tensor:
-    """How far each dimension's std falls short of 1, on average (equations 1 and 2); 0.99 of constant rows."""
+    """Return the mean over dimensions of max(0, 1 - std) (equations 1 and 2); 0.99 for constant rows."""
     return F.relu(1 - (z.var(dim=0) + 1e-4).sqrt()).mean()
 
 
 def _covariance(z: Tensor) -> Tensor:
-    """Squares of the covariances between different dimensions, summed and divided by D (equations 3 and 4)."""
+    """Return the sum of squared covariances between different dimensions, divided by D (equations 3 and 4)."""
     centred = z - z.mean(dim=0)
     covariance = centred.T @ centred / (len(z) - 1)
     return (covariance.pow(2).sum() - covariance.diagonal().pow(2).sum()) / z.shape[1]
 
 
 class VICReg(Objective):
-    """Pull the views of a sample together while each dimension keeps its variance and tells something of its own.
+    """Pull the views of a sample together; keep the variance of each dimension, and decorrelate the dimensions.
 
     Each view is a batch of its own for BatchNorm, as published.
 
     Args:
-        encoder: what is trained.
-        invariance: weight of the views' squared distance.
-        variance: weight of the std below 1.
+        encoder: the encoder to train.
+        invariance: weight of the squared distance between views.
+        variance: weight of the variance term, which is positive where a std is below 1.
         covariance: weight of the squared covariances.
         hidden_dim: width of the expander's hidden layers.
         width: width of the embedding.
         depth: linear layers in the expander.
-        norm: in the expander; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
+        norm: norm in the expander; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
     """
 
     couples_batch = True
@@ -90,5 +90,5 @@ class VICReg(Objective):
         return Loss(total, parts, self.chance(len(outputs["z1"])))
 
     def chance(self, batch_size: int) -> float | None:
-        """Of a constant embedding: the views agree, nothing covaries, and every std is the 0.01 inside the root."""
+        """Return the loss of a constant embedding: only the variance term is not 0, and each std counts as 0.01."""
         return 0.99 * self.weights[1]

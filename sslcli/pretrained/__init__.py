@@ -1,1 +1,1 @@
-"""Other people's weights to start from: how their files name tensors, and how those get into an encoder."""
+"""Pretrained weights of other projects: how their files name tensors, and how these are loaded into an encoder."""

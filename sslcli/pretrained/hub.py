@@ -1,4 +1,4 @@
-"""timm's pretrained weights by name, where its hub can be reached or has been before."""
+"""timm's pretrained weights by name, downloaded from its hub or read from the cache of earlier downloads."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 from sslcli.errors import UserError, suggest
 from sslcli.run_dir.formatting import first_line
 
-_PATIENCE = 5.0  # seconds
+_TIMEOUT = 5.0  # seconds
 
 
 def from_timm(name: str) -> dict[str, Tensor]:
-    """The state dict of ``timm.create_model(name, pretrained=True)``.
+    """Return the state dict of ``timm.create_model(name, pretrained=True)``.
 
     Raises:
-        UserError: timm has no such weights, or they cannot be fetched.
+        UserError: timm has no such weights, or they cannot be downloaded.
     """
     model, _, tag = name.partition(".")
     if not timm.is_model(model):
@@ -29,10 +29,10 @@ def from_timm(name: str) -> dict[str, Tensor]:
         raise UserError(f"encoder.weights: timm has no weights '{name}'. {suggest(name, known)}")
     reachable = constants.HF_HUB_OFFLINE or _answers(constants.ENDPOINT)
     if not reachable:
-        constants.HF_HUB_OFFLINE = True  # what was fetched before is found, and nothing is tried for a minute
+        constants.HF_HUB_OFFLINE = True  # use the cache at once, instead of retrying the network for a minute
     try:
         found: dict[str, Tensor] = timm.create_model(name, pretrained=True).state_dict()
-    except Exception as error:  # the hub's, the network's and the file system's, all of different kinds
+    except Exception as error:  # errors of the hub, the network and the file system have no common class
         raise UserError(
             f"encoder.weights: timm's weights {name} cannot be fetched "
             f"({first_line(error) if reachable else 'its hub cannot be reached'}). "
@@ -42,9 +42,9 @@ def from_timm(name: str) -> dict[str, Tensor]:
 
 
 def _answers(url: str) -> bool:
-    """Whether anything answers there, be it by a refusal."""
+    """Return whether a server answers at ``url``, even with an HTTP error."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_PATIENCE):
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_TIMEOUT):
             return True
     except urllib.error.HTTPError:
         return True

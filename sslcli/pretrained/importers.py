@@ -1,4 +1,4 @@
-"""From a path to tensors by name, whatever wrote the file; code in it is never run."""
+"""Read the named tensors of a checkpoint of any project; code in the file is never run."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from torch import Tensor
 
 from sslcli.config.paths import expand
 from sslcli.errors import UserError
-from sslcli.pretrained.safe_unpickle import passing_over_settings
+from sslcli.pretrained.safe_unpickle import skipping_settings
 from sslcli.run_dir.checkpoint import is_pointer, open_run
 from sslcli.run_dir.formatting import first_line
 
 KEY = "encoder.weights"
-# Where checkpoints keep the state dict, the most wanted first: DINO's teacher is better than its student.
+# Keys under which checkpoints keep the state dict, in order of preference: DINO's teacher is better than its student.
 _PLACES = ("encoder", "state_dict", "model_state_dict", "teacher", "student", "model", "module", "net", "weights",
            "classy_state_dict", "base_model", "trunk")  # fmt: skip
 
 
 def read(source: str) -> dict[str, Tensor]:
-    """The tensors of a file, of a run directory, or of timm's pretrained model ``timm:NAME``, on the CPU.
+    """Read the tensors of a file, of a run directory, or of timm's pretrained model ``timm:NAME``, to the CPU.
 
     Raises:
-        UserError: nothing there, damaged, of another kind, or a pickle that asks for code.
+        UserError: the file does not exist, is damaged, is of another kind, or is a pickle that would run code.
     """
     if source.startswith("timm:"):
         from sslcli.pretrained.hub import from_timm
@@ -51,37 +51,37 @@ def read(source: str) -> dict[str, Tensor]:
 
 
 def _load(path: Path) -> Any:
-    """What ``torch.save`` put into a file, settings passed over."""
+    """Read a file of ``torch.save``, with settings replaced by placeholders."""
     try:
-        if zipfile.is_zipfile(path):  # torch reads what lies before the damage, so the sums are checked here
+        if zipfile.is_zipfile(path):  # torch may read a damaged archive without noticing, so check the checksums
             with zipfile.ZipFile(path) as archive:
                 damaged = archive.testzip()
             if damaged:
                 raise UserError(f"{KEY}: {path} is damaged ({damaged}).")
-        with passing_over_settings(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a pickle protocol, just before what is wrong is said
+        with skipping_settings(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of a pickle protocol just before it raises
             return torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise
-    except Exception as error:  # torch's readers fail in many ways on what is no such file
+    except Exception as error:  # torch raises many kinds of errors for other files
         raise UserError(f"{KEY}: {path} {_refusal(error, path)}") from None
 
 
 def _refusal(error: Exception, path: Path) -> str:
-    """Why a file is not opened; torch's words are of its own insides, but for what a pickle asks for."""
+    """Return why a file cannot be read; of torch's message only the name of a refused class is of use to the user."""
     found = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, UnpicklingError) else None
     if found:
         return (
             f"holds more than tensors: it asks for {found[1]}, and code in a file is never run. If you trust it, save "
             "its state dict alone: torch.save(model.state_dict(), 'weights.pth')"
         )
-    other = path.suffix in (".onnx", ".pt2", ".parquet", ".npy")  # exports, which are for other programs
+    other = path.suffix in (".onnx", ".pt2", ".parquet", ".npy")  # exports for other programs
     hint = " Of exports, format=safetensors can be read again." if other else ""
     return f"is cut short or not a file of torch.save.{hint}"
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    """The tensors by name in a checkpoint, which may lie a few levels down."""
+    """Return the named tensors of a checkpoint, which may be nested a few levels deep."""
     while isinstance(content, Mapping):
         inner = next((content[place] for place in _PLACES if isinstance(content.get(place), Mapping)), None)
         if inner is None:

@@ -1,11 +1,11 @@
-"""One table: how files name an encoder's tensors, and what makes timm's names of them.
+"""One table: how files of other projects name an encoder's tensors, and how these names become timm's.
 
-A row recognises keys by how they begin, strips what lies around the encoder, drops what is no part of it and renames
-the rest. Rows build on each other: a MoCo file has a ResNet in a module ``encoder_q``, perhaps in
-DistributedDataParallel. So ``recognised`` starts again at the top after every row, and each row acts once.
+A row recognises a file by the beginnings of its keys, strips the prefix of the encoder, drops the keys of other modules
+and renames the rest. Rows are combined: a MoCo file has a ResNet in a module ``encoder_q``, perhaps wrapped in
+DistributedDataParallel. So ``recognised`` starts again at the top after every row, and uses each row once.
 
-The names were read in the projects: facebookresearch's moco (main_lincls.py), moco-v3 (moco/builder.py), mae
-(models_mae.py) and dino (main_dino.py); microsoft/SimMIM (models, utils.py); vturrisi/solo-learn (solo/methods);
+The names are those in the projects' source code: facebookresearch's moco (main_lincls.py), moco-v3 (moco/builder.py),
+mae (models_mae.py) and dino (main_dino.py); microsoft/SimMIM (models, utils.py); vturrisi/solo-learn (solo/methods);
 lightly-ai/lightly (examples/pytorch); sthalles/SimCLR, Spijkervet/SimCLR, leftthomas/SimCLR, HobbitLong/SupContrast;
 torchvision's and timm's models.
 """
@@ -27,14 +27,14 @@ class Layout:
     """One row. ``marks``, ``strip``, ``drop`` and ``into`` are regular expressions that match a key from its start.
 
     Args:
-        name: for messages.
-        marks: each of them matches some key of such a file.
-        strip: what the encoder's keys begin with, which is taken off; other keys are no part of the encoder.
-        drop: keys, after stripping, that are no part of it either: heads, constants.
-        rename: regular expressions and replacements, applied in order to what is left of each key.
-        transform: a last change of the tensors.
-        into: a key that the encoder must have, for a row that not every encoder needs.
-        num_heads: (width, heads) of this project's ViTs, where the heads are not timm's; no shape shows that.
+        name: name of the layout, for messages.
+        marks: a file has this layout if each of these expressions matches one of its keys.
+        strip: the prefix of the encoder's keys, which is removed; keys without it do not belong to the encoder.
+        drop: keys, after stripping, that do not belong to the encoder either: heads, constants.
+        rename: regular expressions and replacements, applied in order to the rest of each key.
+        transform: a final change of the tensors.
+        into: a key that the encoder must have for this row to be used; empty for no condition.
+        num_heads: (width, heads) of this project's ViTs where they differ from timm's; shapes do not show the heads.
     """
 
     name: str
@@ -47,12 +47,12 @@ class Layout:
     num_heads: tuple[tuple[int, int], ...] = ()
 
     def recognises(self, keys: Iterable[str]) -> bool:
-        """Whether these keys are of this layout."""
+        """Return whether these keys have this layout."""
         known = list(keys)
         return all(_any_matches(mark, known) for mark in self.marks)
 
     def renamed(self, key: str) -> str | None:
-        """The next name of a key; None if it is no part of the encoder."""
+        """Return the new name of a key; None if the key does not belong to the encoder."""
         start = re.match(self.strip, key)
         if start is None:
             return None
@@ -64,20 +64,20 @@ class Layout:
         return rest
 
     def apply(self, weights: Mapping[str, Tensor]) -> Weights:
-        """The encoder's tensors by their next names."""
+        """Return the encoder's tensors by their new names."""
         named = ((self.renamed(key), tensor) for key, tensor in weights.items())
         return self.transform({key: tensor for key, tensor in named if key is not None})
 
 
 def recognised(weights: Mapping[str, Tensor], encoder: Iterable[str]) -> tuple[Weights, list[Layout]]:
-    """The encoder's tensors by timm's names, and the rows that led there, outermost first.
+    """Return the encoder's tensors by timm's names, and the rows that were applied, outermost first.
 
     Args:
-        weights: by the file's names.
-        encoder: the names that the encoder has.
+        weights: the tensors by the file's names.
+        encoder: the names of the encoder's tensors.
     """
     found, steps, ours = dict(weights), [], list(encoder)
-    # An encoder that has such a module itself keeps it.
+    # A prefix that the encoder's own names have must not be stripped.
     left = [row for row in LAYOUTS if _any_matches(row.into, ours) and not (row.strip and row.recognises(ours))]
     while (row := next((row for row in left if row.recognises(found)), None)) is not None:
         found = row.apply(found)
@@ -91,7 +91,7 @@ def _any_matches(pattern: str, keys: Iterable[str]) -> bool:
 
 
 def shared_table(weights: Weights) -> Weights:
-    """One relative position table for all blocks, given to each (SimMIM, ``remap_pretrained_keys_vit``)."""
+    """Copy a relative position table that all blocks share to each block (SimMIM, ``remap_pretrained_keys_vit``)."""
     rest = dict(weights)
     table = rest.pop("rel_pos_bias.relative_position_bias_table")
     blocks = {key.split(".")[1] for key in rest if key.startswith("blocks.")}
@@ -99,7 +99,7 @@ def shared_table(weights: Weights) -> Weights:
 
 
 def joined_biases(weights: Weights) -> Weights:
-    """Biases of queries and values as one of queries, keys and values, with zeros for the keys as in BEiT."""
+    """Join the biases of queries and values to one of queries, keys and values, with zeros for the keys as in BEiT."""
     rest = dict(weights)
     for name in weights:
         if name.endswith(".q_bias"):
@@ -109,7 +109,7 @@ def joined_biases(weights: Weights) -> Weights:
     return rest
 
 
-# Buffers that a model makes for itself.
+# Buffers that a model computes when it is built.
 CONSTANTS = (r".*relative_position_index$", r".*relative_coords_table$", r".*attn_mask$")
 
 TORCHVISION_VIT = Layout(
@@ -161,16 +161,16 @@ TORCHVISION_CONVNEXT = Layout(
 RESNET = Layout("ResNet", (r"conv1\.", r"layer1\.0\.conv1\."), drop=(r"(fc|linear)\.",))
 
 LAYOUTS: tuple[Layout, ...] = (
-    # What is put around any model.
+    # Wrappers around any model.
     Layout("torch.compile", (r"(.*\.)?_orig_mod\.",), rename=((r"\b_orig_mod\.", ""),)),
     Layout("DistributedDataParallel", (r"module\.",), strip=r"module\."),
     Layout("sslcli", (r"model\.|trunk\.\d",), rename=((r"^model\.", ""),)),
-    # Models whose own names begin like those of a module around them.
+    # Models whose own keys begin like those of a wrapper.
     TORCHVISION_VIT,
-    # Where methods keep their encoder.
+    # Modules in which methods keep their encoder.
     Layout("MoCo v1 or v2", (r"encoder_q\.",), strip=r"encoder_q\."),
     Layout("MoCo v3", (r"base_encoder\.",), strip=r"base_encoder\.", num_heads=((384, 12),)),
-    Layout("MAE", (r"decoder_embed\.",), drop=(r"decoder_", r"mask_token$")),  # the token is the decoder's
+    Layout("MAE", (r"decoder_embed\.",), drop=(r"decoder_", r"mask_token$")),  # the decoder's mask token
     Layout("SimMIM", (r"encoder\.mask_token$", r"decoder\."), strip=r"encoder\."),
     Layout("DINO", (r"backbone\.", r"head\.(mlp|last_layer)\b"), strip=r"backbone\."),
     Layout("lightly's DINO", (r"teacher_backbone\.",), strip=r"teacher_backbone\."),
@@ -183,7 +183,7 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("a module called backbone", (r"backbone\.",), strip=r"backbone\."),
     Layout("a module called encoder", (r"encoder\.",), strip=r"encoder\."),
     Layout("lightly's masked ViT", (r"vit\.",), rename=((r"^vit\.", ""),)),
-    # A ResNet's children in a row: torchvision's with and without its pooling, lightly's own.
+    # A ResNet's children in an nn.Sequential: torchvision's ResNet with and without its pooling, and lightly's own.
     Layout(
         "ResNet as nn.Sequential",
         (r"0\.weight", r"4\.0\.conv1\.", r"7\.0\.conv1\."),
@@ -200,12 +200,12 @@ LAYOUTS: tuple[Layout, ...] = (
         rename=((r"^0\.", "conv1."), (r"^1\.", "bn1."), *((rf"^{i + 1}\.", f"layer{i}.") for i in range(1, 5))),
     ),
     Layout("shortcuts by that name", (r"layer\d\.\d\.shortcut\.",), rename=((r"\.shortcut\.", ".downsample."),)),
-    # How models name their parts.
+    # The models' own names.
     RESNET,
     TORCHVISION_SWIN,
     TORCHVISION_CONVNEXT,
     Layout(
-        "Swin as published",  # merges patches at the end of a stage, timm at the beginning of the next
+        "Swin as published",  # it merges patches at the end of a stage, timm at the beginning of the next
         (r"layers\.0\.downsample\.",),
         rename=tuple((rf"^layers\.{i}\.downsample\.", f"layers.{i + 1}.downsample.") for i in (2, 1, 0)),
     ),

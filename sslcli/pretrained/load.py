@@ -1,4 +1,4 @@
-"""Somebody's weights into an encoder, or a refusal that names what does not fit."""
+"""Load pretrained weights into an encoder, or raise an error that names the tensors that do not match."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from sslcli.pretrained.importers import KEY, read
 from sslcli.pretrained.key_maps import Layout, Weights, recognised
 from sslcli.run_dir.formatting import few
 
-LEAST = 0.95  # of the encoder's tensors, and of the file's, must find their counterpart
+LEAST = 0.95  # smallest share of the encoder's tensors, and of the file's, that must match
 _KEYS = "encoder=... encoder.stem=standard"
 _TABLE = ".relative_position_bias_table"
 
 
 @dataclass
 class LoadReport:
-    """What became of a file's tensors."""
+    """Which tensors of a file and of an encoder matched."""
 
     source: str
     layouts: list[str]
     matched: list[str]
-    missing: list[str]  # the encoder has them and the file does not, or in another shape
-    unexpected: list[str]  # the other way round
+    missing: list[str]  # in the encoder, and not in the file or of another shape there
+    unexpected: list[str]  # in the file, and not in the encoder or of another shape there
 
     def __str__(self) -> str:
         known = f" ({', '.join(self.layouts)})" if self.layouts else ""
@@ -50,8 +50,8 @@ def load_weights(encoder: Encoder, source: str) -> LoadReport:
         source: a file, a run, or ``timm:NAME``.
 
     Raises:
-        UserError: it cannot be read, less than 95 % of the tensors match, on either side, or one is of another shape:
-            a stem or positions that stayed random would decide about everything behind them.
+        UserError: ``source`` cannot be read, less than 95 % of the tensors of either side match, or a tensor has
+            another shape: a stem or positions left at random would distort the input of all later layers.
     """
     ours = {name.removeprefix("model."): tensor for name, tensor in encoder.state_dict().items()}
     found, steps = recognised(read(source), ours)
@@ -78,7 +78,7 @@ def load_weights(encoder: Encoder, source: str) -> LoadReport:
 
 
 def fitted(tensor: Tensor, name: str, ours: Tensor, encoder: nn.Module) -> Tensor:
-    """``tensor`` in the shape of ``ours`` if that is another size of the same thing: positions, or axes of length 1."""
+    """Resample positions to the shape of ``ours``, and add or drop axes of length 1; return other tensors unchanged."""
     if tensor.shape == ours.shape:
         return tensor
     if [n for n in tensor.shape if n > 1] == [n for n in ours.shape if n > 1]:
@@ -93,13 +93,13 @@ def fitted(tensor: Tensor, name: str, ours: Tensor, encoder: nn.Module) -> Tenso
         extra = len(ours) - (2 * window[0] - 1) * (2 * window[1] - 1)
         if math.isqrt(len(tensor) - extra) ** 2 == len(tensor) - extra:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of torch, about how timm indexes
+                warnings.simplefilter("ignore")  # torch warns of an indexing in timm
                 return resize_rel_pos_bias_table(tensor, window, ours.shape)
     return tensor
 
 
 def _check_heads(encoder: Encoder, steps: Iterable[Layout], source: str) -> None:
-    """Refuse a ViT whose heads are another number than those of the project that trained the weights."""
+    """Raise UserError for a ViT with another number of heads than in the project that trained the weights."""
     blocks = getattr(getattr(encoder, "model", None), "blocks", None)
     if not isinstance(blocks, nn.Sequential):
         return
@@ -138,7 +138,7 @@ def _refusal(report: LoadReport, ours: Mapping[str, Tensor], found: Weights) -> 
 
 
 def _hint(name: str, theirs: Tensor, ours: Tensor) -> str | None:
-    """The keys that mend a shape, where it tells: other positions are another model's, another kernel has its key."""
+    """Return the config keys that would give a tensor the shape in the file; None if the shape does not tell."""
     if name == "pos_embed":
         return "encoder=timm encoder.name=..."
     if theirs.dim() != 4 or theirs.shape[:2] != ours.shape[:2]:

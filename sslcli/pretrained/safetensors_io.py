@@ -1,4 +1,4 @@
-"""This tool's own safetensors files: an encoder's tensors by name, and in the header what rebuilds it."""
+"""This tool's own safetensors files: an encoder's named tensors, and in the header the data to rebuild it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from sslcli.run_dir.files import write_atomically
 
 
 def packed(module: nn.Module, header: Mapping[str, str] | None = None) -> bytes:
-    """All tensors of ``module`` by name as safetensors has them, with ``header`` beside them."""
+    """Return a safetensors file with all tensors of ``module`` and the text entries ``header``, as bytes."""
     weights = {name: tensor.cpu().contiguous() for name, tensor in module.state_dict().items()}
     content: bytes = save(weights, metadata={"format": "pt", **(header or {})})
     return content
 
 
 def write_weights(module: nn.Module, path: Path) -> None:
-    """A file of them, whole or not at all."""
+    """Write all tensors of ``module`` to a safetensors file, atomically."""
     content = packed(module)
     write_atomically(path, lambda file: file.write(content))
 
 
 def export_header(state: Mapping[str, Any]) -> dict[str, str]:
-    """What rebuilds a checkpoint's encoder: text only, as safetensors wants it."""
+    """Return the header from which a checkpoint's encoder can be rebuilt; safetensors stores text only."""
     return {
         "config": json.dumps(to_plain(state["config"])),
         "spec": json.dumps(state["spec"]),
@@ -41,10 +41,10 @@ def export_header(state: Mapping[str, Any]) -> dict[str, str]:
 
 
 def read_export(path: Path) -> dict[str, Any]:
-    """As much of a checkpoint's state as ``format=safetensors`` has kept: config, spec, step and encoder.
+    """Read the part of a checkpoint's state that ``format=safetensors`` writes: config, spec, step and encoder.
 
     Raises:
-        UserError: no such file, a damaged one, or one of somebody else's.
+        UserError: the file does not exist, is damaged, or was not written by this tool.
     """
     if not path.is_file():
         raise UserError(f"run: there is no file {path}.")
@@ -55,7 +55,7 @@ def read_export(path: Path) -> dict[str, Any]:
     except (SafetensorError, OSError) as error:
         raise UserError(f"run: {path} is cut short or not a safetensors file ({error}).") from None
     if not {"config", "spec", "step"} <= header.keys():
-        raise UserError(f"run: {path} was not written by ssl-export format=safetensors; it says not how to rebuild it.")
+        raise UserError(f"run: {path} was not written by ssl-export format=safetensors: it cannot be rebuilt.")
     kept = {name: json.loads(header[name]) for name in ("config", "spec", "step")}
     return {
         **kept,

@@ -1,1 +1,1 @@
-"""The page that a run leaves: read from its directory, drawn by matplotlib, put together by jinja2."""
+"""The HTML report of a run: read from its directory, drawn by matplotlib, rendered by jinja2."""

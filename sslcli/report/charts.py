@@ -1,4 +1,4 @@
-"""The charts of a report: curves over steps, a metric beside its controls, the embedding's map and spectrum."""
+"""The charts of a report: curves over steps, a metric and its baselines, the embedding's map and spectrum."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from sslcli.report.figures import ACCENT, CATEGORIES, CONTROL, INK, MUTED, drawing
 from sslcli.run_dir.formatting import is_share, number
 
-_POINTS = 600  # of a curve; more would not be seen
+_POINTS = 600  # points of a curve; more would not be visible
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Curve:
     label: str = ""
     colour: str = ACCENT
     dashed: bool = False
-    group: str = ""  # an id's last part, for the page to find all curves of one run
+    group: str = ""  # last part of the curve's id, by which the page finds all curves of one run
 
 
 def curves(name: str, description: str, lines: Sequence[Curve], *, share: bool = False) -> Markup:
-    """Curves over steps; ``share`` labels the vertical axis in per cent."""
+    """Draw curves over steps; ``share`` labels the vertical axis in per cent."""
     with drawing(name, description) as made:
         axes = made.axes
         for line in lines:
@@ -53,28 +53,28 @@ def curves(name: str, description: str, lines: Sequence[Curve], *, share: bool =
 
 
 def thinned(x: Sequence[float], y: Sequence[float], points: int = _POINTS) -> tuple[list[float], list[float]]:
-    """At most about ``points`` of a curve: of each stretch its lowest and its highest, so that no spike is lost."""
+    """Reduce a curve to about ``points``, keeping the minimum and maximum of each interval so that no spike is lost."""
     if len(x) <= points:
         return list(x), list(y)
     kept: set[int] = {0, len(x) - 1}
-    stretches = points // 2
-    for k in range(stretches):
-        stretch = range(k * len(x) // stretches, (k + 1) * len(x) // stretches)
-        finite = [i for i in stretch if math.isfinite(y[i])] or list(stretch)
+    intervals = points // 2
+    for k in range(intervals):
+        interval = range(k * len(x) // intervals, (k + 1) * len(x) // intervals)
+        finite = [i for i in interval if math.isfinite(y[i])] or list(interval)
         kept |= {min(finite, key=y.__getitem__), max(finite, key=y.__getitem__)}
     order = sorted(kept)
     return [x[i] for i in order], [y[i] for i in order]
 
 
 def short(value: float) -> str:
-    """An axis label: 1500 is 1500, 20000 is 20k."""
+    """Return an axis label: 1500 for 1500, 20k for 20000."""
     if abs(value) >= 1e6:
         return f"{value / 1e6:g}M"
     return f"{value / 1e3:g}k" if abs(value) >= 1e4 else f"{value:.4g}"
 
 
 def dots(name: str, metric: str, rows: Mapping[str, float]) -> Markup:
-    """A metric's values as dots on one axis, the first emphasised, each with its number; the finite ones."""
+    """Draw a metric's finite values as labelled dots on one axis, the first emphasised."""
     rows = {label: value for label, value in rows.items() if math.isfinite(value)}
     if not rows:
         return Markup("")
@@ -102,7 +102,7 @@ def dots(name: str, metric: str, rows: Mapping[str, float]) -> Markup:
 
 
 def scatter(name: str, description: str, points: Tensor, labels: Tensor | None) -> Markup:
-    """Points (N, 2) of a map, coloured by label (N,) where there is one; its axes mean nothing and are not drawn."""
+    """Draw the points (N, 2) of a map, coloured by label (N,) if given; its axes have no meaning and are not drawn."""
     with drawing(name, description, height=300) as made:
         axes = made.axes
         axes.set_axis_off()
@@ -117,7 +117,7 @@ def scatter(name: str, description: str, points: Tensor, labels: Tensor | None) 
 
 
 def class_colours(count: int) -> list[str]:
-    """A colour for each class: the page's ten, or as many hues as are needed."""
+    """Return a colour for each class: the page's ten, or evenly spaced hues if there are more classes."""
     if count <= len(CATEGORIES):
         return list(CATEGORIES[:count])
     hues = (colorsys.hls_to_rgb(k / count, 0.55, 0.6) for k in range(count))
@@ -125,7 +125,7 @@ def class_colours(count: int) -> list[str]:
 
 
 def spectrum(name: str, description: str, trained: Tensor, untrained: Tensor) -> Markup:
-    """Singular values, as shares of the largest, by rank; both axes logarithmic."""
+    """Draw singular values, relative to the largest, by rank; both axes are logarithmic."""
     with drawing(name, description, height=300) as made:
         axes = made.axes
         for values, label, colour, style in (

@@ -1,4 +1,4 @@
-"""What a trained model can be shown by: its views, reconstructions, nearest neighbours and embedding, as tensors."""
+"""Compute the content of a report as tensors: views, reconstructions, nearest neighbours and embedding."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from sslcli.report.visuals import Embedding, Masked, Neighbours, Visuals
 from sslcli.types import Compute, Field, Reconstruction
 
 Embed = Callable[[Dataset, Tensor], Tensor]
-ROWS = 8  # pictures under each other
+ROWS = 8  # rows of pictures
 NEIGHBOURS = 8
 MAPPED = 2000  # samples on the map and in the spectrum
-MEASURED = 256  # samples that the error of a reconstruction is read from
-THUMBNAIL = 32  # pixels a side
-_LADDER = (64, 128, 256, 512, 1024, 2048, 4096, 8192)  # samples that a model may be asked to embed
-_RANGE = 2.5  # standard deviations from mid-gray to black and white, where a target has no colours of its own
+MEASURED = 256  # samples on which the reconstruction error is measured
+THUMBNAIL = 32  # side in pixels
+_LADDER = (64, 128, 256, 512, 1024, 2048, 4096, 8192)  # possible numbers of samples to embed
+_RANGE = 2.5  # standard deviations from mid-gray to black and to white, for targets that are not pixels
 
 
 @torch.no_grad()
@@ -39,38 +39,40 @@ def collect_visuals(
     budget: float,
     thumbnails: bool = False,
 ) -> Visuals:
-    """What there is to show of a trained model, made in eval mode and leaving no trace in it.
+    """Compute the content of the report of a trained model, in eval mode and without changing its state.
 
     Args:
-        components: trained, on the device.
-        compute: where and how precisely to compute.
-        embed: float32 features (N, D) on the CPU by the trained encoder of samples of a dataset.
-        untrained: the same by its random initialisation.
-        seed: of the views and masks.
-        budget: seconds that embedding samples may take, about.
+        components: the trained components, on the device.
+        compute: device and precision.
+        embed: returns float32 features (N, D), on the CPU, of samples of a dataset by the trained encoder.
+        untrained: returns the same by the random initialisation of the encoder.
+        seed: seed of the views and masks.
+        budget: seconds that embedding samples may take, approximately.
         thumbnails: make small pictures of the embedded samples.
     """
     shown = components.dataset.held_out or components.dataset
     count = _affordable(embed, shown, budget / 3)
-    seen = shows_pictures(components)
+    has_pictures = shows_pictures(components)
     index = _spread(shown, min(count, MAPPED))
     embedding = Embedding(
         embed(shown, index),
         untrained(shown, index),
         None if shown.labels is None else shown.labels[index],
-        _pictures(components, shown, index, compute, largest=THUMBNAIL) if seen and thumbnails else None,
+        _pictures(components, shown, index, compute, largest=THUMBNAIL) if has_pictures and thumbnails else None,
         shown is not components.dataset,
     )
     return Visuals(
-        views=first_views(components, compute, seed=seed) if seen else {},
-        masked=_masked(components, shown, _spread(shown, min(count, MEASURED)), compute, seed) if seen else None,
-        neighbours=_neighbours(components, shown, embed, count, compute) if seen else None,
+        views=first_views(components, compute, seed=seed) if has_pictures else {},
+        masked=_masked(components, shown, _spread(shown, min(count, MEASURED)), compute, seed)
+        if has_pictures
+        else None,
+        neighbours=_neighbours(components, shown, embed, count, compute) if has_pictures else None,
         embedding=embedding,
     )
 
 
 def _affordable(embed: Embed, dataset: Dataset, seconds: float) -> int:
-    """How many samples can be embedded in that time, from a fixed ladder."""
+    """Return how many samples can be embedded in ``seconds``, from a fixed list of numbers."""
     trial = torch.arange(min(32, len(dataset)))
     embed(dataset, trial)  # the first pass warms up
     start = time.perf_counter()
@@ -80,14 +82,14 @@ def _affordable(embed: Embed, dataset: Dataset, seconds: float) -> int:
 
 
 def _spread(dataset: Dataset, count: int) -> Tensor:
-    """Indices of ``count`` samples: of all classes alike where there are labels, else drawn."""
+    """Return positions of ``count`` samples: balanced over classes if there are labels, else drawn at random."""
     return drawn(len(dataset), count) if dataset.labels is None else balanced(dataset.labels, count)
 
 
 def _pictures(
     components: Components, dataset: Dataset, index: Tensor, compute: Compute, *, largest: int | None = None
 ) -> Tensor:
-    """The samples as evaluation reads them, (N, C, H, W) in [0, 1] on the CPU, at most ``largest`` pixels a side."""
+    """Return evaluation views (N, C, H, W) of samples in [0, 1], on the CPU, with at most ``largest`` pixels a side."""
     made = []
     for part in index.split(256):
         columns = {key: c.to(compute.device) for key, c in dataset.fetch(part).items()}
@@ -99,7 +101,7 @@ def _pictures(
 
 
 def _masked(components: Components, shown: Dataset, index: Tensor, compute: Compute, seed: int) -> Masked | None:
-    """What the objective makes of the first view of the samples at ``index``, with the masks of step 0."""
+    """Return the reconstructions of the first view of the samples at ``index``, with the masks of step 0."""
     columns = {name: c.to(compute.device) for name, c in shown.fetch(index).items()}
     randomness = Randomness(seed, 0, np.arange(len(index)), compute.device)
     with evaluating(components.encoder, components.objective), compute.autocast():
@@ -125,11 +127,11 @@ def _masked(components: Components, shown: Dataset, index: Tensor, compute: Comp
 
 
 def _completed(made: Reconstruction, field: Field) -> dict[str, Tensor]:
-    """The reconstruction, and what it should be.
+    """Return pictures of the reconstruction and of its target.
 
-    A target with colours keeps its visible pixels, where the prediction is trained for nothing. One that was
-    normalised again has lost its brightness and contrast; putting the true ones back would show the answer
-    and not the prediction, so both are shown as they are compared, gray standing for the local mean.
+    If the target is the pixels, visible pixels are copied from it, as the prediction is not trained there. A normalised
+    target has lost its local brightness and contrast. Adding the true ones to the prediction would reveal the target,
+    so prediction and target are both shown normalised, with gray for the local mean.
     """
     if made.relative is None:
         joined = torch.where(made.hidden[:, None], made.prediction, made.target)
@@ -142,7 +144,7 @@ def _completed(made: Reconstruction, field: Field) -> dict[str, Tensor]:
 def _neighbours(
     components: Components, shown: Dataset, embed: Embed, count: int, compute: Compute
 ) -> Neighbours | None:
-    """The nearest training samples of a few held-out ones; None where nothing is held out."""
+    """Return the nearest training samples of a few held-out samples; None if nothing is held out."""
     dataset = components.dataset
     if shown is dataset:
         return None

@@ -1,4 +1,4 @@
-"""The page that compares runs: what differs in their configs against what came out, and their curves together."""
+"""The page that compares runs: a table of the settings that differ and the results, and charts of all curves."""
 
 from __future__ import annotations
 
@@ -16,38 +16,46 @@ from sslcli.report.render import render
 from sslcli.run_dir.formatting import is_number, number
 from sslcli.run_dir.records import Record, choice
 
-_NO_SETTINGS = ("run_dir", "resume", "preview", "plugins", "log", "logger", "checkpoint")  # they change no result
-_POINTS = 200  # of each curve
+_NO_SETTINGS = (
+    "run_dir",
+    "resume",
+    "preview",
+    "plugins",
+    "log",
+    "logger",
+    "checkpoint",
+)  # groups that do not change results
+_POINTS = 200  # points of each curve
 _MOST_CHARTS = 12
 _LOOP = ("step", "epoch", "lr", "samples_per_second", "data_wait")
-_COLUMN = 118  # pixels that a column needs to be read
+_COLUMN = 118  # smallest width of a column in pixels
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A place in the table: what is read, and what it is sorted by."""
+    """A cell of the table."""
 
     text: str
-    order: str
-    beside: str = ""
+    order: str  # the value to sort by
+    baseline: str = ""  # a second line with the value of a baseline
 
 
 @dataclass(frozen=True)
 class Line:
-    """A run in the table."""
+    """A row of the table: one run."""
 
     name: str
-    link: str | None  # to its own page, from where the comparison lies
+    link: str | None  # path of the run's own page, relative to the comparison
     colour: str
     cells: Sequence[Cell]
 
 
 def comparison_page(records: Sequence[Record], folder: Path) -> str:
-    """The page as HTML that needs nothing beside it.
+    """Return the page as HTML without external files.
 
     Args:
         records: the runs.
-        folder: where the page will lie, for links to the runs' own.
+        folder: the folder of the page, for links to the pages of the runs.
     """
     settings = differing([record.settings for record in records])
     metrics = list(dict.fromkeys(name for record in records for name in record.metrics))
@@ -75,9 +83,9 @@ def comparison_page(records: Sequence[Record], folder: Path) -> str:
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """The keys, as they are written on the command line, that are not the same in all runs, with their values.
+    """Return the keys that differ between runs, as they are written on the command line, with their values.
 
-    Where runs chose different parts of a group, the part stands for those of its keys that not all of them have.
+    If runs use different options of a config group, the option replaces those of its keys that not all runs have.
     The seed comes last.
     """
     keys = dict.fromkeys(key for run in settings for key in run)
@@ -104,7 +112,7 @@ def _text(value: Any) -> str:
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """The runs' folders, without what they have in common."""
+    """Return the runs' folders, without their common parent."""
     if len(paths) < 2:
         return [path.name for path in paths]
     common = Path(os.path.commonpath([path.resolve() for path in paths]))
@@ -121,19 +129,19 @@ def _setting(value: Any) -> Cell:
 
 
 def _metrics(record: Record, names: Sequence[str]) -> Iterator[Cell]:
-    """Each metric, with the control of random weights beside it."""
+    """Yield a cell for each metric, with the baseline of random weights or the chance level."""
     for name in names:
         reading = record.metrics.get(name)
         if reading is None:
             yield Cell("–", "")
             continue
-        control = next((c for c in ("random_init", "chance") if c in reading.controls), None)
-        beside = "" if control is None else f"{control} {number(name, reading.controls[control])}"
-        yield Cell(number(name, reading.value), repr(float(reading.value)), beside)
+        known = next((c for c in ("random_init", "chance") if c in reading.controls), None)
+        baseline = "" if known is None else f"{known} {number(name, reading.controls[known])}"
+        yield Cell(number(name, reading.value), repr(float(reading.value)), baseline)
 
 
 def _protocols(records: Sequence[Record]) -> dict[str, list[str]]:
-    """The protocols of each metric: one, if the numbers may be compared."""
+    """Return the different protocols of each metric; the values are comparable if there is only one."""
     found: dict[str, dict[str, None]] = {}
     for record in records:
         for name, reading in record.metrics.items():
@@ -142,7 +150,7 @@ def _protocols(records: Sequence[Record]) -> dict[str, list[str]]:
 
 
 def _curves(records: Sequence[Record], names: Sequence[str]) -> Iterator[Chart]:
-    """The loss of every run in one chart, and so for each other part that at least two of them log."""
+    """Yield a chart of the loss of all runs, and one for each other logged value of at least two runs."""
     keys = list(dict.fromkeys(key for record in records for line in record.lines for key in line))
     colours = charts.class_colours(len(records))
     made = 0

@@ -1,4 +1,4 @@
-"""Matplotlib figures as inline SVG, whose colours are the page's CSS variables, so that they follow its theme."""
+"""Matplotlib figures as inline SVG with the page's CSS variables as colours, so that they follow its theme."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-# Colours that nobody would choose, which stand in the SVG for variables of style.css.
+# Placeholder colours, which are replaced in the SVG by the variables of style.css.
 INK, MUTED, GRID, ACCENT, CONTROL = (f"#0a0b0{k}" for k in range(5))
 CATEGORIES = tuple(f"#0c0d{k:02x}" for k in range(10))
 _VARIABLES = {INK: "ink", MUTED: "muted", GRID: "line", ACCENT: "accent", CONTROL: "control"} | {
@@ -52,7 +52,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def variable(colour: str) -> str:
-    """A colour as the page's style knows it."""
+    """Return the CSS variable of a placeholder colour, and other colours unchanged."""
     return f"var(--{_VARIABLES[colour]})" if colour in _VARIABLES else colour
 
 
@@ -60,8 +60,8 @@ class Drawing:
     """One figure of the page.
 
     Args:
-        name: unlike that of any other figure of the page; its ids begin with it.
-        description: what it shows, for those who cannot see it.
+        name: a unique name on the page, the prefix of the figure's ids.
+        description: a text for screen readers.
     """
 
     def __init__(self, name: str, description: str, figure: Figure) -> None:
@@ -69,9 +69,9 @@ class Drawing:
         self.axes: Axes = figure.add_subplot()
 
     def svg(self) -> Markup:
-        """The figure as an element of the page, as wide as its place."""
+        """Return the figure as an SVG element that fills the width of its container."""
         buffer = io.StringIO()
-        # No date and a fixed salt: the same run makes the same bytes.
+        # No date and a fixed salt, so that the same run gives the same bytes.
         with rc_context({**_STYLE, "svg.hashsalt": self.name}):
             FigureCanvasSVG(self.figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
         text = buffer.getvalue()
@@ -79,7 +79,7 @@ class Drawing:
         text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
         text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
         text = text.replace("<svg", f'<svg role="img" aria-label="{escape(self.description)}"', 1)
-        for mark in ('id="', 'href="#', "url(#"):  # ids are the page's, not the figure's
+        for mark in ('id="', 'href="#', "url(#"):  # ids must be unique on the page
             text = text.replace(mark, f"{mark}{self.name}-")
         for colour in _VARIABLES:
             text = text.replace(colour, variable(colour))
@@ -88,7 +88,7 @@ class Drawing:
 
 @contextmanager
 def drawing(name: str, description: str, *, width: float = 360, height: float = 220) -> Iterator[Drawing]:
-    """A figure of this many CSS pixels to draw into, in the page's style."""
+    """Yield an empty figure of this size in CSS pixels, in the page's style."""
     with rc_context(_STYLE):
         figure = Figure(figsize=(width / 72, height / 72))
         figure.patch.set_alpha(0)

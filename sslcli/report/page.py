@@ -1,4 +1,4 @@
-"""The page of one run: its sections as plain values for ``templates/run.html``."""
+"""The page of one run: the values for ``templates/run.html``."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from sslcli.run_dir.formatting import is_share, number, override
 from sslcli.run_dir.records import Reading, Record
 
 _BOOKKEEPING = ("step", "epoch", "loss", "chance", "lr", "samples_per_second", "data_wait")
-_LOG_LINES = 400  # of a log's end; the whole of it lies beside the page
-_LEGEND = 10  # classes whose colours can be told apart
+_LOG_LINES = 400  # last lines of the log; the whole log is in the run directory
+_LEGEND = 10  # largest number of classes with a legend
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart with the words above it."""
+    """A chart with its title and a note."""
 
     title: str
     svg: Markup
@@ -39,7 +39,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Strip:
-    """Pictures side by side, the same number in every row."""
+    """A grid of pictures."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]  # ``src`` of each picture
@@ -51,18 +51,18 @@ class Row:
 
     name: str
     value: str
-    controls: Sequence[tuple[str, str]]
+    baselines: Sequence[tuple[str, str]]
     protocol: str
 
 
 def run_page(record: Record, identity: Mapping[str, Any], visuals: Visuals | None, note: str = "") -> str:
-    """The page of a run as HTML that needs nothing beside it.
+    """Return the page of a run as HTML without external files.
 
     Args:
-        record: what stands in its directory.
-        identity: its checkpoint's version and environment; empty if there is none yet.
-        visuals: what its model can be shown by; None if it cannot be looked at.
-        note: the reason, then.
+        record: the content of the run directory.
+        identity: version and environment from the run's checkpoint; empty if there is none yet.
+        visuals: pictures and embedding of the model; None if they cannot be computed.
+        note: the reason for that, shown on the page.
     """
     shown: dict[str, Any] = {"views": None, "masked": None, "neighbours": None, "maps": [], "spectrum": None}
     if visuals is not None:
@@ -96,7 +96,7 @@ def run_page(record: Record, identity: Mapping[str, Any], visuals: Visuals | Non
 
 
 def title(record: Record) -> str:
-    """``InfoNCE, ConvNetSmall, fashion_mnist_mini``: what was trained on what."""
+    """Return objective, encoder and dataset, such as ``InfoNCE, ConvNetSmall, fashion_mnist_mini``."""
     return ", ".join(record.choice(group) for group in ("objective", "encoder", "dataset"))
 
 
@@ -115,14 +115,14 @@ def _headline(record: Record) -> dict[str, Any] | None:
 
 
 def _verdict(name: str, reading: Reading) -> str:
-    """How far above its controls a share is, whatever the sign."""
+    """Return the difference between a metric and its baselines in points, for metrics that are shares."""
     if not is_share(name) or not reading.controls:
         return ""
-    best = max(reading.controls, key=lambda control: reading.controls[control])
-    said = [f"{_points(reading.value - reading.controls[best])} against the best control ({best})"]
+    best = max(reading.controls, key=lambda baseline: reading.controls[baseline])
+    gains = [f"{_points(reading.value - reading.controls[best])} against the best baseline ({best})"]
     if "random_init" in reading.controls and best != "random_init":
-        said.insert(0, f"{_points(reading.value - reading.controls['random_init'])} against random weights")
-    return ", ".join(said)
+        gains.insert(0, f"{_points(reading.value - reading.controls['random_init'])} against random weights")
+    return ", ".join(gains)
 
 
 def _points(difference: float) -> str:
@@ -130,12 +130,12 @@ def _points(difference: float) -> str:
 
 
 def _rows(metrics: Mapping[str, Reading], *, dated: bool = False) -> list[Row]:
-    """A table; ``dated`` says of each metric its step and seed, which are not those of all."""
+    """Return the rows of a table; ``dated`` adds each metric's step and seed, where they differ between metrics."""
     return [
         Row(
             name,
             number(name, reading.value) + (f" ± {number(name, reading.std)}" if reading.std else ""),
-            [(control, number(name, value)) for control, value in reading.controls.items()],
+            [(baseline, number(name, value)) for baseline, value in reading.controls.items()],
             "; ".join(filter(None, [reading.protocol, _date(reading) if dated else ""])),
         )
         for name, reading in metrics.items()
@@ -148,7 +148,7 @@ def _date(reading: Reading) -> str:
 
 
 def _charts(record: Record) -> Iterator[Chart]:
-    """The loss beside its chance level, every other part of it, and the loop's own figures."""
+    """Yield charts of the loss with its chance level, of every other part of it, and of the speed of the run."""
     if not record.lines:
         return
     names = list(dict.fromkeys(name for line in record.lines for name in line))
@@ -157,7 +157,7 @@ def _charts(record: Record) -> Iterator[Chart]:
     for name in names:
         level = f"{name}/chance"
         if name in _BOOKKEEPING or name.endswith("/chance") or record.series(name) in drawn:
-            continue  # an objective of one part logs its loss under its own name, too
+            continue  # an objective with one term logs its loss under that term's name, too
         drawn.append(record.series(name))
         yield _chart(record, name, level if level in names else None)
     yield _chart(record, "lr", None, title="learning rate")
@@ -169,23 +169,23 @@ def _chart(record: Record, name: str, level: str | None, *, title: str = "", sha
     x, y = record.series(name)
     lines = [charts.Curve(x, y, label=name.rpartition("/")[2] if level else "")]
     if level:
-        lines.append(charts.Curve(*record.series(level), label="knowing nothing", colour=CONTROL, dashed=True))
+        lines.append(charts.Curve(*record.series(level), label="chance level", colour=CONTROL, dashed=True))
     last = f"{100 * y[-1]:.3g} %" if share else f"{y[-1]:.4g}" if y else ""
-    words = title or name
+    title = title or name
     drawn = charts.curves(
-        f"curve-{re.sub(r'[^A-Za-z0-9]', '-', name)}", f"{words} over steps, last {last}", lines,
+        f"curve-{re.sub(r'[^A-Za-z0-9]', '-', name)}", f"{title} over steps, last {last}", lines,
         share=share or is_share(name),
     )  # fmt: skip
-    return Chart(words, drawn, last)
+    return Chart(title, drawn, last)
 
 
 def _strip(columns: Mapping[str, Tensor]) -> Strip:
-    """Columns of pictures (B, C, H, W) as rows of addresses."""
+    """Convert columns of pictures (B, C, H, W) to rows of data URLs."""
     return Strip(list(columns), [[address(picture) for picture in row] for row in zip(*columns.values())])
 
 
 def _neighbours(visuals: Visuals) -> Iterator[dict[str, Any]]:
-    """Each query with its neighbours: address, similarity, and whether the label is the same."""
+    """Yield each query with its neighbours: data URL, similarity, and whether the label is the same."""
     found = visuals.neighbours
     assert found is not None
     for i, query in enumerate(found.queries):
@@ -196,11 +196,11 @@ def _neighbours(visuals: Visuals) -> Iterator[dict[str, Any]]:
 
 
 def _embedding(shown: Embedding) -> dict[str, Any]:
-    """The maps with their legend, and the spectrum, of finite features only."""
-    whole = shown.trained.isfinite().all(1)
-    if int(whole.sum()) < 3:
+    """Return the maps with their legend, and the spectrum, of finite features only."""
+    finite = shown.trained.isfinite().all(1)
+    if int(finite.sum()) < 3:
         return {"maps": [], "spectrum": None}
-    features, labels = shown.trained[whole], None if shown.labels is None else shown.labels[whole]
+    features, labels = shown.trained[finite], None if shown.labels is None else shown.labels[finite]
     classes = [] if labels is None else labels.unique().tolist()
     colours = [variable(colour) for colour in charts.class_colours(len(classes))]
     values = singular_values(features), singular_values(shown.untrained)
@@ -220,20 +220,20 @@ def _embedding(shown: Embedding) -> dict[str, Any]:
 
 
 def _to_half(values: Tensor) -> int:
-    """How many of the largest directions hold half of the variance."""
+    """Return how many of the largest principal components are needed for half of the variance."""
     shares = values.square().cumsum(0) / values.square().sum().clamp(min=1e-30)
     return int(torch.searchsorted(shares, 0.5)) + 1
 
 
 def _commands(run_dir: Path, identity: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What to type next, ready to be pasted into the folder that the run was started in."""
+    """Return descriptions and commands for the next steps, to be run in the folder in which the run was started."""
     run = override("run", str(run_dir))
     loaded = f"import sslcli; encoder = sslcli.load({json.dumps(str(run_dir), ensure_ascii=False)})"
     command = identity.get("environment", {}).get("command")
     return [
-        *([("Go on where it stopped; with more train.steps, go further", command)] if command else []),
+        *([("Resume the run; with more train.steps, extend it", command)] if command else []),
         ("Evaluate", f"ssl-eval {run}"),
         ("Export", f"ssl-export {run} format=safetensors"),
         ("Load in Python", f"python -c {shlex.quote(loaded)}"),
-        ("Write this page again, with what was evaluated since", f"ssl-report {run}"),
+        ("Update this page, with later evaluations", f"ssl-report {run}"),
     ]

@@ -1,4 +1,4 @@
-"""A picture of what the model will see: some samples, their views, and what a masked objective hides of them."""
+"""A picture of the model's input: some samples, their views, and the masks of a masked objective."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _HIDDEN_GRAY = 0.5
 
 
 def write_preview(components: Components, compute: Compute, path: Path, *, seed: int) -> None:
-    """Write a PNG of the first samples of step 0: a row for each, with the columns named above.
+    """Write a PNG of the first samples of step 0: a row for each sample, with a title above each column.
 
     Raises:
-        UserError: the data are no images.
+        UserError: the data are not images.
     """
     if not shows_pictures(components):
         raise UserError(f"preview: the column '{components.views.field}' holds no pictures of 1 or 3 channels to show.")
@@ -35,21 +35,23 @@ def write_preview(components: Components, compute: Compute, path: Path, *, seed:
 
 
 def shows_pictures(components: Components) -> bool:
-    """Whether the run's views are of pictures with 1 or 3 channels."""
+    """Return whether the run's views are pictures with 1 or 3 channels."""
     shape = components.dataset.spec[components.views.field].shape
     return len(shape) == 3 and shape[0] in (1, 3)
 
 
 @torch.no_grad()
 def first_views(components: Components, compute: Compute, *, seed: int) -> dict[str, Tensor]:
-    """Of the first samples of step 0: the images, each view, and what is hidden of it, (B, C, H, W) in [0, 1]."""
+    """Return images, views and masked views of the first samples of step 0, by name, (B, C, H, W) in [0, 1]."""
     name = components.views.field
     field = components.dataset.spec[name]
     columns = _first_samples(components, compute, seed)
     positions = np.arange(len(next(iter(columns.values()))))
     randomness = Randomness(seed, 0, positions, compute.device)
     views = components.views(columns, randomness)
-    source = columns[name] if name in columns else columns[f"{name}/0"]  # cut by workers: there is no whole image
+    source = (
+        columns[name] if name in columns else columns[f"{name}/0"]
+    )  # crops made by workers: there is no whole image
     shown = {
         "image" if name in columns else "crop 1": pixels(components.views.evaluation_view({name: source}).x, field)
     }
@@ -62,7 +64,7 @@ def first_views(components: Components, compute: Compute, *, seed: int) -> dict[
 
 
 def _first_samples(components: Components, compute: Compute, seed: int) -> dict[str, Tensor]:
-    """The columns of the first few of step 0; their order and crops do not depend on the batch's size."""
+    """Return the columns of the first samples of step 0; their order and crops do not depend on the batch size."""
     loader = Loader(
         components.dataset,
         batch_size=min(SAMPLES, len(components.dataset)),
@@ -76,7 +78,7 @@ def _first_samples(components: Components, compute: Compute, seed: int) -> dict[
 
 
 def pixels(x: Tensor, field: Field) -> Tensor:
-    """Normalised images as pixels in [0, 1] on the CPU."""
+    """Convert normalised images to pixels in [0, 1], on the CPU."""
     x = x.float().cpu()
     if field.mean:
         x = x * torch.tensor(field.std)[:, None, None] + torch.tensor(field.mean)[:, None, None]
@@ -84,12 +86,12 @@ def pixels(x: Tensor, field: Field) -> Tensor:
 
 
 def masked_out(pictures: Tensor, hidden: Tensor) -> Tensor:
-    """Pictures (B, C, H, W) in [0, 1] with the hidden (B, H, W) pixels gray."""
+    """Return pictures (B, C, H, W) in [0, 1] with the hidden (B, H, W) pixels gray."""
     return pictures.masked_fill(hidden[:, None].cpu(), _HIDDEN_GRAY)
 
 
 def sheet(columns: dict[str, Tensor]) -> Image.Image:
-    """Columns of pictures (B, C, H, W) in [0, 1] side by side, each under its name."""
+    """Draw columns of pictures (B, C, H, W) in [0, 1] next to each other, each under its name."""
     rows = len(next(iter(columns.values())))
     size = (len(columns) * (_CELL + _GAP) + _GAP, rows * (_CELL + _GAP) + _GAP + _TITLE)
     canvas = Image.new("RGB", size, "white")
@@ -97,7 +99,7 @@ def sheet(columns: dict[str, Tensor]) -> Image.Image:
     for i, (name, pictures) in enumerate(columns.items()):
         left = _GAP + i * (_CELL + _GAP)
         draw.text((left, 2), name, fill="black")
-        # Nearest for small pictures: pixels stay pixels; an average for large ones.
+        # Enlarge small pictures by nearest neighbour, so that pixels stay visible; reduce large ones by averaging.
         grow = max(pictures.shape[-2:]) <= _CELL
         fitted = F.interpolate(pictures, (_CELL, _CELL), mode="nearest") if grow else _shrunk(pictures)
         for j, pixels in enumerate(fitted.expand(-1, 3, -1, -1)):

@@ -1,4 +1,4 @@
-"""From values to a page: the templates."""
+"""Render the templates."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 
 def render(template: str, **values: Any) -> str:
-    """A template with everything that is not markup escaped."""
+    """Render a template with ``values``; everything that is not markup is escaped."""
     folder = Path(__file__).parent / "templates"
     pages = Environment(
         loader=FileSystemLoader(folder),
@@ -19,5 +19,5 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    pages.globals["part"] = lambda name: Markup((folder / name).read_text())  # style and script, as they are
+    pages.globals["part"] = lambda name: Markup((folder / name).read_text())  # style and script, not escaped
     return pages.get_template(template).render(**values)

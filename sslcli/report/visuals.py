@@ -1,4 +1,4 @@
-"""What a page can show of a model, as plain tensors on the CPU; who makes them needs to know nothing of pages."""
+"""The content of a report as plain tensors on the CPU, independent of how it is drawn."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ from torch import Tensor
 
 @dataclass
 class Masked:
-    """Held-out pictures that a masked objective completes; every tensor (B, C, H, W) in [0, 1]."""
+    """Reconstructions of held-out pictures by a masked objective; every tensor is (B, C, H, W) in [0, 1]."""
 
     pictures: dict[str, Tensor]  # by the column's name
     relative: str | None  # see Reconstruction
-    error: float  # mean absolute error on hidden pixels, in the numbers that the loss compares
-    blank: float  # the same of predicting the mean everywhere
-    count: int  # pictures that both were read from
+    error: float  # mean absolute error on hidden pixels, in the units of the target
+    blank: float  # the same for predicting the mean everywhere
+    count: int  # number of pictures on which both were measured
 
 
 @dataclass
 class Neighbours:
-    """Held-out queries, each with the training samples whose features are the most cosine-similar."""
+    """Held-out queries, each with the training samples of the largest cosine similarity of features."""
 
     queries: Tensor  # (Q, C, H, W) in [0, 1]
     nearest: Tensor  # (Q, K, C, H, W) in [0, 1]
     similarity: Tensor  # (Q, K) cosine
     same: Tensor | None  # (Q, K) bool, whether the label is the query's; None without labels
-    bank: int  # training samples that were searched
+    bank: int  # number of training samples that were searched
 
 
 @dataclass
 class Embedding:
-    """Features of samples that training did not see, where there are such, beside those of random weights."""
+    """Features of held-out samples, or training samples if nothing is held out, by trained and by random weights."""
 
     trained: Tensor  # (N, D)
     untrained: Tensor  # (N, D)
     labels: Tensor | None  # (N,)
-    thumbnails: Tensor | None  # (N, C, h, w) in [0, 1], h and w at most 32; only if they were asked for
+    thumbnails: Tensor | None  # (N, C, h, w) in [0, 1], h and w at most 32; only if requested
     held_out: bool
 
     @property
     def logged(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Features, labels and thumbnails, as loggers take them."""
+        """Features, labels and thumbnails, the arguments of ``Logger.embedding``."""
         return self.trained, self.labels, self.thumbnails
 
 
 @dataclass
 class Visuals:
-    """Everything that there is to show of one model; what its data have no pictures for is empty."""
+    """The content of the report of one model; without pictures in the data, some parts are empty."""
 
     views: dict[str, Tensor]  # by the column's name, (B, C, H, W) in [0, 1]
     masked: Masked | None
@@ -56,5 +56,5 @@ class Visuals:
 
     @property
     def reconstructions(self) -> dict[str, Tensor]:
-        """Pictures of masked samples by the column's name; none without a masked objective."""
+        """Pictures of masked samples by the column's name; {} without a masked objective."""
         return self.masked.pictures if self.masked else {}

@@ -1,4 +1,4 @@
-"""``report.html`` in a run directory: where it can be made, and what is said where it cannot."""
+"""Write ``report.html`` into a run directory, or report why that is not possible."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ MISSING = "needs matplotlib and jinja2: pip install 'sslcli[report]'"
 
 
 def can_draw() -> bool:
-    """Whether the ``report`` extra is installed."""
+    """Return whether the ``report`` extra is installed."""
     return all(importlib.util.find_spec(name) for name in ("matplotlib", "jinja2"))
 
 
 def write_page(run_dir: Path, identity: Mapping[str, Any], visuals: Visuals | None, note: str = "") -> None:
-    """``report.html`` of a run, from what stands in its directory and what there is to show of its model."""
+    """Write ``report.html`` of a run, from its directory and the visuals of its model."""
     from sslcli.report.page import run_page
 
     text = run_page(read_run(run_dir), identity, visuals, note)
@@ -30,9 +30,9 @@ def write_page(run_dir: Path, identity: Mapping[str, Any], visuals: Visuals | No
 
 
 def write_report(run_dir: Path, identity: Mapping[str, Any], visuals: Callable[[], Visuals], console: Console) -> str:
-    """Write the page of a run that has just ended, where that is possible: its path, or why there is none.
+    """Write the page of a run that has just ended; return its path, or a reason why there is none.
 
-    Nothing that goes wrong here may fail the run, whose result stands already.
+    Errors are only warned of, as the run's result has been written already.
     """
     if not can_draw():
         return f"none: it {MISSING}"

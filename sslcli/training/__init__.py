@@ -1,1 +1,1 @@
-"""The loop and what keeps it exact; mirrors ``conf/optimizer``, ``conf/schedule`` and ``conf/device``."""
+"""The training loop and its hooks; mirrors ``conf/optimizer``, ``conf/schedule`` and ``conf/device``."""

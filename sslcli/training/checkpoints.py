@@ -1,4 +1,4 @@
-"""Checkpoints, as a hook: when to save, and what stands in the file."""
+"""The hook that saves checkpoints: when to save, and the content of the file."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sslcli.training.trainer import Trainer
 
 
 class Checkpoints(Hook):
-    """Saves every few steps, after the best step so far, after the last one, and when a signal stops the run.
+    """Saves every few steps, after the best step so far, after the last step, and when a signal stops the run.
 
     Args:
-        run_dir: the run's.
-        options: when to save and what to keep.
-        identity: gives what a checkpoint says of its run in addition to the state.
-        best: which steps are the best so far; their checkpoints are kept.
+        run_dir: the run directory.
+        options: when to save and which checkpoints to keep.
+        identity: returns the description of the run that is stored in addition to the state.
+        best: the best steps so far; their checkpoints are kept.
     """
 
     def __init__(
@@ -34,10 +34,10 @@ class Checkpoints(Hook):
             self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:
-        """Write a checkpoint of this step, by the first process.
+        """Write a checkpoint of this step, in the first process.
 
         Raises:
-            UserError: something in it is not finite, and nothing is written.
+            UserError: a value in it is not finite; nothing is written.
         """
         trainer.guard.check_weights(trainer.modules, trainer.step)
         trainer.ranks.by_first(lambda: self._write(trainer))

@@ -1,4 +1,4 @@
-"""Where a run computes and in which precision."""
+"""The device, precision and threads of a run."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from sslcli.types import Compute
 
 
 def choose(name: str, precision: str) -> Compute:
-    """The device called ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``, and what ``precision`` means there.
+    """Return the device called ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``, and its dtype for ``precision``.
 
     Raises:
-        UserError: a device that this machine does not have, or a precision that it cannot do.
+        UserError: this machine does not have the device, or the device does not support the precision.
     """
     device = _device(name)
     chosen = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
@@ -30,7 +30,7 @@ def _device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if has_cuda else "mps" if has_mps else "cpu"
     if name == "cuda" and "LOCAL_RANK" in os.environ:
-        name = f"cuda:{os.environ['LOCAL_RANK']}"  # one GPU a process, as torchrun numbers them
+        name = f"cuda:{os.environ['LOCAL_RANK']}"  # one GPU per process, numbered as by torchrun
     if name.startswith("cuda") and not has_cuda:
         raise UserError("device: there is no CUDA device on this machine. Use device=auto or device=cpu.")
     if name == "mps" and not has_mps:
@@ -47,7 +47,7 @@ def _device(name: str) -> torch.device:
 
 
 def _best_precision(device: torch.device) -> torch.dtype:
-    """bf16 where the hardware multiplies it fast, fp16 on older CUDA GPUs, else float32."""
+    """Return bf16 where the hardware computes it fast, fp16 on older CUDA GPUs, else float32."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
     if device.type == "cpu":
@@ -58,14 +58,14 @@ def _best_precision(device: torch.device) -> torch.dtype:
 
 
 def set_threads(count: int | None) -> None:
-    """Use ``count`` CPU threads, or as many as this process may run on; the sums' order depends on it."""
+    """Use ``count`` CPU threads, by default as many as this process may use; the number changes the order of sums."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = os.environ.get("OMP_NUM_THREADS")
     torch.set_num_threads(count or (int(limit) if limit and limit.isdigit() and int(limit) else available))
 
 
 def set_determinism(deterministic: bool) -> None:
-    """With ``deterministic``, only kernels that repeat bit for bit; else let cuDNN pick its fastest."""
+    """Use only deterministic kernels if ``deterministic``; else let cuDNN choose the fastest."""
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)

@@ -1,19 +1,21 @@
-"""Which step of a run is the best so far, and when to stop waiting for a better one."""
+"""The best step of a run so far, and early stopping."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-_REMEMBERED = ("best", "best_step", "since")  # of each metric
+_KEYS = ("best", "best_step", "since")  # state stored for each metric
 
 
 class BestSteps:
-    """The best value of one metric and its step. A resumed run remembers; so does one that asks for another metric.
+    """The best value of one metric and its step.
+
+    The best steps are part of a run's state, also those of metrics that earlier sessions of the run used.
 
     Args:
-        metric: whose highest value is the best; null for none.
-        patience: evaluations without a better value after which the run ends; null goes on.
+        metric: the metric whose highest value is the best; null for none.
+        patience: number of evaluations without a better value after which the run ends; null never ends it.
     """
 
     def __init__(self, metric: str | None = None, patience: int | None = None) -> None:
@@ -21,10 +23,10 @@ class BestSteps:
         self.value: float | None = None
         self.step: int | None = None
         self.since = 0  # evaluations since the best
-        self._others: dict[str, dict[str, Any]] = {}  # the best by metrics that other sessions asked for
+        self._others: dict[str, dict[str, Any]] = {}  # the best by metrics of other sessions
 
     def update(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Remember what was measured after ``step`` steps."""
+        """Record the metrics measured after ``step`` steps."""
         if self.metric is None or self.metric not in metrics:
             return
         value = metrics[self.metric]
@@ -35,16 +37,16 @@ class BestSteps:
 
     @property
     def exhausted(self) -> bool:
-        """Whether patience has run out."""
+        """Whether the last ``patience`` evaluations brought no better value."""
         return self.patience is not None and self.since >= self.patience
 
     @property
     def all_steps(self) -> set[int]:
-        """The best step by each metric that this or another session asked for."""
+        """The best step by each metric that this or another session used."""
         return {self.step, *(other["best_step"] for other in self._others.values())} - {None}
 
     def summary(self, step: int, evaluations: int) -> list[str]:
-        """What a run that ends after ``step`` steps says of its best, a line each."""
+        """Return the lines to print about the best step at the end of a run of ``step`` steps."""
         if self.step is None:
             return []
         best = f"{self.metric} was highest at step {self.step}, {self.value:.4f}, of {evaluations} evaluations"
@@ -55,16 +57,16 @@ class BestSteps:
         return lines
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return the state as plain values."""
         own = {"metric": self.metric, "best": self.value, "best_step": self.step, "since": self.since}
         return {**own, "others": self._others}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there; values of another metric say nothing of this one, and are kept for a session of its own."""
+        """Restore the state; values of other metrics are stored for later sessions that use those metrics."""
         bests = dict(state.get("others", {}))
         if state["metric"] is not None:
-            bests[state["metric"]] = {name: state[name] for name in _REMEMBERED}
+            bests[state["metric"]] = {name: state[name] for name in _KEYS}
         own = bests.pop(self.metric, None)
         if own is not None:
-            self.value, self.step, self.since = (own[name] for name in _REMEMBERED)
+            self.value, self.step, self.since = (own[name] for name in _KEYS)
         self._others = bests

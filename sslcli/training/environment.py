@@ -1,4 +1,4 @@
-"""What the bits of a run depend on, beyond its config: versions, device, threads, ranks."""
+"""The environment that a run's exact results depend on, beyond its config: versions, device, threads, ranks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sslcli.types import Compute
 
 
 def environment(compute: Compute, ranks: Ranks) -> dict[str, Any]:
-    """What bit-exact resuming depends on, and where the run came from; plain values that weights_only reads."""
+    """Return the environment of this run, its commit and its command, as plain values that ``weights_only`` reads."""
     return {
         "torch": str(torch.__version__),
         "python": sys.version.split()[0],
@@ -32,7 +32,7 @@ def environment(compute: Compute, ranks: Ranks) -> dict[str, Any]:
 
 
 def restore_environment(state: State, compute: Compute, ranks: Ranks, threads: int | None, console: Console) -> None:
-    """Reuse the checkpoint's thread count unless the user gives one; warn of what makes the bits differ."""
+    """Use the checkpoint's number of threads unless the user sets one; warn of differences that change the results."""
     before = state["environment"]
     set_threads(threads or before["threads"])
     now = environment(compute, ranks)
@@ -42,7 +42,7 @@ def restore_environment(state: State, compute: Compute, ranks: Ranks, threads: i
 
 
 def _git_commit() -> str | None:
-    here = Path(__file__).parent  # this package's commit, not that of the folder the user stands in
+    here = Path(__file__).parent  # this package's commit, not that of the current directory
     try:
         found = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5, check=False

@@ -1,10 +1,10 @@
-"""One mechanism for every layout: the same loss and gradient however the batch is cut into pieces.
+"""The same loss and gradient for any split of the batch into micro-batches and processes.
 
-Objectives are ``loss(project(sample) for all samples)``. Where one micro-batch on one process holds the
-whole batch, that is an ordinary backward pass. Otherwise: project every micro-batch, gather the rows of
-all micro-batches and processes, take the loss of all rows at once with the rows as leaves, and push each
-row's gradient back through the projection that made it. With several micro-batches their graphs are not
-kept but made again (the gradient cache of Gao et al. 2021, arXiv:2101.06983).
+Objectives are ``loss(project(sample) for all samples)``. If one micro-batch on one process is the whole batch, this is
+an ordinary backward pass. Otherwise every micro-batch is projected, the rows of all micro-batches and processes are
+gathered, the loss of all rows is taken with the rows as leaves, and the gradient of each row is backpropagated through
+its projection. The graphs of several micro-batches are not kept but computed again (the gradient cache of Gao et al.
+2021, arXiv:2101.06983).
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ def backward(
     """Accumulate the gradient of the batch's loss into the parameters.
 
     Args:
-        project: the per-sample outputs of this process's micro-batch m; called twice where there are
-            several, and must then give the same values twice.
-        loss: the loss of all rows.
-        num_micro: how many micro-batches make this process's part of the batch.
-        modules: what ``project`` and ``loss`` run; their BatchNorm statistics move once, in the pass with gradients.
+        project: returns the per-sample outputs of this process's micro-batch m. If there are several micro-batches, it
+            is called twice for each and must return the same values both times.
+        loss: returns the loss of all rows.
+        num_micro: number of micro-batches in this process's part of the batch.
+        modules: the modules used by ``project`` and ``loss``; their BatchNorm statistics are updated once, in the pass
+            with gradients.
         scale: applied to the loss before the backward pass (the fp16 scaler).
         ranks: the processes that share the batch in equal parts.
 
@@ -52,7 +53,7 @@ def backward(
         scale(result.total).backward()
         return result, {name: rows.detach() for name, rows in outputs.items()}
 
-    kept = project(0) if num_micro == 1 else None  # one graph can wait for its gradient; several are made again
+    kept = project(0) if num_micro == 1 else None  # one graph is kept; several are computed again
     cached = [kept] if kept is not None else _without_graph(project, num_micro, modules)
     mine = {name: torch.cat([part[name] for part in cached]) for name in cached[0]}
     leaves = {name: ranks.gather(rows) for name, rows in mine.items()}
@@ -61,7 +62,7 @@ def backward(
     result = loss(leaves)
     scale(result.total).backward()
     parameters = [p for module in modules for p in module.parameters()]
-    if not ranks.first:  # the loss's own parameters have this gradient on every process: it counts once
+    if not ranks.first:  # every process has the gradient of the loss's own parameters: count it once
         for parameter in parameters:
             if parameter.grad is not None:
                 parameter.grad.zero_()
@@ -91,7 +92,7 @@ def _without_graph(project: Callable[[int], Outputs], num_micro: int, modules: S
 
 @contextmanager
 def frozen_statistics(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Train-mode BatchNorm that normalises by the batch but leaves its running statistics alone."""
+    """Keep BatchNorm's running statistics fixed in this block; in train mode it still normalises by the batch."""
     norms = batch_norms(*modules)
     saved = [(m.momentum, m.num_batches_tracked) for m in norms]
     for m in norms:

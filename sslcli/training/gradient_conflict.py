@@ -1,4 +1,4 @@
-"""Whether the terms of a joint loss pull the encoder the same way, as a function and as a hook."""
+"""Norms and cosines of the gradients of a joint loss's terms, as a function and as a hook."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def gradient_conflict(
     weight: nn.Parameter,
     ranks: Ranks,
 ) -> dict[str, Tensor]:
-    """Norms of the terms' weighted gradients in ``weight``, and the cosine between each two of them.
+    """Return the norms of the terms' weighted gradients of ``weight``, and the cosine of every two of them.
 
-    Each term takes a backward pass of its own over the whole batch, in any layout, and leaves no trace in
-    any part: meant for log steps. Arguments as in ``backward``.
+    Each term needs a backward pass of its own over the whole batch, so this is meant for log steps only. It works for
+    any split of the batch and changes no state. The arguments are those of ``backward``.
     """
     found: dict[str, Tensor] = {}
     for name in objective.terms:
@@ -52,12 +52,12 @@ def gradient_conflict(
 
 
 def last_weight(encoder: nn.Module) -> nn.Parameter:
-    """The encoder's last weight matrix or kernel: the last of what all terms share."""
+    """Return the encoder's last weight matrix or kernel, the last parameter that all terms share."""
     return [p for p in encoder.parameters() if p.ndim > 1 and p.requires_grad][-1]
 
 
 class GradientConflict(Hook):
-    """Compares the terms' gradients at every step whose line of metrics is due.
+    """Compares the terms' gradients at every step that writes a line of metrics.
 
     Args:
         every: steps between lines of metrics.

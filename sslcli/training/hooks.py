@@ -1,6 +1,7 @@
-"""What happens around a step: each hook is told of the same events, in the order in which hooks stand in their list.
+"""Hooks: objects whose methods the trainer calls around each step, hook by hook in the order of its list.
 
-After a step every hook hears of it; then it is settled whether the run ends; then every hook may write.
+After a step the trainer calls ``after_step`` of all hooks, then decides whether the run ends, and then calls ``write``
+of all hooks.
 """
 
 from __future__ import annotations
@@ -14,37 +15,37 @@ if TYPE_CHECKING:
 
 
 class Hook:
-    """One thing that happens around the steps; it implements the events that it needs."""
+    """The interface of hooks; a hook implements the methods that it needs."""
 
-    name: str = ""  # under which its state stands in every checkpoint; empty if it has none
+    name: str = ""  # the key of its state in checkpoints; empty if it has no state
 
     def start(self, trainer: Trainer) -> None:
-        """Before the first step of this session."""
+        """Act before the first step of this session."""
 
     def before_step(self, trainer: Trainer, batch: list[Batch]) -> None:
-        """Before the gradients of a step are taken, with the step's micro-batches on the device."""
+        """Act before the gradients of a step are computed; the step's micro-batches are on the device."""
 
     def after_step(self, trainer: Trainer) -> None:
-        """After a step, whose scalars are ``trainer.values``; ``trainer.reached_end`` says if the length is reached."""
+        """Act after a step; ``trainer.values`` has its scalars, ``trainer.reached_end`` is whether it was the last."""
 
     @property
     def ends_run(self) -> bool:
-        """Whether the run is to end before its length is reached."""
+        """Whether the run should end before its length is reached."""
         return False
 
     def metrics(self, trainer: Trainer) -> dict[str, float]:
-        """What it adds to the line of metrics that is about to be written."""
+        """Return the entries that this hook adds to the next line of metrics."""
         return {}
 
     def write(self, trainer: Trainer) -> None:
-        """After it is settled whether the run ends with this step (``trainer.ends``) or stops (``trainer.signal``)."""
+        """Write files after a step, when ``trainer.ends`` (the run ends) and ``trainer.signal`` (it stops) are set."""
 
     def end(self, trainer: Trainer) -> None:
-        """At the end of the session, whatever ended it."""
+        """Act at the end of the session, also after an error."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values and tensors for the checkpoint."""
+        """Return plain values and tensors for the checkpoint."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any], trainer: Trainer) -> None:
-        """Go on from a checkpoint's state."""
+        """Restore the state from a checkpoint."""

@@ -1,4 +1,4 @@
-"""How long a run is."""
+"""The length of a run."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Length:
-    """How long a run is: a number of steps, or minutes of training time."""
+    """The length of a run: a number of steps, or minutes of training time."""
 
     steps: int | None
     minutes: float | None
 
     def progress(self, step: int, seconds: float) -> float:
-        """The share done, in [0, 1]."""
+        """Return the share of the run that is done after ``step`` steps and ``seconds`` of training, in [0, 1]."""
         if self.steps is not None:
             return min(1.0, step / self.steps)
         assert self.minutes is not None

@@ -1,4 +1,4 @@
-"""Averages kept on the device between log lines."""
+"""Running averages on the device between log lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Meter:
-    """Running sums of named scalars on the device; part of the checkpoint, so that no step is lost."""
+    """Running sums of named scalars on the device; they are part of the checkpoint, so that no step is lost."""
 
     def __init__(self) -> None:
         self._names: list[str] = []
@@ -30,7 +30,7 @@ class Meter:
         self._count += 1
 
     def flush(self) -> dict[str, float]:
-        """The means since the last flush; waits for the device."""
+        """Return the means since the last flush, and reset; synchronises with the device."""
         if self._sums is None:
             return {}
         means = dict(zip(self._names, (self._sums / self._count).tolist()))

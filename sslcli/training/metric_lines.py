@@ -1,4 +1,4 @@
-"""The lines of metrics, as a hook: averages in ``metrics.jsonl`` and, in words, on the terminal."""
+"""The hook that writes lines of metrics: averages to ``metrics.jsonl``, and as text to the terminal."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from sslcli.training.hooks import Hook
 from sslcli.training.meter import Meter
 from sslcli.training.trainer import Trainer
 
-_LONG_WAIT = 0.1  # the share of the time at which the user hears of it
+_LONG_WAIT = 0.1  # share of the time spent waiting for data above which the user is warned
 
 
 class MetricLines(Hook):
-    """Every few steps, and after the last one: the means since the line before, and what other hooks add to them.
+    """Writes, every few steps and after the last step, the means since the previous line and the other hooks' metrics.
 
     Args:
         every: steps between lines.
-        console: where they are said.
-        record: where they are written; the first process alone writes.
+        console: prints a line of text.
+        record: writes a line of ``metrics.jsonl``, in the first process only.
     """
 
     name = "metric_lines"
@@ -27,18 +27,18 @@ class MetricLines(Hook):
     def __init__(self, every: int, console: Console, record: Callable[[Mapping[str, Any]], None]) -> None:
         self._every, self._console, self._record = every, console, record
         self._meter = Meter()
-        self._before = (0.0, 0, 0.0)  # at the line before: seconds of training, step, seconds waited
-        self._hint_from = 0  # the step of the line that may tell of the wait for data; -1: it is told
+        self._before = (0.0, 0, 0.0)  # at the previous line: seconds of training, step, seconds waited
+        self._hint_from = 0  # first step from which to warn of waiting for data; -1 once warned
 
     def start(self, trainer: Trainer) -> None:
         self._before = (trainer.seconds, trainer.step, trainer.loader.wait)
-        self._hint_from = trainer.step + 1  # not at the first line: it counts the start of the workers
+        self._hint_from = trainer.step + 1  # not at the first line, which includes the start of the workers
 
     def after_step(self, trainer: Trainer) -> None:
         self._meter.update(trainer.values)
 
     def write(self, trainer: Trainer) -> None:
-        """Read the device once: check that everything is finite, write a line of metrics and one of text."""
+        """Check that all scalars are finite, and write a line of metrics and one of text; reads the device once."""
         if trainer.step % self._every and not trainer.ends:
             return
         trainer.guard.check()
@@ -72,7 +72,7 @@ class MetricLines(Hook):
         )
 
     def _hint(self, wait: float, since: int, advice: str) -> None:
-        """Tell once that the model waits for data, and what may help."""
+        """Warn once that the model waits for data, with advice."""
         if wait > _LONG_WAIT and 0 <= self._hint_from <= since:
             self._hint_from = -1
             self._console.warn(f"The model waited {wait:.0%} of the time for data: {advice}.")

@@ -1,4 +1,4 @@
-"""Notices the first step and term that went non-finite, without waiting for the device in every step."""
+"""Detects the first step and term that became non-finite, without synchronising with the device in every step."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sslcli.run_dir import checkpoint
 
 
 class NanGuard:
-    """A latch on the device; the host reads it at log lines and before anything is saved.
+    """A record on the device of the first non-finite scalar; the host reads it at log lines and before saving.
 
     Args:
-        device: where the scalars of a step are.
-        run_dir: whose newest checkpoint the message names.
+        device: the device of a step's scalars.
+        run_dir: the run directory, whose newest checkpoint the error message names.
     """
 
     def __init__(self, device: torch.device, run_dir: Path) -> None:
@@ -27,7 +27,7 @@ class NanGuard:
         self._first = torch.full((2,), -1, dtype=torch.int64, device=device)  # step, index of the term
 
     def update(self, step: int, values: Mapping[str, Tensor], lr: float = 0.0) -> None:
-        """Latch ``step`` and the first of ``values`` (scalars) that is not finite, unless something is latched."""
+        """Record ``step`` and the first of ``values`` (scalars) that is not finite, unless one is recorded already."""
         self._names = list(values)
         self._rates[step] = lr
         bad = ~torch.isfinite(torch.stack([value.detach().float() for value in values.values()]))
@@ -36,15 +36,15 @@ class NanGuard:
         self._first = torch.where((self._first[0] < 0) & bad.any(), now, self._first)
 
     def first(self) -> tuple[int, str] | None:
-        """The step and the name of the first non-finite term; waits for the device."""
+        """Return the step and the name of the first non-finite term, if any; synchronises with the device."""
         step, index = self._first.tolist()
         return None if step < 0 else (step, self._names[index])
 
     def check(self) -> None:
-        """Read the latch.
+        """Raise an error if a term became non-finite.
 
         Raises:
-            UserError: a term went non-finite.
+            UserError: with the step, the term and the learning rate.
         """
         first = self.first()
         if first is not None:
@@ -58,10 +58,10 @@ class NanGuard:
         self._rates.clear()
 
     def check_weights(self, modules: list[torch.nn.Module], step: int) -> None:
-        """Read the latch and the weights themselves.
+        """Raise an error if a term or a weight became non-finite.
 
         Raises:
-            UserError: something in them is not finite.
+            UserError: with the step.
         """
         self.check()
         if not all_finite(modules):
@@ -72,7 +72,7 @@ class NanGuard:
 
 
 def all_finite(modules: list[torch.nn.Module]) -> bool:
-    """Whether every floating parameter and buffer is finite; waits for the device."""
+    """Return whether every floating-point parameter and buffer is finite; synchronises with the device."""
     tensors = [
         tensor
         for module in modules

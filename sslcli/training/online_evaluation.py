@@ -1,4 +1,4 @@
-"""Evaluation while training, as a hook: every few steps the encoder is measured, and nothing of the run changes."""
+"""The hook that evaluates the encoder every few steps during training, without changing the run."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Measure = Callable[[Encoder], dict[str, float]]
 
 
 class OnlineEvaluation(Hook):
-    """Measures the encoder every few steps and after the last one; the first process measures, all remember the same.
+    """Measures the encoder every few steps and after the last step, in the first process; all processes get the result.
 
     Args:
-        measure: gives metrics of an encoder by name and changes nothing; null where nothing is to be measured, when
-            what earlier sessions saw is handed on.
+        measure: returns metrics of an encoder by name and changes nothing; null measures nothing, and only passes on
+            the state of earlier sessions.
         every: steps between evaluations.
-        share: most of the training time that evaluations may take; one that would take them beyond it, as long as the
-            last one was, is left out. The first and the run's last are always made. Null for no limit, so that no
-            clock decides.
-        best: what remembers the best step and ends the run.
-        console: where a line of each is said.
-        record: where its numbers are written; the first process alone writes.
+        share: largest share of the training time that evaluations may take. An evaluation that would exceed it, if it
+            took as long as the last one, is left out, except the first and the run's last. Null for no limit, so that
+            results do not depend on a clock.
+        best: records the best step and ends the run.
+        console: prints a line for each evaluation.
+        record: writes its metrics, in the first process only.
     """
 
     name = "online_evaluation"
@@ -45,10 +45,10 @@ class OnlineEvaluation(Hook):
     ) -> None:
         self._measure, self._every, self._share, self.best = measure, every, share, best
         self._console, self._record = console, record
-        self.seconds = 0.0  # that evaluations have taken
-        self.last = 0.0  # that the last of them took
+        self.seconds = 0.0  # time of all evaluations
+        self.last = 0.0  # time of the last evaluation
         self.count = 0
-        self._told = False  # that evaluations are left out
+        self._reported = False  # whether a line has been printed that evaluations are left out
 
     @property
     def ends_run(self) -> bool:
@@ -63,24 +63,24 @@ class OnlineEvaluation(Hook):
             if found:
                 self.seconds, self.last, self.count = self.seconds + taken, taken, self.count + 1
             self.best.update(trainer.step, found)
-            self._say(trainer.step, found)
+            self._show(trainer.step, found)
 
     def _timed(self, trainer: Trainer) -> tuple[dict[str, float], float]:
-        """The metrics and the seconds that they took; none where evaluations have had their share of the time."""
+        """Return the metrics and the seconds that they took; no metrics if evaluations have used up their time."""
         beyond = self._share is not None and self.seconds + self.last > self._share * trainer.seconds
         if self._measure is None or (beyond and not trainer.reached_end):
             return {}, 0.0
         started = time.perf_counter()
         return self._measure(trainer.encoder), time.perf_counter() - started
 
-    def _say(self, step: int, found: Mapping[str, float]) -> None:
-        """A line of an evaluation; those that are left out are told of once."""
+    def _show(self, step: int, found: Mapping[str, float]) -> None:
+        """Record and print an evaluation; print only once that evaluations are left out."""
         if found:
             self._record({"step": step, **{f"probe/{name}": value for name, value in found.items()}})
             numbers = "  ".join(f"{name} {value:.4f}" for name, value in found.items())
             self._console.line(f"step {step}  probe  {numbers}" + "  best so far" * (self.best.step == step))
-        elif not self._told:
-            self._told = True
+        elif not self._reported:
+            self._reported = True
             reason = f"it would take evaluations beyond probe.share={self._share} of the time; others may be, too"
             self._console.line(f"step {step}  probe  left out: {reason}")
 
@@ -92,7 +92,7 @@ class OnlineEvaluation(Hook):
         return {**self.best.state_dict(), "seconds": self.seconds, "last": self.last, "count": self.count}
 
     def load_state_dict(self, state: Mapping[str, Any], trainer: Trainer) -> None:
-        """Go on from there, if the best checkpoints lie in this run's directory; else they are another run's."""
+        """Restore the state if the best checkpoints are in this run's directory; else it is that of another run."""
         best = BestSteps(self.best.metric, self.best.patience)
         best.load_state_dict(state)
         paths = [checkpoint.path_of(trainer.run_dir, step) for step in best.all_steps]

@@ -1,4 +1,4 @@
-"""Optimizers, the parameters that they must not decay, and the learning rate's scaling with the batch."""
+"""Optimizers, the parameters exempt from weight decay, and the scaling of the learning rate with the batch size."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _TOKENS = ("token", "pos_embed", "position_bias")
 
 
 def parameter_groups(modules: Iterable[nn.Module]) -> Groups:
-    """Two groups: what weight decay shrinks, and biases, norms, tokens and positions, which it must not."""
+    """Return two groups: parameters with weight decay, and those exempt from it (biases, norms, tokens, positions)."""
     decayed: list[nn.Parameter] = []
-    kept: list[nn.Parameter] = []
+    exempt: list[nn.Parameter] = []
     for module in modules:
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 continue
             last = name.rpartition(".")[2]
-            exempt = parameter.ndim <= 1 or any(word in last for word in _TOKENS)
-            (kept if exempt else decayed).append(parameter)
-    return [{"params": decayed}, {"params": kept}]
+            is_exempt = parameter.ndim <= 1 or any(word in last for word in _TOKENS)
+            (exempt if is_exempt else decayed).append(parameter)
+    return [{"params": decayed}, {"params": exempt}]
 
 
 def scaled_lr(lr: float, scale: Scale, batch_size: int, base_batch: int) -> float:
-    """``lr`` for ``base_batch`` samples carried over to ``batch_size`` (linear: Goyal et al. 2017)."""
+    """Scale ``lr``, given for a batch of ``base_batch`` samples, to ``batch_size`` (linear: Goyal et al. 2017)."""
     if lr < 0 or base_batch < 1:
         raise ValueError(f"lr={lr} must not be negative and base_batch={base_batch} at least 1")
     ratio = batch_size / base_batch
@@ -82,7 +82,7 @@ def lars(
     scale: Scale = "linear",
     base_batch: int = 256,
 ) -> Optimizer:
-    """LARS (You et al. 2017), from timm; groups without weight decay are not adapted, as published."""
+    """LARS (You et al. 2017), from timm; as published, groups without weight decay have no layer-wise rate."""
     from timm.optim import Lars
 
     lr = scaled_lr(lr, scale, batch_size, base_batch)
@@ -100,7 +100,7 @@ def timm(
     scale: Scale = "none",
     base_batch: int = 256,
 ) -> Optimizer:
-    """The optimizer that timm calls ``name``; ``options`` are its further arguments, such as ``betas``."""
+    """Build timm's optimizer ``name``; ``options`` are its further arguments, such as ``betas``."""
     from timm.optim import create_optimizer_v2, list_optimizers
 
     known = list_optimizers(exclude_filters=["adahessian", "kron*"])  # second order; random state outside checkpoints

@@ -8,7 +8,7 @@ from sslcli.training.trainer import Trainer
 
 
 class ProgressBar(Hook):
-    """Steps, time and samples a second on a terminal."""
+    """Shows steps, time and samples per second on a terminal."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

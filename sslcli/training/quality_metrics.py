@@ -1,4 +1,4 @@
-"""Label-free metrics of the encoder in every line of metrics, as a hook."""
+"""The hook that adds label-free metrics of the encoder to every line of metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class QualityMetrics(Hook):
     """Adds ``quality/NAME`` to the lines of metrics.
 
     Args:
-        measure: gives label-free metrics of an encoder by name and changes nothing.
+        measure: returns label-free metrics of an encoder by name and changes nothing.
     """
 
     def __init__(self, measure: Callable[[Encoder], dict[str, float]]) -> None:

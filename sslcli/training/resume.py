@@ -1,4 +1,4 @@
-"""Whether a run starts afresh or goes on, and from what."""
+"""Decide whether a run starts afresh or resumes, and from which checkpoint."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sslcli.training.length import Length
 
 
 def starts_afresh(config: TrainConfig, run_dir: Path) -> bool:
-    """Whether ``choose_start`` will find nothing to go on from; known before the parts are built."""
+    """Return whether ``choose_start`` will find no checkpoint; this is known before the components are built."""
     return config.resume == "never" or (config.resume == "auto" and not checkpoint.steps(run_dir))
 
 
 def finished_before(config: TrainConfig, run_dir: Path) -> dict[str, Any] | None:
-    """The result of a run that is finished as this config wants it; known without its data.
+    """Return the result of a run that is finished according to this config, without reading its data.
 
-    None where it is not, and where anything that may make it longer has changed: that takes a closer look.
+    None if it is not finished, and if a setting has changed that may make it longer: ``choose_start`` decides then.
     """
     saved = checkpoint.steps(run_dir)
     if config.resume != "auto" or config.preview or not saved:
@@ -40,10 +40,10 @@ def finished_before(config: TrainConfig, run_dir: Path) -> dict[str, Any] | None
 
 
 def choose_start(config: TrainConfig, run_dir: Path, length: Length, data: str, console: Console) -> State | None:
-    """The state to go on from, or None to start afresh; ``data`` is the dataset's fingerprint.
+    """Return the state to resume from, or None to start afresh; ``data`` is the dataset's fingerprint.
 
     Raises:
-        UserError: the checkpoint belongs to another config or other data, or its run is longer already.
+        UserError: the checkpoint has another config or other data, or its run is already longer.
     """
     if config.resume == "never":
         return None

@@ -1,4 +1,4 @@
-"""The learning rate as a share of ``optimizer.lr``, a function of the share of training done."""
+"""Learning rate schedules: multipliers of ``optimizer.lr`` as functions of the share of training done."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class Schedule:
     """A multiplier of the learning rate."""
 
     def __call__(self, progress: float) -> float:
-        """The multiplier at ``progress`` in [0, 1]."""
+        """Return the multiplier at ``progress`` in [0, 1]."""
         raise NotImplementedError
 
 
@@ -17,7 +17,7 @@ class Cosine(Schedule):
     """Linear warm-up from 0, then half a cosine down to ``final`` (Loshchilov and Hutter 2017).
 
     Args:
-        warmup: share of training spent warming up.
+        warmup: share of training used for the warm-up.
         final: the multiplier at the end.
     """
 
@@ -39,7 +39,7 @@ class Constant(Schedule):
     """Linear warm-up from 0, then the full rate.
 
     Args:
-        warmup: share of training spent warming up.
+        warmup: share of training used for the warm-up.
     """
 
     def __init__(self, *, warmup: float = 0.0) -> None:
@@ -52,12 +52,12 @@ class Constant(Schedule):
 
 
 class Steps(Schedule):
-    """Linear warm-up from 0, then the full rate, times ``factor`` after each milestone.
+    """Linear warm-up from 0, then the full rate, multiplied by ``factor`` at each milestone.
 
     Args:
-        milestones: shares of training, rising.
-        factor: what each multiplies the rate by.
-        warmup: share of training spent warming up.
+        milestones: shares of training, in ascending order.
+        factor: the multiplier at each milestone.
+        warmup: share of training used for the warm-up.
     """
 
     def __init__(self, *, milestones: tuple[float, ...] = (0.6, 0.8), factor: float = 0.1, warmup: float = 0.0) -> None:

@@ -1,4 +1,4 @@
-"""The loop: steps, and the hooks around them. Everything random in step n is a function of (seed, n)."""
+"""The training loop: steps, and the hooks around them. All random numbers of step n are functions of (seed, n)."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ from sslcli.views.base import Views
 class Trainer:
     """Trains an encoder on an objective from any step to the end of the run.
 
-    Its state is what training evolves: weights, optimizer, scaler, the step's number, and the states of its hooks.
+    Its state is everything that training changes: weights, optimizer, scaler, step number, and the states of its hooks.
 
     Args:
-        encoder, objective, views: on the device.
-        loader: gives the micro-batches of every step.
-        optimizer: of all parameters; its groups' rates are those at the height of the schedule.
-        schedule: the share of that rate as a function of the run's progress.
+        encoder, objective, views: the components, on the device.
+        loader: yields the micro-batches of every step.
+        optimizer: the optimizer of all parameters; the rates of its groups are the largest of the schedule.
+        schedule: the multiplier of these rates as a function of the run's progress.
         compute: device and precision.
-        length: of the run.
-        seed: of everything random.
-        train: compile, clip.
-        run_dir: whose checkpoints a message names; nothing else is read or written there.
+        length: length of the run.
+        seed: seed of all random numbers.
+        train: the options ``compile`` and ``clip``.
+        run_dir: the run directory, whose checkpoints an error message names; the trainer writes nothing there.
         ranks: the processes of the run.
-        hooks: what happens around the steps, in the order of events.
+        hooks: called around the steps, in this order.
     """
 
     def __init__(
@@ -80,16 +80,16 @@ class Trainer:
         self.step = 0
         self.values: dict[str, Tensor] = {}  # scalars of the last step, on the device: loss, its parts, chance
         self.reached_end = False  # whether the last step was the run's last by its length
-        self.ends = False  # whether the run ends with the last step, for that reason or because a hook ends it
-        self.signal = 0  # that stops this session after the last step; 0 for none
+        self.ends = False  # whether the run ends after the last step, by its length or by a hook
+        self.signal = 0  # the signal that stops this session after the last step; 0 for none
         self._seconds_before = 0.0
-        self._started: float | None = None  # when fit began; None outside of it
+        self._started: float | None = None  # the time when fit began; None outside fit
         for group in optimizer.param_groups:
             group["full_lr"] = group["lr"]
 
     @property
     def modules(self) -> list[nn.Module]:
-        """What is trained."""
+        """The modules that are trained."""
         return [self.encoder, self.objective]
 
     @property
@@ -100,13 +100,13 @@ class Trainer:
 
     @property
     def seconds(self) -> float:
-        """Training time so far, over all processes that have worked on this run."""
+        """Training time so far, over all sessions of this run."""
         running = 0.0 if self._started is None else time.perf_counter() - self._started
         return self._seconds_before + running
 
     @contextmanager
     def clock_stopped(self) -> Iterator[None]:
-        """What is done in here does not count as training time."""
+        """Exclude the time spent in this block from the training time."""
         began = time.perf_counter()
         yield
         if self._started is not None:
@@ -114,7 +114,7 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        """The share of the run that is done, in [0, 1]; by the first process's clock if it is measured in minutes."""
+        """The share of the run that is done, in [0, 1]; for a length in minutes, by the first process's clock."""
         return self.length.progress(self.step, self.ranks.from_first(self.seconds) if self.length.minutes else 0.0)
 
     @property
@@ -126,8 +126,8 @@ class Trainer:
         """Train to the end of the run.
 
         Raises:
-            Stopped: a signal came; the step was finished, and the hooks have written what they write then.
-            UserError: something went non-finite; the last good checkpoint stands.
+            Stopped: a signal came; the step was finished, and the hooks have written their files.
+            UserError: a value became non-finite; the last good checkpoint is kept.
         """
         self.encoder.train()
         self.objective.train()
@@ -141,25 +141,25 @@ class Trainer:
                 self.ends = self.done
                 while not self.ends and not self.signal:
                     self.train_step(next(batches))
-                    self._tell_hooks()
+                    self._finish_step()
             finally:
                 self._seconds_before, self._started = self.seconds, None
                 for hook in self.hooks:
                     hook.end(self)
         signals.raise_held(self.signal or self.ranks.highest(signals.pending()))  # it may have come in the last write
 
-    def _tell_hooks(self) -> None:
-        """After a step: every hook hears of it, it is settled whether the run goes on, and every hook may write."""
+    def _finish_step(self) -> None:
+        """Call ``after_step`` of all hooks, decide whether the run continues, and call ``write`` of all hooks."""
         self.reached_end = self.progress >= 1  # once a step: with train.minutes it reads the clock
         for hook in self.hooks:
             hook.after_step(self)
         self.ends = self.reached_end or any(hook.ends_run for hook in self.hooks)
-        self.signal = self.ranks.highest(signals.pending())  # one process was told to stop: all do, after this step
+        self.signal = self.ranks.highest(signals.pending())  # if one process got a signal, all stop after this step
         for hook in self.hooks:
             hook.write(self)
 
     def train_step(self, batch: list[Batch]) -> tuple[Loss, Outputs]:
-        """One optimizer step on the micro-batches of a global batch, which are on the device."""
+        """Make one optimizer step on the micro-batches of a global batch, which are on the device."""
         progress = self.progress
         rate = self.schedule(progress)
         for group in self.optimizer.param_groups:
@@ -173,11 +173,11 @@ class Trainer:
         return loss, outputs
 
     def projection(self, batch: list[Batch]) -> Callable[[int], Outputs]:
-        """A function from the number of a micro-batch to its per-sample outputs; called twice, it gives the same."""
+        """Return a function from a micro-batch's number to its per-sample outputs; every call returns equal values."""
 
         def project(m: int) -> Outputs:
             randomness = Randomness(self.seed, self.step, self.loader.positions(m), self.compute.device)
-            # Dropout lives inside libraries: seeded before each forward, alike in both passes over a micro-batch.
+            # Dropout uses torch's generator: seed it before each forward, so both passes over a micro-batch agree.
             torch.manual_seed(fold(self.seed, "dropout", self.step, m, self.ranks.rank) % 2**63)
             with self.compute.autocast():
                 views = self.views(batch[m], randomness)
@@ -201,7 +201,7 @@ class Trainer:
         )
 
     def update(self, loss: Loss, outputs: Outputs) -> None:
-        """Clip the gradients, step, and tell the objective and the guard."""
+        """Clip the gradients, update the weights, and pass the results to the objective and the guard."""
         self.scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = nn.utils.get_total_norm([p.grad for p in parameters])
@@ -211,19 +211,19 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        skipped = self.scaler.get_scale() < before  # only a fp16 scaler ever lowers it; it has synchronised anyway
+        skipped = self.scaler.get_scale() < before  # only a fp16 scaler lowers it, and it has synchronised already
         if not skipped:
             self.objective.after_step(outputs)
         self.values = {"loss": loss.total.detach(), **loss.parts}
         if loss.chance is not None:
             self.values["chance"] = scalar(loss.chance, loss.total)
         watched = dict(self.values)
-        if not self.scaler.is_enabled():  # with fp16, an infinite gradient is how the scaler finds its scale
+        if not self.scaler.is_enabled():  # with fp16, the scaler finds its scale by infinite gradients
             watched["gradient norm"] = norm
         self.guard.update(self.step, watched, self.lr)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that training evolves."""
+        """Return everything that training changes."""
         return {
             "step": self.step,
             "seconds": self.seconds,
@@ -236,11 +236,11 @@ class Trainer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint's state."""
+        """Restore a checkpoint's state."""
         self.encoder.load_state_dict(state["encoder"])
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.scaler.is_enabled() and state["scaler"]:  # it was off where the precision was another
+        if self.scaler.is_enabled() and state["scaler"]:  # empty if the precision was another
             self.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
         self._seconds_before = state["seconds"]

@@ -130,7 +130,7 @@ def test_the_numbers_are_those_of_the_result(infonce):
         assert words(cells[3]) == metric["protocol"]
     top = result["metrics"]["knn_top1"]
     gain = f"{100 * (top['value'] - top['random_init']):+.2f} points against random weights".replace("-", "−")
-    best = f"{100 * (top['value'] - max(top[c] for c in controls)):+.2f} points against the best control"
+    best = f"{100 * (top['value'] - max(top[c] for c in controls)):+.2f} points against the best baseline"
     assert gain in shown or top["random_init"] == max(top[c] for c in controls)
     assert best.replace("-", "−") in shown
     for name, value in result["quality"].items():

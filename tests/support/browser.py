@@ -1,4 +1,4 @@
-"""A real headless Chromium, driven by its DevTools protocol over a pipe; nothing but the browser is needed."""
+"""A headless Chromium, controlled by its DevTools protocol over a pipe; it needs no other package."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
     "--disable-dev-shm-usage", "--remote-debugging-pipe",
 )  # fmt: skip
-_PATIENCE = 60  # seconds for one answer; timing decides nothing, a browser that hangs must end
+_TIMEOUT = 60  # seconds for one answer, so that a browser that hangs fails the test
 
 
 class Browser:
-    """One page of a fresh Chromium, and everything that it said and asked for."""
+    """One page of a new Chromium, with its console messages and its requests."""
 
     def __init__(self) -> None:
         program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -31,7 +31,7 @@ class Browser:
         self._profile = tempfile.mkdtemp()
         to_browser, self._to = os.pipe()
         self._from, from_browser = os.pipe()
-        # Chromium reads commands from descriptor 3 and answers on 4; copies far above keep the two apart until then.
+        # Chromium reads commands from descriptor 3 and answers on 4; duplicates above 50 avoid a clash with these.
         reads, writes = (fcntl.fcntl(end, fcntl.F_DUPFD, 50) for end in (to_browser, from_browser))
         self._process = subprocess.Popen(
             ["bash", "-c", f'exec "$0" "$@" 3<&{reads} 4>&{writes}', program, *_FLAGS,
@@ -62,7 +62,7 @@ class Browser:
         shutil.rmtree(self._profile, ignore_errors=True)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """The answer to one command; what happens meanwhile is noted."""
+        """Return the answer to one command; events that arrive meanwhile are recorded."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         if self._session:
@@ -75,7 +75,7 @@ class Browser:
                 return found["result"]
 
     def open(self, path: Path, *, width: int, dark: bool) -> None:
-        """Load a file as a screen of this width shows it, in light or dark."""
+        """Load a file in a window of this width, with the light or dark colour scheme."""
         self.complaints, self.requests = [], []
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
@@ -83,24 +83,24 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.call("Page.navigate", url=path.resolve().as_uri())
-        end = time.monotonic() + _PATIENCE
+        end = time.monotonic() + _TIMEOUT
         while self.value("document.readyState") != "complete":
             assert time.monotonic() < end, "the page does not end loading"
 
     def value(self, script: str) -> Any:
-        """What a JavaScript expression is, as JSON."""
+        """Return the value of a JavaScript expression."""
         found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
     def screenshot(self, path: Path) -> None:
-        """The whole page as a PNG."""
+        """Write the whole page as a PNG."""
         data = self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
         path.write_bytes(base64.b64decode(data))
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
-            ready, _, _ = select.select([self._from], [], [], _PATIENCE)
+            ready, _, _ = select.select([self._from], [], [], _TIMEOUT)
             assert ready, "the browser does not answer"
             piece = os.read(self._from, 1 << 20)
             assert piece, "the browser is gone"
@@ -119,7 +119,7 @@ class Browser:
 
 
 def main() -> None:
-    """Screenshots of a page: ``python tests/support/browser.py report.html folder``."""
+    """Write screenshots of a page: ``python tests/support/browser.py report.html folder``."""
     import sys
 
     page, folder = Path(sys.argv[1]), Path(sys.argv[2])

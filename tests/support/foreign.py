@@ -1,6 +1,6 @@
-"""Checkpoints as other projects write them: the documented names around models whose features we can compute.
+"""Checkpoints as other projects write them, with their documented names, of models whose features can be computed.
 
-Each function gives (what torch.save gets, the model that it came from). The names are those of
+Each function returns (the object for torch.save, the model with these weights). The names are those of
 facebookresearch/moco, moco-v3, mae and dino, microsoft/SimMIM, solo-learn, lightly and the usual SimCLR repositories.
 """
 
@@ -23,7 +23,7 @@ from torch import nn
 
 
 def settled(model: nn.Module) -> nn.Module:
-    """A model with all its numbers drawn, statistics and scales included, in eval mode: nothing is 0 or 1 by chance."""
+    """Fill all tensors of a model with random numbers, statistics and scales too, so that none is 0 or 1; eval mode."""
     generator = torch.Generator().manual_seed(0)
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point():
@@ -42,7 +42,7 @@ def around(weights, prefix):
 
 
 def noise(weights, prefix):
-    """A second copy at other numbers, as a momentum encoder is."""
+    """Return a second copy with other values, such as a momentum encoder."""
     return {f"{prefix}{name}": torch.zeros_like(tensor) for name, tensor in weights.items()}
 
 
@@ -124,7 +124,7 @@ def lightly_dino():
 
 
 def lightly_own_resnet():
-    """lightly's ResNetGenerator has no pooling and no ReLU among its children, and calls its shortcuts so."""
+    """lightly's ResNetGenerator has no pooling and no ReLU among its children, and names its shortcuts ``shortcut``."""
     model, weights = resnet()
     names = {"conv1": "0", "bn1": "1", "layer1": "2", "layer2": "3", "layer3": "4", "layer4": "5"}
     row = {re.sub(r"^(\w+)\.", lambda m: f"{names[m[1]]}.", name): t for name, t in weights.items()}
@@ -224,7 +224,7 @@ def lightly_masked_vit():
 
 
 def yacs_config(**values):
-    """A yacs CfgNode as SimMIM pickles it: a dict with attributes, of a class that no reader has."""
+    """A yacs CfgNode as SimMIM pickles it: a dict with attributes, of a class that readers cannot import."""
     module = types.ModuleType("yacs.config")
 
     class CfgNode(dict):
@@ -239,7 +239,7 @@ def yacs_config(**values):
 
 
 def simmim_vit(model):
-    """SimMIM's ViT shares one table of relative positions and has no positions besides."""
+    """SimMIM's ViT shares one table of relative positions between its blocks and has no other positions."""
     table = model.blocks[0].attn.relative_position_bias_table
     for block in model.blocks:
         block.attn.relative_position_bias_table = table

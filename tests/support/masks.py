@@ -1,4 +1,4 @@
-"""Masks that hide more of one sample than of another, and an objective that such masks find to be wrong."""
+"""Masks that hide more of one sample than of another, and a wrong objective that only such masks expose."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sslcli.randomness import Randomness
 
 
 def unequal_cells(randomness: Randomness, name: str, rows: int, cols: int, count: int) -> Tensor:
-    """(B, rows, cols): from one hidden cell to all but one, each number as likely, whatever ``count`` says."""
+    """Return masks (B, rows, cols) with a uniform number of hidden cells, at least 1 and not all; ignore ``count``."""
     cells = rows * cols
     numbers = 1 + (randomness.uniform(f"{name}, how many", 1) * (cells - 1)).long()  # (B, 1)
     places = randomness.uniform(name, cells).argsort(dim=1).argsort(dim=1)
@@ -25,7 +25,7 @@ def unequal_cells(randomness: Randomness, name: str, rows: int, cols: int, count
 
 @contextmanager
 def unequal_masks() -> Iterator[None]:
-    """Objectives built in this block draw ``unequal_cells``, whichever kind of mask their config names."""
+    """Make objectives that are built in this block draw ``unequal_cells``, for any kind of mask in their config."""
     with mock.patch.dict(MASKS, {kind: (unequal_cells, count) for kind, (_, count) in MASKS.items()}):
         yield
 

@@ -1,4 +1,4 @@
-"""Tiny parts of other modalities: tokens with dropout views, user-item towers. The loop must not know them."""
+"""Tiny components of other modalities: tokens with dropout views, user-item towers; the training loop is the same."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sslcli.types import Encoded, Field, Spec, View
 
 
 def token_dataset(num_samples: int = 128, length: int = 12, vocab: int = 50) -> Columns:
-    """Token ids whose topic decides which half of the vocabulary they come from."""
+    """Token ids of four topics; each topic has its own quarter of the vocabulary."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(num_samples) % 4
     ids = torch.randint(0, vocab // 4, (num_samples, length), generator=generator) + labels[:, None] * (vocab // 4)
@@ -52,7 +52,7 @@ class Bag(Encoder):
 
 
 class Towers(Encoder):
-    """One embedding table a column."""
+    """One embedding table per column."""
 
     def __init__(self, spec: Spec, *, dim: int = 16) -> None:
         super().__init__()

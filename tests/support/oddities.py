@@ -1,4 +1,4 @@
-"""A folder with everything that people's picture folders hold: every format and mode, odd names, links, damage."""
+"""A folder with the irregularities of real picture folders: all formats and modes, odd names, links, damaged files."""
 
 import io
 import os
@@ -26,9 +26,10 @@ def smooth(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def turned(upright: np.ndarray, orientation: int) -> np.ndarray:
-    """What a camera stores with this EXIF orientation, by the standard's table: where its row 0 and column 0 are seen.
+    """Return the pixels that a camera stores with this EXIF orientation.
 
-    1 top left, 2 top right, 3 bottom right, 4 bottom left, 5 left top, 6 right top, 7 right bottom, 8 left bottom.
+    The standard defines it by the visual positions of row 0 and column 0: 1 top left, 2 top right, 3 bottom right,
+    4 bottom left, 5 left top, 6 right top, 7 right bottom, 8 left bottom.
     """
     flipped = {
         1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1],
@@ -51,9 +52,9 @@ def encoded(pixels: np.ndarray, kind: str, mode: str | None = None, **options: o
 
 
 def make(folder: Path, seed: int = 0) -> tuple[list[Path], list[Path]]:
-    """Fill ``folder``: (pictures that can be read, files that look like pictures and cannot), in no order.
+    """Fill ``folder``; return (pictures that can be read, files named like pictures that cannot be read), unsorted.
 
-    All else in it should be passed over: hidden files, other types, dangling links, loops.
+    All other files in it should be ignored: hidden files, other types, dangling links, loops.
     """
     good: list[Path] = []
     bad: list[Path] = []

@@ -1,4 +1,4 @@
-"""The families of encoders in timm's registry, at a size that tests can afford."""
+"""Small models of the main families in timm's registry, for tests."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def vit_mini(pretrained=False, **options):
 
 @register_model
 def vit_relu_mini(pretrained=False, **options):
-    """The same names and shapes as vit_mini, and another function."""
+    """A model with the names and shapes of vit_mini that computes another function."""
     return vit_mini(act_layer="relu", **options)
 
 

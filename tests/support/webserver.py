@@ -1,4 +1,4 @@
-"""A web server of this machine, for tests of what is fetched."""
+"""A local web server, for tests of downloads."""
 
 import http.server
 import threading
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def serving(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Its address, and the requests that it has had, such as ``GET /a.tar``."""
+    """Serve ``folder``; yield the server's address and the list of its requests, such as ``GET /a.tar``."""
     asked: list[str] = []
 
     class Quiet(http.server.SimpleHTTPRequestHandler):

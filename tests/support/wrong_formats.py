@@ -1,4 +1,4 @@
-"""Formats that write something else than the encoder."""
+"""Formats that write wrong files."""
 
 import torch
 
@@ -6,14 +6,14 @@ from sslcli.export.timm import Timm
 
 
 class Zeros(Timm):
-    """A format with a mistake: it writes other numbers than the encoder's."""
+    """A wrong format that writes zeros instead of the encoder's numbers."""
 
     def weights(self, encoder, target, model):
         return {name: torch.zeros_like(t) for name, t in super().weights(encoder, target, model).items()}
 
 
 class Dropped(Timm):
-    """A format that forgets a tensor."""
+    """A wrong format that omits a tensor."""
 
     def weights(self, encoder, target, model):
         found = super().weights(encoder, target, model)

@@ -1,1 +1,1 @@
-"""Losses and estimators as functions of tensors; they know nothing of encoders."""
+"""Losses and estimators as functions of tensors, independent of encoders."""

@@ -1,6 +1,6 @@
 """Contrastive losses as plain functions: exact, in float32 or better, in O(N D) memory.
 
-Embeddings may have any length and are normalised here; temperatures are numbers or tensors () that may be learned.
+Embeddings may have any norm and are normalised here; temperatures are numbers or tensors () that may be learned.
 Row i of ``z1`` and row i of ``z2`` are two views of one sample.
 """
 
@@ -14,9 +14,9 @@ from sslcli.objectives.losses.tiled_logsumexp import cross_logsumexp, pair_softp
 
 
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor) -> Tensor:
-    """SimCLR (Chen et al. 2020, equation 1): the positive among the 2N - 1 other views, mean over the 2N anchors.
+    """SimCLR's loss (Chen et al. 2020, equation 1): classify the positive among the 2N - 1 other views.
 
-    Log(2N - 1) when all embeddings are equal, 0 for a single pair.
+    The mean is over the 2N anchors. It is log(2N - 1) when all embeddings are equal, and 0 for a single pair.
 
     Args:
         z1: (N, D) embeddings of the first views.
@@ -29,15 +29,16 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor) -> Tensor:
 
 
 def info_nce(z1: Tensor, z2: Tensor, temperature: float | Tensor, symmetric: bool = True) -> Tensor:
-    """The positive among the N second views (van den Oord et al. 2018, equation 4; CLIP, SimCSE, MoCo v3).
+    """InfoNCE (van den Oord et al. 2018, equation 4; CLIP, SimCSE, MoCo v3): classify the positive among N views.
 
-    Views of the same side are no negatives. Log N when all embeddings are equal.
+    The candidates of a first view are the N second views; other first views are no negatives. The loss is log N when
+    all embeddings are equal.
 
     Args:
         z1: (N, D) embeddings of the first views, the anchors.
         z2: (N, D) embeddings of the second views.
         temperature: divides the cosine similarities.
-        symmetric: mean of the loss with anchors ``z1`` and the loss with anchors ``z2`` (CLIP), else the former.
+        symmetric: take the mean of the losses with anchors ``z1`` and with anchors ``z2`` (CLIP), else the first only.
     """
     z1, z2 = _normalised(z1, z2)
     scale = _inverse(temperature, z1)
@@ -51,7 +52,7 @@ def info_nce(z1: Tensor, z2: Tensor, temperature: float | Tensor, symmetric: boo
 def decoupled(z1: Tensor, z2: Tensor, temperature: float | Tensor) -> Tensor:
     """DCL (Yeh et al. 2022, arXiv 2110.06848): NT-Xent without the positive in the denominator.
 
-    Mean over the 2N anchors; may be negative. A single pair has no negatives, and by convention no loss.
+    The mean is over the 2N anchors and may be negative. For a single pair, which has no negatives, it is 0.
 
     Args:
         z1: (N, D) embeddings of the first views.
@@ -67,24 +68,25 @@ def decoupled(z1: Tensor, z2: Tensor, temperature: float | Tensor) -> Tensor:
 
 
 def sigmoid(z1: Tensor, z2: Tensor, scale: float | Tensor, bias: float | Tensor) -> Tensor:
-    """SigLIP (Zhai et al. 2023, arXiv 2303.15343): each of the N^2 pairs classified alone, sum over N.
+    """SigLIP's loss (Zhai et al. 2023, arXiv 2303.15343): binary classification of each of the N^2 pairs.
 
-    Published at the start: scale 10, bias -10, both learned (the scale as its logarithm).
+    The sum over all pairs is divided by N. As published, scale and bias are learned (the scale as its logarithm),
+    from 10 and -10.
 
     Args:
         z1: (N, D) embeddings of the first views.
         z2: (N, D) embeddings of the second views.
         scale: multiplies the cosine similarities.
-        bias: added to them; offsets the N - 1 negatives of each positive.
+        bias: added to the scaled similarities; compensates for the N - 1 negatives of each positive.
     """
     z1, z2 = _normalised(z1, z2)
     return pair_softplus_sum(z1, z2, scale, bias) / len(z1)
 
 
 def supervised(z1: Tensor, z2: Tensor, labels: Tensor, temperature: float | Tensor) -> Tensor:
-    """SupCon, the "out" form (Khosla et al. 2020, arXiv 2004.11362, equation 2), mean over the 2N anchors.
+    """SupCon's loss, "out" form (Khosla et al. 2020, arXiv 2004.11362, equation 2), mean over the 2N anchors.
 
-    Positives of an anchor are all other views of its class. NT-Xent when every label is different.
+    The positives of an anchor are all other views of its class. It equals NT-Xent when all labels are different.
 
     Args:
         z1: (N, D) embeddings of the first views.
@@ -94,8 +96,8 @@ def supervised(z1: Tensor, z2: Tensor, labels: Tensor, temperature: float | Tens
     """
     z = torch.cat(_normalised(z1, z2))
     scale = _inverse(temperature, z)
-    # sum over p of z_i . z_p = z_i . (class sum - z_i): no pairs. Classes are numbered by sorting, as torch.unique
-    # would wait for the device to learn how many there are.
+    # sum over p of z_i . z_p = z_i . (class sum - z_i), without pairs. Classes are numbered by sorting, because
+    # torch.unique synchronises with the device to return their number.
     in_order, order = labels.sort()
     number = torch.empty_like(labels, dtype=torch.long)
     number[order] = F.pad(in_order.diff() != 0, (1, 0)).cumsum(0)
@@ -107,7 +109,7 @@ def supervised(z1: Tensor, z2: Tensor, labels: Tensor, temperature: float | Tens
 
 
 def _normalised(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
-    """Both with rows of length one, in the wider of their dtypes and float32."""
+    """Normalise the rows of both to norm 1, in the widest of their dtypes and float32."""
     if z1.shape != z2.shape or z1.dim() != 2:
         raise ValueError(f"z1 and z2 must both be (N, D), and are {tuple(z1.shape)} and {tuple(z2.shape)}")
     dtype = torch.promote_types(torch.promote_types(z1.dtype, z2.dtype), torch.float32)
@@ -115,5 +117,5 @@ def _normalised(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _inverse(temperature: float | Tensor, like: Tensor) -> float | Tensor:
-    """1 / temperature; a tensor is cast first, as the inverse of a half-precision number is none itself."""
+    """Return 1 / temperature; a tensor is cast first, as the inverse would be rounded in half precision."""
     return 1 / (temperature.reshape(()).to(like.dtype) if isinstance(temperature, Tensor) else temperature)

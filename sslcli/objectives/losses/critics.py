@@ -13,25 +13,25 @@ from sslcli.objectives.heads import mlp_head, widened
 
 
 class Critic(nn.Module):
-    """Scores (N, N) of x (N, D) against y (N, D), in float32 or better whatever autocast says."""
+    """A function from x (N, D) and y (N, D) to scores (N, N), in float32 or better even under autocast."""
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """The score of every pair."""
+        """Return the score of every pair."""
         with torch.autocast(x.device.type, enabled=False):
             return self.score(widened(x), widened(y))
 
     def score(self, x: Tensor, y: Tensor) -> Tensor:
-        """What a subclass defines."""
+        """Return the score of every pair; a subclass defines it."""
         raise NotImplementedError
 
 
 class Cosine(Critic):
-    """The cosine over a temperature: no weights, so the encoder has to do the work.
+    """The cosine divided by a temperature; it has no weights, so all learning is left to the encoder.
 
     Args:
         temperature: divides the cosines.
-        offset: learn a constant beside. A critic that estimates a log ratio of densities needs its level
-            (as SigLIP's bias, Zhai et al. 2023); one inside a softmax does not feel it.
+        offset: learn an additive constant. A critic that estimates a log density ratio needs one
+            (like SigLIP's bias, Zhai et al. 2023); a softmax is invariant to it.
     """
 
     def __init__(self, *, temperature: float, offset: bool) -> None:

@@ -1,4 +1,4 @@
-"""Mutual information from Gaussian models of the embeddings themselves, in nats: no critic, no pairs beside."""
+"""Mutual information in nats from Gaussian models of the embeddings, without a critic and without negative pairs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sslcli.objectives.losses.estimators import Estimate
 
 
 def covariance(x: Tensor, shrinkage: float) -> Tensor:
-    """(D, D) (1 - s) C + s tr(C)/D 1, the sample covariance drawn towards a sphere of the same trace."""
+    """Return (1 - s) C + s tr(C)/D 1, (D, D): the sample covariance shrunk towards a multiple of the identity."""
     centred = x - x.mean(0)
     raw = centred.T @ centred / (len(x) - 1)
     return (1 - shrinkage) * raw + shrinkage * raw.trace() / len(raw) * _identity(raw)
@@ -24,26 +24,27 @@ def _identity(like: Tensor) -> Tensor:
 
 
 def log_det(matrix: Tensor) -> Tensor:
-    """Of a symmetric positive definite matrix, through its Cholesky factor."""
+    """Return the log determinant of a symmetric positive definite matrix, from its Cholesky factor."""
     return 2 * lower_factor(matrix).diagonal().log().sum()
 
 
 def lower_factor(matrix: Tensor) -> Tensor:
-    """Cholesky's; nan if the matrix has none, since an error would have to wait for the device."""
+    """Return the Cholesky factor; nan if there is none, as raising an error would synchronise with the device."""
     factor, info = torch.linalg.cholesky_ex(matrix)
     return torch.where(info == 0, factor, torch.nan)
 
 
 def gaussian_entropy(x: Tensor, shrinkage: float) -> Tensor:
-    """1/2 log det(2 pi e C): the largest entropy that covariance C admits, reached by a Gaussian only."""
+    """Return 1/2 log det(2 pi e C), the largest entropy for covariance C, which only a Gaussian attains."""
     return (log_det(covariance(x, shrinkage)) + x.shape[1] * math.log(2 * math.pi * math.e)) / 2
 
 
 def gaussian_information(x: Tensor, y: Tensor, shrinkage: float) -> Tensor:
-    """-1/2 log det(1 - M M^T), M = Cx^(-1/2) Cxy Cy^(-1/2): -1/2 sum log(1 - rho^2) over canonical correlations.
+    """Return -1/2 log det(1 - M M^T), M = Cx^(-1/2) Cxy Cy^(-1/2): -1/2 sum log(1 - rho^2), canonical correlations rho.
 
-    Cholesky factors L instead of roots: the same determinant, and no eigenvalues whose gradients blow up where
-    two meet. Cxy shrinks by 1 - s as the others' off-diagonals do, so that the joint covariance stays positive.
+    Cholesky factors replace the square roots: they give the same determinant, without the gradients of eigenvalues,
+    which diverge where two are equal. Cxy is multiplied by 1 - s, like the off-diagonals of Cx and Cy, so that the
+    joint covariance stays positive definite.
     """
     cross = (1 - shrinkage) * (x - x.mean(0)).T @ (y - y.mean(0)) / (len(x) - 1)
     lx, ly = (lower_factor(covariance(v, shrinkage)) for v in (x, y))
@@ -56,7 +57,7 @@ class DensityEstimator(nn.Module):
     """An estimate from embeddings x (N, D), y (N, D).
 
     Args:
-        shrinkage: of covariances; with fewer than some ten samples a dimension they need it.
+        shrinkage: shrinkage of the covariances, in [0, 1); needed with fewer than about ten samples per dimension.
     """
 
     def __init__(self, *, shrinkage: float) -> None:
@@ -66,13 +67,13 @@ class DensityEstimator(nn.Module):
         self.shrinkage = shrinkage
 
     def forward(self, x: Tensor, y: Tensor) -> Estimate:
-        """The loss and the estimate of a batch."""
+        """Return the loss and the estimate of a batch."""
         with torch.autocast(x.device.type, enabled=False):
             value = self.value(widened(x), widened(y))
         return Estimate(-value, value.detach())
 
     def value(self, x: Tensor, y: Tensor) -> Tensor:
-        """The estimate in nats."""
+        """Return the estimate in nats."""
         raise NotImplementedError
 
 
@@ -86,13 +87,14 @@ class Gaussian(DensityEstimator):
 class BarberAgakov(DensityEstimator):
     """h(y) + E log q(y|x) (Barber and Agakov 2003) with a learned Gaussian q.
 
-    With y's entropy it is a lower bound. That entropy is unknown and the Gaussian one stands for it, which is
-    above it: the sum is I + KL(p(y) || its Gaussian) - E KL(p(y|x) || q), a bound only if y is Gaussian.
+    With the true entropy of y it is a lower bound. That entropy is unknown, and is replaced by the entropy of a
+    Gaussian with the same covariance, which is larger. The sum is then
+    I + KL(p(y) || its Gaussian) - E KL(p(y|x) || q), which is a bound only if y is Gaussian.
 
     Args:
-        dim: of x and y.
-        hidden_dim: of q.
-        shrinkage: of y's covariance.
+        dim: width of x and y.
+        hidden_dim: width of the hidden layers of q.
+        shrinkage: shrinkage of y's covariance.
     """
 
     def __init__(self, dim: int, *, hidden_dim: int, shrinkage: float) -> None:
@@ -104,19 +106,19 @@ class BarberAgakov(DensityEstimator):
 
 
 class ConditionalGaussian(nn.Module):
-    """q(y|x) = N(mean(x), diag(e^s(x))); s is free, so that no variance is out of reach."""
+    """q(y|x) = N(mean(x), diag(e^s(x))); the log variance s is not bounded."""
 
     def __init__(self, dim: int, *, hidden_dim: int) -> None:
         super().__init__()
         self.net = mlp_head(dim, hidden_dim, 2 * dim, depth=3, norm="none")
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """(N,) log q(y_i | x_i)."""
+        """Return log q(y_i | x_i), (N,)."""
         mean, log_variance = self.net(x).chunk(2, dim=1)
         return _log_normal(y, mean, log_variance)
 
     def pairs(self, x: Tensor, y: Tensor) -> Tensor:
-        """(N, N) log q(y_j | x_i)."""
+        """Return log q(y_j | x_i), (N, N)."""
         mean, log_variance = self.net(x).chunk(2, dim=1)
         return _log_normal(y, mean[:, None], log_variance[:, None])
 
@@ -126,17 +128,17 @@ def _log_normal(y: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def club(log_q: Tensor) -> Tensor:
-    """E_P log q(y|x) - E_Q log q(y|x) (Cheng et al. 2020, arXiv:2006.12013) of log q(y_j | x_i), (N, N).
+    """Return E_P log q(y|x) - E_Q log q(y|x) (Cheng et al. 2020, arXiv:2006.12013) from log q(y_j | x_i), (N, N).
 
-    An upper bound if q is p(y|x) or close to it; with a poor q it bounds neither way.
+    It is an upper bound if q is p(y|x) or close to it; with a poor q it is neither an upper nor a lower bound.
     """
     return log_q.diagonal().mean() - off_diagonal(log_q).mean()
 
 
 def leave_one_out(log_q: Tensor) -> Tensor:
-    """E log q(y_i|x_i) / mean_(j != i) q(y_i|x_j) (L1Out; Poole et al. 2019) of log q(y_j | x_i).
+    """Return E log q(y_i|x_i) / mean_(j != i) q(y_i|x_j) (L1Out; Poole et al. 2019) from log q(y_j | x_i), (N, N).
 
-    An upper bound if q is p(y|x). The diagonal is left out, not damped.
+    It is an upper bound if q is p(y|x). The diagonal is excluded from the mean exactly, by -inf.
     """
     n = len(log_q)
     others = log_q.masked_fill(torch.eye(n, dtype=torch.bool, device=log_q.device), -math.inf)

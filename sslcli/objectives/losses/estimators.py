@@ -1,4 +1,4 @@
-"""Estimators of mutual information, in nats: an estimate, what bounds it, and the loss that maximises it."""
+"""Estimators of mutual information in nats: the estimate, its largest possible value, and the loss to minimise."""
 
 from __future__ import annotations
 
@@ -25,56 +25,56 @@ from sslcli.objectives.losses.estimates import (
 
 @dataclass
 class Estimate:
-    """What to descend, and what it says."""
+    """The loss of a batch and its estimate of the mutual information."""
 
     loss: Tensor  # scalar with a gradient
     nats: Tensor  # detached scalar: the estimate of the mutual information
 
 
 class Estimator(nn.Module):
-    """An estimate from scores, what bounds it, and the loss of a critic that knows nothing.
+    """An estimate from scores, its largest possible values (ceilings), and the loss at chance level.
 
-    The ceilings hold for every batch, whatever the critic and however much information there is.
+    The ceilings hold for every batch, for any critic and any amount of information.
     """
 
     needs_level = False  # whether adding a constant to the critic changes the loss
 
     def forward(self, scores: Tensor) -> Estimate:
-        """The loss and the estimate of a batch; scores (N, N), N at least 2."""
+        """Return the loss and the estimate of a batch from scores (N, N), N at least 2."""
         scores = widened(scores)
         value = self.value(scores)
         return Estimate(-value, value.detach())
 
     def value(self, scores: Tensor) -> Tensor:
-        """The estimate in nats."""
+        """Return the estimate in nats."""
         raise NotImplementedError
 
     def update(self, scores: Sequence[Tensor]) -> None:
-        """Called once after a weight update with the score matrices of its batch."""
+        """Update the estimator's state; called once after each weight update with the score matrices of its batch."""
 
     def ceiling(self, n: int) -> float | None:
-        """The largest value on n pairs that any critic reaches."""
+        """Return the largest value that any critic can reach on n pairs; None if there is none."""
         return None
 
     def cosine_ceiling(self, n: int, temperature: float) -> float | None:
-        """The largest value on n pairs that cosines over a temperature reach.
+        """Return the largest value that a cosine critic of this temperature can reach on n pairs; None if unknown.
 
         For unit rows z, w the mean of s_ij - s_ii over j != i is -n/(n-1) mean (z_i - mean z).(w_i - mean w),
         and so at least -n/(n-1); with Jensen's inequality log E_Q[e^f] >= E_Q[f], DV is at most n/((n-1) T).
-        A simplex of n corners attains it.
+        A regular simplex with n vertices attains it.
         """
         return None
 
     def chance(self, n: int) -> float:
-        """The loss where x and y are independent and the critic knows it."""
+        """Return the loss of the optimal critic for independent x and y."""
         return 0.0
 
 
 class InfoNCE(Estimator):
-    """A lower bound in expectation for independent pairs, never above log N; little variance, much bias beyond."""
+    """A lower bound in expectation for i.i.d. pairs, at most log N: low variance, large bias if I exceeds log N."""
 
     def forward(self, scores: Tensor) -> Estimate:
-        """The loss is the cross-entropy log N - estimate."""
+        """Return the cross-entropy log N - estimate as the loss, and the estimate."""
         scores = widened(scores)
         value = info_nce(scores)
         return Estimate(math.log(len(scores)) - value, value.detach())
@@ -98,11 +98,11 @@ class NWJ(Estimator):
         return nwj(scores)
 
     def cosine_ceiling(self, n: int, temperature: float) -> float | None:
-        return n / ((n - 1) * temperature)  # below DV for any critic, since log u <= u/e
+        return n / ((n - 1) * temperature)  # at most DV for any critic, since log u <= u/e
 
 
 class DV(Estimator):
-    """The plug-in of a bound: the log of a sample mean is too small on average, so it bounds neither way."""
+    """The plug-in estimate of a lower bound; not itself a bound, as the log of a sample mean is biased downwards."""
 
     def value(self, scores: Tensor) -> Tensor:
         return donsker_varadhan(scores)
@@ -114,15 +114,15 @@ class DV(Estimator):
 class MINE(DV):
     """DV's value, with the gradient's denominator E_Q[e^f] averaged over steps (Belghazi et al. 2018, section 3.2).
 
-    The loss is the bound with a constant baseline a (TUBA), E_P[f] - E_Q[e^f]/a - log a + 1, and a
-    the moving average with this batch in it: a function of state and batch, whatever is evaluated meanwhile.
+    The loss is minus the bound with a constant baseline a (TUBA), E_P[f] - E_Q[e^f]/a - log a + 1. Here a is the
+    moving average including this batch. It depends on state and batch only, so evaluations do not change it.
 
     Args:
-        momentum: share of the past in the moving average.
+        momentum: weight of the past in the moving average.
     """
 
-    log_mean: Tensor  # log of the average of E_Q[e^f] so far
-    weight: Tensor  # 1 - momentum^steps, which corrects an average that began at 0
+    log_mean: Tensor  # log of the moving average of E_Q[e^f]
+    weight: Tensor  # 1 - momentum^steps, the bias correction of an average that began at 0
 
     def __init__(self, *, momentum: float = 0.9) -> None:
         super().__init__()
@@ -140,10 +140,10 @@ class MINE(DV):
         return Estimate(loss, (joint(scores) - log_mean).detach())
 
     def _moved(self, log_mean: Tensor) -> tuple[Tensor, Tensor]:
-        """The average and its weight with one more value; in logs, where e^f cannot overflow."""
-        kept = self.momentum * self.weight
-        weight = kept + 1 - self.momentum
-        total = torch.logaddexp(self.log_mean + kept.log(), log_mean + math.log(1 - self.momentum))
+        """Return the log average and its weight after one more value; in logs, so that e^f cannot overflow."""
+        decayed = self.momentum * self.weight
+        weight = decayed + 1 - self.momentum
+        total = torch.logaddexp(self.log_mean + decayed.log(), log_mean + math.log(1 - self.momentum))
         return total - weight.log(), weight
 
     @torch.no_grad()
@@ -155,9 +155,10 @@ class MINE(DV):
 
 
 class JSD(Estimator):
-    """The critic learns by the Jensen-Shannon divergence, as calm as classification; the value is NWJ at f + 1.
+    """Train the critic by the Jensen-Shannon divergence, with low variance, and estimate by NWJ at f + 1.
 
-    At its optimum f = log p/q; NWJ's is one above. Without the + 1 the value would end at I - 1/e.
+    The optimal critic of this divergence is f = log p/q, and NWJ's is 1 + log p/q; without the + 1 the value would
+    tend to I - 1/e.
     """
 
     needs_level = True
@@ -177,10 +178,10 @@ class JSD(Estimator):
 
 
 class SMILE(JSD):
-    """JSD's gradient with DV's value at clipped scores: no bound; tau trades variance for bias.
+    """JSD's gradient with DV's value at clipped scores; it is not a bound, and tau trades variance for bias.
 
     Args:
-        tau: scores under Q count as at most tau nats from 0.
+        tau: scores under Q are clipped to [-tau, tau].
     """
 
     def __init__(self, *, tau: float = 5.0) -> None:
@@ -199,8 +200,8 @@ class SMILE(JSD):
 class Interpolated(Estimator):
     """A lower bound in expectation between NWJ and InfoNCE.
 
-    Its first term is at most log((N-1)/alpha) and its last may vanish, so 1 + log((N-1)/alpha) is the ceiling
-    (critics that are 0 but on their partners reach it); at alpha = 1 the last term is 1.
+    Its first term is at most log((N-1)/alpha) and its last is at least 0, so the ceiling is 1 + log((N-1)/alpha)
+    (approached by critics that are large on the diagonal and small elsewhere); at alpha = 1 the last term is 1.
 
     Args:
         alpha: share of InfoNCE's baseline, in (0, 1].

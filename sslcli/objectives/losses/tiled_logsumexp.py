@@ -1,12 +1,12 @@
-"""Contrastive sums over all pairs in O(N D) memory: the logits exist one tile at a time, forwards and backwards.
+"""Contrastive sums over all pairs in O(N D) memory: only one tile of the logits exists at a time.
 
-Forwards keep one log-sum-exp per row, by the running maximum and sum of online softmax (Milakov and Gimelshein 2018,
-algorithm 3); backwards compute each tile again. One tile serves its rows and its columns, so both directions of a
-cross-view loss cost one product, and of a symmetric matrix only the upper triangle is visited.
+The forward pass keeps one log-sum-exp per row, by the running maximum and sum of online softmax (Milakov and
+Gimelshein 2018, algorithm 3); the backward pass computes each tile again. A tile serves its rows and its columns, so
+both directions of a cross-view loss cost one product, and only the upper triangle of a symmetric matrix is computed.
 
-Tiles hold logits in units of log 2, because exp2 is cheaper than exp. Everything runs in float32 or better: logits at
-temperature 0.07 reach 14, where bfloat16 is off by 0.06. Autograd runs ``forward`` with autocast as it is and
-``backward`` with whatever is on at that time, hence the context in each. Nothing waits for the device.
+Logits are in units of log 2, because exp2 is cheaper than exp. Everything runs in float32 or better: logits at
+temperature 0.07 reach 14, where bfloat16 has an error of 0.06. Autograd runs ``forward`` and ``backward`` under the
+autocast state of their callers, so each disables autocast itself. There is no device synchronisation.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from sslcli.objectives.losses.tiles import (
     PairGradients,
     Tiles,
     at_least_float32,
+    empty_sums_to_inf,
     fill_diagonals,
     negate_diagonal,
-    nothing_summed,
     refuse_second_derivative,
     scalar,
     tile_size,
@@ -37,13 +37,13 @@ LOG2E = math.log2(math.e)
 def self_logsumexp(
     z: Tensor, scale: float | Tensor, *, exclude_partner: bool = False, tile: int | None = None
 ) -> Tensor:
-    """Log sum over j != i of exp(scale z_i . z_j) for every row i; -inf for a row with nothing to sum.
+    """Return the log of the sum over j != i of exp(scale z_i . z_j) for every row i; -inf for an empty sum.
 
     Args:
-        z: (M, D) rows, taken as they are.
+        z: (M, D) rows, not normalised here.
         scale: one over the temperature; a tensor () may require a gradient.
-        exclude_partner: leave out j = (i + M/2) mod M as well, the other view of sample i.
-        tile: rows and columns of a tile.
+        exclude_partner: exclude j = (i + M/2) mod M as well, the other view of sample i.
+        tile: number of rows and columns of a tile.
 
     Returns:
         (M,) natural logarithms.
@@ -54,13 +54,13 @@ def self_logsumexp(
 
 
 def cross_logsumexp(a: Tensor, b: Tensor, scale: float | Tensor, *, tile: int | None = None) -> tuple[Tensor, Tensor]:
-    """Log sum of exp(scale a_i . b_j) over j for every i and over i for every j, in one pass.
+    """Return the log of the sum of exp(scale a_i . b_j) over j for every i and over i for every j, in one pass.
 
     Args:
-        a: (N, D) rows, taken as they are.
+        a: (N, D) rows, not normalised here.
         b: (M, D) columns.
         scale: one over the temperature; a tensor () may require a gradient.
-        tile: rows and columns of a tile.
+        tile: number of rows and columns of a tile.
 
     Returns:
         (N,) and (M,) natural logarithms.
@@ -70,7 +70,7 @@ def cross_logsumexp(a: Tensor, b: Tensor, scale: float | Tensor, *, tile: int | 
 
 
 def rows_logsumexp(a: Tensor, b: Tensor, scale: float | Tensor, *, tile: int | None = None) -> Tensor:
-    """The first half of ``cross_logsumexp``, (N,), without the cost of the other."""
+    """Return only the first result of ``cross_logsumexp``, (N,), without the cost of the second."""
     a, b = at_least_float32(a, b)
     return _CrossLogSumExp.apply(a, b, scalar(scale, a), False, tile or tile_size(a))[0]
 
@@ -78,14 +78,14 @@ def rows_logsumexp(a: Tensor, b: Tensor, scale: float | Tensor, *, tile: int | N
 def pair_softplus_sum(
     a: Tensor, b: Tensor, scale: float | Tensor, bias: float | Tensor, *, tile: int | None = None
 ) -> Tensor:
-    """Sum over all i, j of softplus(-y_ij (scale a_i . b_j + bias)), y = 1 where i = j and -1 elsewhere; ().
+    """Return the sum over i, j of softplus(-y_ij (scale a_i . b_j + bias)), (), y = 1 where i = j and -1 elsewhere.
 
     Args:
-        a: (N, D) rows, taken as they are.
+        a: (N, D) rows, not normalised here.
         b: (M, D) columns.
         scale: multiplies the products; a tensor () may require a gradient.
-        bias: added to them; a tensor () may require a gradient.
-        tile: rows and columns of a tile.
+        bias: added to the scaled products; a tensor () may require a gradient.
+        tile: number of rows and columns of a tile.
     """
     a, b = at_least_float32(a, b)
     return _PairSoftplus.apply(a, b, scalar(scale, a), scalar(bias, a), tile or tile_size(a))
@@ -115,7 +115,7 @@ class _SelfLogSumExp(torch.autograd.Function):
         z, scale, lse2 = ctx.saved_tensors
         with torch.autocast(z.device.type, enabled=False):
             scaled = z * (scale * LOG2E)
-            lse2 = nothing_summed(lse2)
+            lse2 = empty_sums_to_inf(lse2)
             tiles = Tiles(z, len(z), len(z), ctx.tile)
             # s_ij is in the sums of i and of j: W_ij = g_i p_ij + g_j p_ji, and dL/dz = scale W z.
             mixed = torch.zeros_like(z)
@@ -127,7 +127,7 @@ class _SelfLogSumExp(torch.autograd.Function):
                 mixed[rows].addmm_(weights, z[columns])
                 if rows != columns:
                     mixed[columns].addmm_(weights.T, z[rows])
-            # Each unordered pair stands twice in sum_ij W_ij z_i . z_j.
+            # Each unordered pair occurs twice in sum_ij W_ij z_i . z_j.
             grad_scale = (z * mixed).sum() / 2 if ctx.needs_input_grad[1] else None
             return mixed.mul_(scale), grad_scale, None, None
 

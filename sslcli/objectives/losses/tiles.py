@@ -1,4 +1,4 @@
-"""The pieces of a sum over all pairs that is taken tile by tile: the tiles' order, running sums, and gradients."""
+"""Sums over all pairs, tile by tile: the order of the tiles, the running sums, and the gradients."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ class Tiles:
                 yield slice(i, min(i + self.tile, self.shape[0])), slice(j, min(j + self.tile, self.shape[1]))
 
     def upper(self) -> Iterator[tuple[slice, slice]]:
-        """The tiles on and above the diagonal of a square matrix."""
+        """Yield the tiles on and above the diagonal of a square matrix."""
         return ((rows, columns) for rows, columns in self.all() if rows.start <= columns.start)
 
     def product(self, a: Tensor, b: Tensor, rows: slice, columns: slice) -> Tensor:
-        """a[rows] @ b[columns].T in the first buffer."""
+        """Compute a[rows] @ b[columns].T in the first buffer."""
         x, y = a[rows], b[columns]
         return torch.mm(x, y.T, out=self.buffers[0, : len(x) * len(y)].view(len(x), len(y)))
 
     def spare(self, tile: Tensor) -> Tensor:
-        """The second buffer in the shape of ``tile``."""
+        """Return the second buffer in the shape of ``tile``."""
         return self.buffers[1, : tile.numel()].view_as(tile)
 
 
 class LogSumExp2:
-    """log2 sum 2^x of n rows, that are added piece by piece."""
+    """Running log2 of the sum of 2^x for each of n rows."""
 
     def __init__(self, like: Tensor, n: int) -> None:
-        # Not -inf, which less itself is nan: the sum of an empty row stays 0 and its logarithm comes out as -inf.
+        # Not -inf, as -inf - (-inf) is nan. The sum of an empty row stays 0, so its logarithm is -inf.
         self.top = like.new_full((n,), torch.finfo(like.dtype).min)
         self.sum = like.new_zeros(n)
 
     def add(self, tile: Tensor, where: slice, dim: int, *, out: Tensor) -> None:
-        """Add to the rows ``where`` the tile, summed over ``dim``; ``out`` is scratch, and may be the tile itself."""
+        """Add the tile, summed over ``dim``, to the rows ``where``; ``out`` is a scratch buffer, perhaps the tile."""
         top = torch.maximum(self.top[where], tile.amax(dim))
         self.sum[where].mul_(torch.exp2(self.top[where] - top))
         self.sum[where].add_(torch.sub(tile, top.unsqueeze(dim), out=out).exp2_().sum(dim))
@@ -56,7 +56,7 @@ class LogSumExp2:
 
 
 class PairGradients:
-    """Gradients by a, b and scale from the tiles of W = dL/d(scale a b^T): scale W b, scale W^T a, sum of W (a b^T)."""
+    """Accumulate the gradients of a, b and scale from W = dL/d(scale a b^T): scale W b, scale W^T a, sum W (a b^T)."""
 
     def __init__(self, ctx: Any, a: Tensor, b: Tensor) -> None:
         needs_a, needs_b, self.needs_scale = ctx.needs_input_grad[:3]
@@ -77,7 +77,7 @@ class PairGradients:
 
 
 def fill_diagonals(tile: Tensor, rows: slice, columns: slice, offsets: tuple[int, ...], value: float) -> None:
-    """Set the entries j = i + offset of the whole matrix that lie in this tile."""
+    """Fill the entries of this tile that lie on the diagonals j = i + offset of the whole matrix."""
     for offset in offsets:
         k = offset + rows.start - columns.start
         if -tile.shape[0] < k < tile.shape[1]:
@@ -85,23 +85,23 @@ def fill_diagonals(tile: Tensor, rows: slice, columns: slice, offsets: tuple[int
 
 
 def negate_diagonal(tile: Tensor, rows: slice, columns: slice) -> None:
-    if rows.start == columns.start:  # square tiles from one corner: the diagonal crosses no others
+    if rows.start == columns.start:  # tiles are square, so the diagonal crosses only these
         tile.diagonal().neg_()
 
 
 def refuse_second_derivative() -> None:
-    """Under create_graph the weights would pass for constants (once_differentiable lets that through)."""
+    """Raise under create_graph, where the weights would be treated as constants (once_differentiable permits that)."""
     if torch.is_grad_enabled():
         raise RuntimeError("Tiled losses have no second derivative; call backward without create_graph.")
 
 
-def nothing_summed(lse2: Tensor) -> Tensor:
-    """Rows without a summand get weights 2^(-inf - inf) = 0 instead of nan."""
+def empty_sums_to_inf(lse2: Tensor) -> Tensor:
+    """Replace -inf of rows with an empty sum by inf, so that their weights are 2^(-inf - inf) = 0 instead of nan."""
     return lse2.masked_fill(lse2 == -math.inf, math.inf)
 
 
 def at_least_float32(*tensors: Tensor) -> Any:
-    """All in the widest dtype among them and float32; autograd casts their gradients back."""
+    """Cast all tensors to the widest of their dtypes and float32; autograd casts their gradients back."""
     dtype = torch.float32
     for tensor in tensors:
         dtype = torch.promote_types(dtype, tensor.dtype)
@@ -110,12 +110,12 @@ def at_least_float32(*tensors: Tensor) -> Any:
 
 
 def scalar(value: float | Tensor, like: Tensor) -> Tensor:
-    """A tensor () beside ``like``, without waiting for the device."""
+    """Return a tensor () with the dtype and device of ``like``, without device synchronisation."""
     if isinstance(value, Tensor):
         return value.reshape(()).to(like.device, like.dtype, non_blocking=True)
     return like.new_full((), value)
 
 
 def tile_size(like: Tensor) -> int:
-    """On a processor two tiles in the second-level cache; accelerators want fewer, larger kernels."""
+    """Return a tile size: on a CPU two tiles fit the L2 cache; on accelerators fewer, larger kernels are faster."""
     return 512 if like.device.type == "cpu" else 4096

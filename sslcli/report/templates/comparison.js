@@ -1,5 +1,5 @@
 "use strict";
-// Sort the table by a column: numbers by size, the largest first; texts by the alphabet; empty places last.
+// Sort the table by a column: numbers with the largest first, texts alphabetically, empty cells last.
 const body = document.querySelector("table.sortable tbody");
 const heads = [...document.querySelectorAll("table.sortable th")];
 heads.forEach((head, column) => {
@@ -22,7 +22,7 @@ heads.forEach((head, column) => {
     body.append(...given, ...rows.filter((row) => keys.get(row) === ""));
   });
 });
-// Point at a run, or move to it by the keyboard, and the others' curves fade.
+// Fade the curves of the other runs while the pointer or the keyboard focus is on a run.
 const curves = [...document.querySelectorAll('svg g[id*="-run"]')];
 for (const row of body.rows) {
   const only = (name) => curves.forEach((c) => c.classList.toggle("faded", name !== "" && !c.id.endsWith("-" + name)));
