@@ -97,7 +97,7 @@ SOFTMAX = [name for name in LOSSES if name != "sigmoid"]
 @pytest.fixture
 def cut(monkeypatch):
     """Sets the tile of every loss."""
-    return lambda size: monkeypatch.setattr(tiles, "_tile", lambda like: size)
+    return lambda size: monkeypatch.setattr(tiles, "tile_size", lambda like: size)
 
 
 def views(n, d=5, seed=0, dtype=torch.float64):
@@ -272,7 +272,7 @@ def test_the_default_tile_is_crossed():
     z = unit(torch.cat([z1, z2]).double())
     logits = (z @ z.T / 0.1).fill_diagonal_(-math.inf)
     expected = F.cross_entropy(logits, torch.arange(600).roll(300))
-    assert len(z) > tiles._tile(z1)
+    assert len(z) > tiles.tile_size(z1)
     torch.testing.assert_close(contrast.nt_xent(z1, z2, 0.1).double(), expected, rtol=1e-6, atol=1e-6)
 
 
