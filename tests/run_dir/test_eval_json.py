@@ -38,14 +38,13 @@ def rows_of_page(folder):
 WRITER = """
 import sys, time
 from pathlib import Path
-from sslcli.evaluation.base import Metric
 from sslcli.run_dir.eval_json import add_metrics
 folder, name = Path(sys.argv[1]), sys.argv[2]
 (folder / f"{name}.ready").touch()
 while not (folder / "go").exists():
     time.sleep(0.001)
 for k in range(20):
-    add_metrics(folder, {f"{name}_{k}": Metric(0.5, "p" * 20_000).to_json()}, step=1, dataset=None)
+    add_metrics(folder, {f"{name}_{k}": {"value": 0.5, "protocol": "p" * 20_000}}, step=1, dataset=None)
 """
 
 
