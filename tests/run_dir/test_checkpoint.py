@@ -2,13 +2,16 @@
 
 import os
 import pickle
+import resource
 import subprocess
 import sys
 
 import pytest
 import torch
+from support.forked import Forked
 from support.helpers import TINY, make_trainer
 
+from sslcli.cli import train
 from sslcli.errors import UserError
 from sslcli.run_dir import checkpoint
 from sslcli.run_dir.checkpoint import DamagedCheckpoint
@@ -156,23 +159,27 @@ def test_a_file_of_something_else_is_not_a_checkpoint(tmp_path, content):
 
 def test_the_threads_of_the_first_start_are_recorded_after_resuming(tmp_path):
     """A resumed run computes with the checkpoint's thread count and must record that one."""
-    options = ("debug=tiny", "probe=none", "run_dir=r", "dataset.size=16", "device=cpu")
+    options = ("debug=tiny", "probe=none", f"run_dir={tmp_path / 'r'}", "dataset.size=16", "device=cpu")
     for threads, steps in (("2", "4"), ("1", "8")):
-        code = "from sslcli.cli import train; train()"
-        subprocess.run(
-            [sys.executable, "-c", code, *options, f"train.steps={steps}"],
-            cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": threads}, check=True,
-        )  # fmt: skip
+
+        def started(threads=threads):
+            os.environ["OMP_NUM_THREADS"] = threads
+            train()
+
+        process = Forked(started, "ssl-train", *options, f"train.steps={steps}")
+        assert process.wait() == 0, process.communicate()[0]
     assert checkpoint.newest(tmp_path / "r", print)[1]["environment"]["threads"] == 2
 
 
 def test_a_full_disk_is_told_and_the_last_checkpoint_stands(tmp_path):
-    command = f"ulimit -f 100; {sys.executable} -c 'from sslcli.cli import train; train()' debug=tiny probe=none"
-    found = subprocess.run(
-        ["bash", "-c", f"{command} run_dir=r encoder.width=64 device=cpu"],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert found.returncode == 2 and "cannot be written" in found.stderr and "Traceback" not in found.stderr
+    def started():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (102_400, 102_400))  # of any one file
+        train()
+
+    options = ("debug=tiny", "probe=none", f"run_dir={tmp_path / 'r'}", "encoder.width=64", "device=cpu")
+    process = Forked(started, "ssl-train", *options)
+    code, output = process.wait(), process.communicate()[0]
+    assert code == 2 and "cannot be written" in output and "Traceback" not in output
 
 
 def killed_while_writing(path):
