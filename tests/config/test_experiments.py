@@ -117,6 +117,7 @@ def test_a_published_recipe_has_the_published_values(name):
         assert at(config, path) == pytest.approx(value), path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_recipe_trains(name, tmp_path):
     """With a smaller encoder and data that need no files; the objective, its heads narrowed, and views as they are."""

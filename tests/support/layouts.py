@@ -100,6 +100,8 @@ class Case:
 EQUAL = {name: Case(options) for name, options in (CASES | WRONG).items()}
 UNEQUAL = {f"{name}, unequal masks": Case(options, unequal=True) for name, options in (MASKED | WRONG).items()}
 MEASURED = EQUAL | UNEQUAL
+OF_VARIANTS = [case for case in MEASURED if case.partition(",")[0] in VARIANTS or case in VARIANTS]
+OF_YAMLS = [case for case in MEASURED if case not in OF_VARIANTS]
 
 
 def measure(case: Case, accumulate: int, ranks: Ranks) -> dict[str, Tensor]:
@@ -126,12 +128,12 @@ def measure(case: Case, accumulate: int, ranks: Ranks) -> dict[str, Tensor]:
     return found
 
 
-def measure_all(ranks: Ranks) -> dict[str, dict[str, dict[str, Tensor]]]:
+def measure_all(cases: list[str], ranks: Ranks) -> dict[str, dict[str, dict[str, Tensor]]]:
     """By layout and case: what this process finds alone of every second case, and with the other one of each."""
-    mine = list(MEASURED)[ranks.rank :: ranks.size]
+    mine = cases[ranks.rank :: ranks.size]
     alone, together = Ranks(), ranks
     layouts = {"1 x 64": (mine, 1, alone), "4 x 16": (mine, 4, alone),
-               "2 x 32": (MEASURED, 1, together), "2 x 2 x 16": (MEASURED, 2, together)}  # fmt: skip
+               "2 x 32": (cases, 1, together), "2 x 2 x 16": (cases, 2, together)}  # fmt: skip
     return {
         layout: {name: measure(MEASURED[name], accumulate, group) for name in names}
         for layout, (names, accumulate, group) in layouts.items()
@@ -142,4 +144,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     allow(["support"])  # where the wrong objective is
     with joined(torch.device("cpu")) as ranks:
-        torch.save(measure_all(ranks), Path(sys.argv[1]) / f"rank{ranks.rank}.pt")
+        cases = OF_VARIANTS if sys.argv[2] == "variants" else OF_YAMLS
+        torch.save(measure_all(cases, ranks), Path(sys.argv[1]) / f"rank{ranks.rank}.pt")

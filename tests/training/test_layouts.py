@@ -5,30 +5,41 @@ import sys
 import pytest
 import torch
 from support.helpers import TINY, make_trainer, randomness, start_two
-from support.layouts import CASES, EXACT, MASKED, MEASURED, UNEQUAL
+from support.layouts import CASES, EXACT, MASKED, OF_VARIANTS, OF_YAMLS, UNEQUAL
 from support.masks import unequal_masks
 
 from sslcli.features import Features
 
 CUT = ("4 x 16", "2 x 32", "2 x 2 x 16")
 WRONG = ("wrong", "wrong, unequal masks")
-RIGHT = [case for case in MEASURED if case not in WRONG]
 
 
-@pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
+def by_two_processes(folder, cases):
     """What each of two gloo processes finds, by layout and case."""
-    folder = tmp_path_factory.mktemp("layouts")
-    workers = start_two([sys.executable, "-m", "support.layouts", str(folder)])
+    workers = start_two([sys.executable, "-m", "support.layouts", str(folder), cases])
     errors = [worker.communicate(timeout=400)[1] for worker in workers]
     assert all(worker.returncode == 0 for worker in workers), errors
     return [torch.load(folder / f"rank{rank}.pt") for rank in (0, 1)]
 
 
 @pytest.fixture(scope="module")
-def measured(ranks):
+def ranks(tmp_path_factory):
+    return by_two_processes(tmp_path_factory.mktemp("layouts"), "yamls")
+
+
+@pytest.fixture(scope="module")
+def ranks_of_variants(tmp_path_factory):
+    return by_two_processes(tmp_path_factory.mktemp("layouts"), "variants")
+
+
+def joined(ranks):
     """What is found of every case, by layout: by either process alone, or by the first of both together."""
     return {layout: ranks[1][layout] | ranks[0][layout] for layout in ranks[0]}
+
+
+@pytest.fixture(scope="module")
+def measured(ranks):
+    return joined(ranks)
 
 
 def compare(found, expected, layout):
@@ -40,20 +51,35 @@ def compare(found, expected, layout):
         )
 
 
-@pytest.mark.parametrize("case", RIGHT)
-def test_every_layout_is_the_same_batch(measured, case):
+def assert_every_layout_is_the_same(measured, case):
     whole = measured["1 x 64"][case]
     assert any(name.startswith("gradient") and value.abs().max() > 1e-4 for name, value in whole.items())
     for layout in CUT:
         compare(measured[layout][case], whole, layout)
 
 
-@pytest.mark.parametrize("case", MEASURED)
-def test_processes_stay_alike_to_the_bit(ranks, case):
+def assert_alike_to_the_bit(ranks, case):
     for layout in ("2 x 32", "2 x 2 x 16"):
         first, second = (rank[layout][case] for rank in ranks)
         assert first.keys() == second.keys()
         assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("case", [case for case in OF_YAMLS if case not in WRONG])
+def test_every_layout_is_the_same_batch(measured, case):
+    assert_every_layout_is_the_same(measured, case)
+
+
+@pytest.mark.parametrize("case", OF_YAMLS)
+def test_processes_stay_alike_to_the_bit(ranks, case):
+    assert_alike_to_the_bit(ranks, case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", OF_VARIANTS)
+def test_every_layout_of_a_variant_is_the_same_batch(ranks_of_variants, case):
+    assert_every_layout_is_the_same(joined(ranks_of_variants), case)
+    assert_alike_to_the_bit(ranks_of_variants, case)
 
 
 def test_the_masked_objectives_are_among_them():
