@@ -1,6 +1,7 @@
 """The pages in a real headless Chromium, at a desk's and a phone's width, in light and dark."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from support.browser import Browser
@@ -64,7 +65,7 @@ def pages(tmp_path_factory):
     run(compose(*DATA, "log.quality=full", "checkpoint.every=3"), folder / "0")
     run(compose(*DATA, "objective.temperature=0.5", "probe=none", "log.report=false"), folder / "1")
     run(compose(*DATA, "objective=joint", "dataset.channels=1"), folder / "2")
-    report({**compose(name="report"), "run": str(folder)})
+    report(replace(compose(name="report"), run=str(folder)))
     return {"infonce": folder / "0/report.html", "joint": folder / "2/report.html", "all": folder / "comparison.html"}
 
 
