@@ -15,6 +15,11 @@ from sslcli.errors import UserError, suggest
 C = TypeVar("C", bound="Choice")
 
 
+def part_name(node: Mapping[str, Any]) -> str:
+    """Return the ``name`` of a part, such as a timm model's, else that of its class or function; empty without one."""
+    return str(node.get("name") or str(node.get("_target_") or "").rpartition(".")[2])
+
+
 @dataclass
 class Choice:
     """A part that was chosen and is not built yet; the node is empty if none was chosen."""
@@ -51,8 +56,7 @@ class Choice:
     @property
     def name(self) -> str:
         """The name of the timm model, else that of the class or function; empty if nothing was chosen."""
-        node = self.node or {}
-        return str(node.get("name") or str(node.get("_target_", "")).rpartition(".")[2])
+        return part_name(self.node or {})
 
     def with_keys(self: C, **values: Any) -> C:
         """Return a copy with other values for keys of the node."""

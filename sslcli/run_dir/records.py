@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from sslcli.config.choices import part_name
 from sslcli.config.identity import flatten
 from sslcli.errors import UserError
 from sslcli.run_dir.formatting import is_number
@@ -94,8 +95,7 @@ def read_run(path: Path) -> Record:
 
 def choice(settings: Mapping[str, Any], group: str) -> str:
     """Return the name of the part chosen in a group; empty if none was chosen."""
-    name = settings.get(f"{group}.name") or str(settings.get(f"{group}._target_", "")).rpartition(".")[2]
-    return str(name)
+    return part_name({key: settings.get(f"{group}.{key}") for key in ("name", "_target_")})
 
 
 def runs_in(path: Path) -> list[Path]:
