@@ -2,61 +2,123 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
 
 from sslcli.errors import UserError, suggest
 
+Kind = Literal["image", "tokens", "id", "vector"]
+_NUM_AXES = {"image": 3, "tokens": 1, "id": 0}  # of one sample; a vector may have any number
+
 
 @dataclass(frozen=True)
 class Field:
-    """The description of one column of a dataset; shapes are those of one sample."""
+    """The description of one column of a dataset; the shape is that of one sample.
 
-    shape: tuple[int, ...]  # image (C, H, W), token ids (T,), a single id ()
-    vocab: int = 0  # number of ids; 0 means continuous data
-    mean: tuple[float, ...] = ()  # per channel, of pixels in [0, 1] or of the raw numbers
+    Raises:
+        ValueError: the values contradict each other; the message says which.
+    """
+
+    kind: Kind  # what the numbers are; nothing is ever guessed from the shape
+    shape: tuple[int, ...]  # image (C, H, W), tokens (T,), id (), vector usually (D,)
+    dtype: torch.dtype  # of the column as ``fetch`` returns it
+    vocab: int = 0  # tokens and id: number of ids, from 0 to vocab - 1
+    pad: int | None = None  # tokens: the id that fills short texts up; None: all texts have T tokens
+    mask: int | None = None  # tokens: the id that hides a token
+    mean: tuple[float, ...] = ()  # per channel, of pixels in [0, 1] if they are uint8, else of the numbers as they are
     std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"kind={self.kind!r} must be one of {', '.join(get_args(Kind))}")
+        if not isinstance(self.dtype, torch.dtype):
+            raise ValueError(f"dtype={self.dtype!r} must be a dtype of torch, such as torch.uint8")
+        if len(self.shape) != _NUM_AXES.get(self.kind, len(self.shape)):
+            raise ValueError(f"kind={self.kind} has {_NUM_AXES[self.kind]} axes a sample, and shape={self.shape}")
+        if self.is_ids != bool(self.vocab):
+            raise ValueError(f"kind={self.kind} and vocab={self.vocab}: tokens and ids have a vocab, others have none")
+        if self.is_ids and (self.dtype.is_floating_point or self.dtype == torch.bool):
+            raise ValueError(f"kind={self.kind} has whole numbers, and dtype={name_of(self.dtype)}")
+        for name in ("pad", "mask"):
+            value = getattr(self, name)
+            if value is not None and not (self.kind == "tokens" and 0 <= value < self.vocab):
+                raise ValueError(f"{name}={value} must be an id of tokens, from 0 to below vocab={self.vocab}")
+
+    @property
+    def is_ids(self) -> bool:
+        """Whether the numbers are names, so that nothing can be computed from them but a look-up in a table."""
+        return self.kind in ("tokens", "id")
+
+    @property
+    def num_bytes(self) -> int:
+        """The bytes of one sample."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def __str__(self) -> str:
+        ids = f" of {self.vocab:,} ids" if self.is_ids else ""
+        return f"{self.kind}{ids} of shape {list(self.shape)} and dtype {name_of(self.dtype)}"
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """Return the short name of a dtype, such as ``uint8``."""
+    return str(dtype).removeprefix("torch.")
 
 
 class Spec(dict[str, Field]):
-    """The descriptions of a dataset's columns by name."""
+    """The descriptions of a dataset's columns by name.
+
+    Attributes:
+        facts: tensors that were fitted on the training data, such as the popularity of items; usually none.
+    """
+
+    def __init__(
+        self, fields: Mapping[str, Field] | None = None, /, facts: Mapping[str, Tensor] | None = None, **more: Field
+    ) -> None:
+        super().__init__(fields or {}, **more)
+        self.facts: Mapping[str, Tensor] = dict(facts or {})
 
     def __missing__(self, name: str) -> Field:
         raise UserError(f"The dataset has no column '{name}'. {suggest(name, self)}")
 
+    def having(self, name: str, field: Field) -> Spec:
+        """Return a copy in which the column ``name`` is ``field``."""
+        return Spec({**self, name: field}, facts=self.facts)
+
     def to_plain(self) -> dict[str, dict[str, Any]]:
-        """Convert to dicts, lists and numbers, for a checkpoint."""
-        return {name: asdict(field) for name, field in self.items()}
+        """Convert the fields to dicts, lists, numbers and texts, for a checkpoint."""
+        return {name: {**asdict(field), "dtype": name_of(field.dtype)} for name, field in self.items()}
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Mapping[str, Any]]) -> Spec:
         """Convert back from what ``to_plain`` returned."""
-        return cls({name: Field(**{key: _tuple(value) for key, value in f.items()}) for name, f in plain.items()})
+        return cls({name: _field(values) for name, values in plain.items()})
 
     def check_readable(self, name: str, wanted: Spec) -> None:
         """Check that an encoder that was built for the columns ``wanted`` can read the column ``name`` of these data.
 
         Raises:
-            UserError: it cannot; the message gives both shapes.
+            UserError: it cannot; the message gives both columns.
         """
         want, have = wanted[name], self[name]
-        if len(want.shape) == 3:  # images, which the views resize
-            fits = len(have.shape) == 3 and have.shape[0] == want.shape[0]
-        else:
-            fits = len(have.shape) == len(want.shape) and (bool(want.vocab) or have.shape == want.shape)
-        if not fits or bool(have.vocab) != bool(want.vocab) or have.vocab > want.vocab:
-            needs, has = (f"shape {list(f.shape)}" + f" with {f.vocab} ids" * bool(f.vocab) for f in (want, have))
-            raise UserError(f"dataset: the encoder reads '{name}' of {needs}, and these data have {has}.")
+        fits = have.kind == want.kind and have.vocab <= want.vocab
+        if want.kind == "image":  # the views resize images
+            fits = fits and have.shape[0] == want.shape[0]
+        elif want.kind == "vector":
+            fits = fits and have.shape == want.shape
+        if not fits:
+            raise UserError(f"dataset: the encoder reads '{name}' as {want}, and these data have {have}.")
 
 
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _field(plain: Mapping[str, Any]) -> Field:
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()}
+    return Field(**{**values, "dtype": getattr(torch, plain["dtype"])})
 
 
 @dataclass

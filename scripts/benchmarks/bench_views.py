@@ -55,7 +55,7 @@ def images(setting: Setting) -> Tensor:
 
 
 def ours(setting: Setting) -> Make:
-    spec = Spec(image=Field((3, setting.view, setting.view), mean=MEAN, std=STD))
+    spec = Spec(image=Field("image", (3, setting.view, setting.view), torch.uint8, mean=MEAN, std=STD))
     options = {"scale": CROP, "ratio": RATIO, "flip": 0.5, "jitter": 0.8, "gray": 0.2, "blur": setting.blur, **JITTER}
     views = ImageViews(spec, spec, 2, blur_sigma=SIGMA, **options)
     views.with_target = False

@@ -24,7 +24,7 @@ from sslcli.types import Field, Spec, View
 
 def make_step(name: str, size: int, batch: int, device: torch.device, visible_only: bool) -> Callable[[], float]:
     """A function that takes one step and returns its seconds."""
-    encoder = Timm(Spec(image=Field((3, size, size))), name=name)
+    encoder = Timm(Spec(image=Field("image", (3, size, size), torch.uint8)), name=name)
     objective = SimMIM(encoder, mask="random", mask_ratio=0.75, visible_only=visible_only)
     modules = torch.nn.ModuleList([encoder, objective]).to(device).train()
     optimizer = torch.optim.AdamW(modules.parameters(), lr=1e-4)

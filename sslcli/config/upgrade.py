@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-FORMAT = 2  # of the checkpoints that this version writes
+FORMAT = 3  # of the checkpoints that this version writes
 
 # Old and new names of the modules that ``_target_`` names.
 _MOVED = {

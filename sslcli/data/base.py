@@ -154,7 +154,7 @@ class Labelled(Wrapper):
             raise ValueError(f"label={name}: the dataset has a column of that name; choose another")
         super().__init__(dataset)
         self.name = name
-        self.spec = Spec({**dataset.spec, name: Field((), vocab=int(dataset.labels.max()) + 1)})
+        self.spec = dataset.spec.having(name, Field("id", (), torch.int64, vocab=int(dataset.labels.max()) + 1))
         held_out, self.held_out = dataset.held_out, None
         if held_out is not None and held_out.labels is not None:
             known = with_label(held_out.labels)

@@ -27,5 +27,6 @@ def synthetic(
     prototypes = F.interpolate(coarse, size=(size, size), mode="bilinear", align_corners=False)
     noise = 0.1 * torch.randn(num_samples, channels, size, size, generator=generator)
     images = ((prototypes[labels] + noise).clamp(0, 1) * 255).to(torch.uint8)
-    spec = Spec(image=Field(shape=(channels, size, size), mean=(0.5,) * channels, std=(0.25,) * channels))
+    mean, std = (0.5,) * channels, (0.25,) * channels
+    spec = Spec(image=Field("image", (channels, size, size), torch.uint8, mean=mean, std=std))
     return with_held_out(Columns(spec, {"image": images}, labels), None, holdout)

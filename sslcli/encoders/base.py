@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sslcli.types import Encoded, Field, Spec, View
+from sslcli.types import Encoded, Spec, View
 
 
 class Encoder(nn.Module):
@@ -59,7 +61,7 @@ def resized(spec: Spec, field: str, image_size: int | None) -> Spec:
     if image_size < 1:
         raise ValueError(f"image_size={image_size} must be at least 1")
     shape = (column.shape[0], image_size, image_size)
-    return Spec({**spec, field: Field(shape, column.vocab, column.mean, column.std)})
+    return spec.having(field, replace(column, shape=shape))
 
 
 def hide_pixels(x: Tensor, mask: Tensor | None, mask_value: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from sslcli.config.composed import TrainConfig, read, to_plain
 from sslcli.config.upgrade import FORMAT, up_to_date
 from sslcli.errors import UserError
 from sslcli.run_dir.files import write_atomically
+from sslcli.run_dir.formats import with_kinds
 
 
 def packed(module: nn.Module, header: Mapping[str, str] | None = None) -> bytes:
@@ -59,6 +60,7 @@ def read_export(path: Path) -> dict[str, Any]:
     kept = {name: json.loads(header[name]) for name in ("config", "spec", "step")}
     return {
         **kept,
+        "spec": with_kinds(kept["spec"]),
         "config": read(up_to_date(kept["config"], int(header.get("written_in", 1))), TrainConfig),
         "encoder": encoder,
     }

@@ -1,11 +1,13 @@
 """Converts checkpoints of old formats.
 
-Format 2 stores the state of each hook of the training loop under the hook's name, and name and digest of each file that
-was fitted on the data. Format 1 stored metric sums (``meter``) and online evaluation (``watch``) at the top level.
+Format 3 stores the kind and the dtype of each column of the dataset. Format 2 stores the state of each hook of the
+training loop under the hook's name, and name and digest of each file that was fitted on the data. Format 1 stored
+metric sums (``meter``) and online evaluation (``watch``) at the top level.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sslcli.config.composed import TrainConfig, read
@@ -23,4 +25,19 @@ def upgrade(state: dict[str, Any]) -> dict[str, Any]:
         found["files"] = {}
     if "config" in found:
         found["config"] = read(up_to_date(found["config"], state["format"]), TrainConfig)
+    if "spec" in found:
+        found["spec"] = with_kinds(found["spec"])
     return found
+
+
+def with_kinds(spec: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Add kind and dtype to the plain columns of a dataset where they are missing, as formats 1 and 2 guessed them."""
+    return {name: field if "kind" in field else {**_guessed(field), **field} for name, field in spec.items()}
+
+
+def _guessed(field: Mapping[str, Any]) -> dict[str, Any]:
+    if field.get("vocab"):
+        return {"kind": "tokens" if field["shape"] else "id", "dtype": "int64"}
+    if len(field["shape"]) == 3:
+        return {"kind": "image", "dtype": "uint8"}
+    return {"kind": "vector", "dtype": "float32"}

@@ -25,7 +25,7 @@ from sslcli.types import Field, Spec
 
 def numbers(n, labels=None):
     """A dataset whose column 'x' is the sample's index."""
-    return Columns(Spec(x=Field(())), {"x": torch.arange(n)}, labels)
+    return Columns(Spec(x=Field("vector", (), torch.int64)), {"x": torch.arange(n)}, labels)
 
 
 def samples(dataset):

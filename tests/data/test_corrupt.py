@@ -17,7 +17,7 @@ class Pictures(Dataset):
     """1 x 1 pictures of their own index, of which some cannot be read; counts how often each is read."""
 
     def __init__(self, count, bad=(), labels=None):
-        self.spec = Spec(image=Field((1, 1, 1)))
+        self.spec = Spec(image=Field("image", (1, 1, 1), torch.uint8))
         self.count, self.unreadable = count, set(bad)
         self.labels = labels
         self.reads = torch.zeros(count, dtype=torch.int64).share_memory_()

@@ -32,7 +32,7 @@ def kernels(act):
 
 def test_attention_in_half_precision_on_a_cpu_takes_plain_products():
     """The fused kernel's backward pass is several times slower there (docs/performance.md)."""
-    encoder = Timm(Spec(image=Field((3, 16, 16))), name="vit_tiny_patch16_224")
+    encoder = Timm(Spec(image=Field("image", (3, 16, 16), torch.uint8)), name="vit_tiny_patch16_224")
     view = View(torch.randn(2, 3, 16, 16), "image")
 
     def half():
@@ -48,7 +48,7 @@ def test_attention_in_half_precision_on_a_cpu_takes_plain_products():
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
 def test_both_forms_of_attention_are_the_same_function(name):
     torch.manual_seed(0)
-    encoder = Timm(Spec(image=Field((3, 32, 32))), name=name).eval()
+    encoder = Timm(Spec(image=Field("image", (3, 32, 32), torch.uint8)), name=name).eval()
     view = View(torch.randn(2, 3, 32, 32), "image")
     fused = encoder(view).tokens
     for attention in encoder.attentions:
@@ -62,7 +62,7 @@ PATCH_MODELS = ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "beit_ba
 
 @pytest.mark.parametrize("name", PATCH_MODELS)
 def test_a_mask_lies_on_the_patches_that_the_model_embeds(name):
-    encoder = Timm(Spec(image=Field((3, 32, 32))), name=name)
+    encoder = Timm(Spec(image=Field("image", (3, 32, 32), torch.uint8)), name=name)
     with torch.no_grad():
         patches = encoder.model.patch_embed(torch.zeros(2, 3, 32, 32)).flatten(1, -2)
     rows, columns = encoder.grid(View(torch.zeros(2, 3, 32, 32), "image"))
@@ -80,7 +80,7 @@ def without_and_with_a_mask(encoder, view):
 @pytest.mark.parametrize("name", PATCH_MODELS[:2])
 def test_a_copy_hides_with_its_own_mask_token(name):
     """A teacher is a deep copy of the encoder."""
-    encoder = Timm(Spec(image=Field((3, 32, 32))), name=name).eval()
+    encoder = Timm(Spec(image=Field("image", (3, 32, 32), torch.uint8)), name=name).eval()
     view = View(torch.randn(2, 3, 32, 32), "image")
     plain, masked = without_and_with_a_mask(encoder, view)
     other = copy.deepcopy(encoder)
@@ -92,7 +92,7 @@ def test_a_copy_hides_with_its_own_mask_token(name):
 
 
 def test_a_masked_pass_that_fails_leaves_nothing_hidden():
-    encoder = Timm(Spec(image=Field((3, 32, 32))), name="vit_tiny_patch16_224").eval()
+    encoder = Timm(Spec(image=Field("image", (3, 32, 32), torch.uint8)), name="vit_tiny_patch16_224").eval()
     view = View(torch.randn(2, 3, 32, 32), "image")
     plain, _ = without_and_with_a_mask(encoder, view)
     with pytest.raises(RuntimeError):

@@ -216,7 +216,7 @@ def test_what_reads_no_labels_reads_all_classes_of_data_in_their_order(probe):
     """Folders are read by path, so the first samples are of one class."""
     labels = torch.arange(8).repeat_interleave(100)
     rows = labels[:, None] + torch.randn(800, 4, generator=torch.Generator().manual_seed(0))
-    dataset = Columns(Spec(vector=Field((4,))), {"vector": rows}, labels)
+    dataset = Columns(Spec(vector=Field("vector", (4,), torch.float32)), {"vector": rows}, labels)
     dataset.held_out = Columns(dataset.spec, {"vector": rows + 0.1}, labels)
     asked = []
     probe(make_context(dataset, asked=asked))
@@ -238,7 +238,7 @@ def test_samples_without_a_label_are_neither_in_the_bank_nor_asked():
 
 
 def test_without_labels_or_a_held_out_part_there_is_nothing_to_measure():
-    spec = Spec(image=Field((1, 4, 4)))
+    spec = Spec(image=Field("image", (1, 4, 4), torch.uint8))
     unlabelled = Columns(spec, {"image": torch.zeros(10, 1, 4, 4)})
     unlabelled.held_out = unlabelled
     labelled = Columns(spec, {"image": torch.zeros(10, 1, 4, 4)}, torch.zeros(10).long())
@@ -250,7 +250,7 @@ def test_without_labels_or_a_held_out_part_there_is_nothing_to_measure():
 
 
 def test_columns_of_ids_have_no_input_controls():
-    spec, ids = Spec(text=Field((3,), vocab=9)), torch.randint(9, (40, 3))
+    spec, ids = Spec(text=Field("tokens", (3,), torch.int64, 9)), torch.randint(9, (40, 3))
     dataset = Columns(spec, {"text": ids}, torch.arange(40) % 2)
     dataset.held_out = dataset
 

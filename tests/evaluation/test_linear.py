@@ -28,7 +28,7 @@ def clusters(n, classes=5, dim=12, noise=2.0, seed=0):
 def vectors(n=1000, held_out=2000, **options):
     """Clusters as a dataset of vectors."""
     (rows, labels), (asked, truth) = clusters(n, **options), clusters(held_out, seed=1, **options)
-    spec = Spec(vector=Field((rows.shape[1],)))
+    spec = Spec(vector=Field("vector", (rows.shape[1],), torch.float32))
     dataset = Columns(spec, {"vector": rows}, labels)
     dataset.held_out = Columns(spec, {"vector": asked}, truth)
     return dataset

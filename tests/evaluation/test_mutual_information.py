@@ -46,7 +46,7 @@ class Half(Flat):
 
 
 def gaussians(n=3000):
-    spec = Spec(vector=Field((DIM,)))
+    spec = Spec(vector=Field("vector", (DIM,), torch.float32))
     parts = [torch.randn(n, DIM, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
     dataset = Columns(spec, {"vector": parts[0]})
     dataset.held_out = Columns(spec, {"vector": parts[1]})

@@ -447,7 +447,7 @@ class Files(Columns):
 
     def __init__(self, count=8, bad=(2, 5)):
         super().__init__(
-            Spec(image=Field((1, 2, 2))),
+            Spec(image=Field("image", (1, 2, 2), torch.uint8)),
             {"image": torch.arange(count, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 2, 2)},
             torch.arange(count) % 2,
         )

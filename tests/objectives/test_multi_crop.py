@@ -273,7 +273,7 @@ def images(size, count=2):
 
 @pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "vit_tiny_patch16_224", "convnet_small"])
 def test_features_have_one_width_at_every_size(name):
-    spec = Spec(image=Field((3, 64, 64)))
+    spec = Spec(image=Field("image", (3, 64, 64), torch.uint8))
     encoder = (ConvNetSmall(spec) if name == "convnet_small" else Timm(spec, name=name)).eval()
     with torch.no_grad():
         for size in (64, 32, 24, 64):
@@ -286,7 +286,7 @@ def test_a_vits_positions_are_interpolated_for_small_views_and_its_own_stay_to_t
     """Against two models of timm: one for a single size, one for any."""
     torch.manual_seed(0)
     name = "vit_tiny_patch16_224"
-    encoder = Timm(Spec(image=Field((3, 64, 64))), name=name, patch_size=8).eval()
+    encoder = Timm(Spec(image=Field("image", (3, 64, 64), torch.uint8)), name=name, patch_size=8).eval()
     options = {"num_classes": 0, "img_size": 64, "patch_size": 8}
     fixed, free = (timm.create_model(name, dynamic_img_size=any_size, **options).eval() for any_size in (False, True))
     for model in (fixed, free):

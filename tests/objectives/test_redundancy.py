@@ -173,7 +173,7 @@ def test_the_loss_is_in_single_precision_whatever_comes_in(name):
 
 
 def encoder():
-    return MLP(Spec(x=Field((4,))), hidden_dim=8)
+    return MLP(Spec(x=Field("vector", (4,), torch.float32)), hidden_dim=8)
 
 
 def test_vicreg_weighs_its_terms_and_names_the_collapsed_level():

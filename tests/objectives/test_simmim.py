@@ -30,7 +30,7 @@ class Grid(ConvNetSmall):
 
 
 def spec(size, channels=3):
-    return Spec(image=Field((channels, size, size)))
+    return Spec(image=Field("image", (channels, size, size), torch.uint8))
 
 
 def encoder_of(family):

@@ -33,7 +33,7 @@ COUNT = 60  # tensors of this ResNet and the filler, without counters
 
 def encoder(name="resnet_mini", size=32, **options):
     torch.manual_seed(1)
-    return Timm(Spec(image=Field((3, size, size))), name=name, **options).eval()
+    return Timm(Spec(image=Field("image", (3, size, size), torch.uint8)), name=name, **options).eval()
 
 
 @torch.no_grad()
@@ -318,7 +318,7 @@ def test_weights_that_would_compute_something_else_are_refused(tmp_path):
     text = refusal(encoder(stem="standard", norm="layer"), saved(tmp_path, foreign.resnet()[1]))
     assert "24 more are in the file" in text and "bn1.running_mean" in text
     beit = timm.create_model("beit_mini", img_size=32, num_classes=0)
-    ours = Timm(Spec(image=Field((3, 32, 32))), name="vit_mini", patch_size=4)
+    ours = Timm(Spec(image=Field("image", (3, 32, 32), torch.uint8)), name="vit_mini", patch_size=4)
     assert "only there" in refusal(ours, saved(tmp_path, foreign.simmim_vit(beit)))
 
 
@@ -385,7 +385,8 @@ def from_timm(folder, name, **environment):
     code = (
         "import sys, torch\nfrom sslcli.encoders.timm import Timm\nfrom sslcli.errors import UserError\n"
         "from sslcli.types import Field, Spec, View\nfrom sslcli.pretrained.load import load_weights\n"
-        f"encoder = Timm(Spec(image=Field((3, 32, 32))), name='{name.partition('.')[0]}', stem='standard').eval()\n"
+        "spec = Spec(image=Field('image', (3, 32, 32), torch.uint8))\n"
+        f"encoder = Timm(spec, name='{name.partition('.')[0]}', stem='standard').eval()\n"
         f"try: print(load_weights(encoder, 'timm:{name}'))\n"
         "except UserError as error: sys.exit(str(error))\n"
         "torch.save(encoder(View(torch.ones(1, 3, 32, 32), 'image')).pooled, 'features.pt')"

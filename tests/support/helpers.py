@@ -7,6 +7,7 @@ import functools
 import os
 import socket
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +32,7 @@ from sslcli.run_dir.metrics_jsonl import NAME, JsonLines
 from sslcli.training.device import choose
 from sslcli.training.hooks import Hook
 from sslcli.training.trainer import Trainer
-from sslcli.types import Encoded, Field, Spec
+from sslcli.types import Encoded, Spec
 from sslcli.views.base import PassThrough, Views
 from sslcli.views.image.pipeline import ImageViews
 
@@ -130,8 +131,8 @@ class Deaf(Encoder):
 
 def plain_views(dataset, **options) -> Views:
     """Two views of a dataset's first column, pixels in [0, 1] and not normalised."""
-    spec = Spec({name: Field(field.shape, field.vocab) for name, field in dataset.spec.items()})
-    images = len(next(iter(spec.values())).shape) == 3
+    spec = Spec({name: replace(field, mean=(), std=()) for name, field in dataset.spec.items()})
+    images = next(iter(spec.values())).kind == "image"
     return ImageViews(spec, spec, 2, **options) if images else PassThrough(spec, spec, 2)
 
 

@@ -15,7 +15,7 @@ def token_dataset(num_samples: int = 128, length: int = 12, vocab: int = 50) -> 
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(num_samples) % 4
     ids = torch.randint(0, vocab // 4, (num_samples, length), generator=generator) + labels[:, None] * (vocab // 4)
-    return Columns(Spec(text=Field((length,), vocab)), {"text": ids}, labels)
+    return Columns(Spec(text=Field("tokens", (length,), torch.int64, vocab)), {"text": ids}, labels)
 
 
 def user_item_dataset(num_pairs: int = 128, users: int = 40, items: int = 30) -> Columns:
@@ -23,12 +23,13 @@ def user_item_dataset(num_pairs: int = 128, users: int = 40, items: int = 30) ->
     generator = torch.Generator().manual_seed(0)
     user = torch.randint(0, users, (num_pairs,), generator=generator)
     item = (user * items // users + torch.randint(0, 3, (num_pairs,), generator=generator)) % items
-    return Columns(Spec(user=Field((), users), item=Field((), items)), {"user": user, "item": item})
+    spec = Spec(user=Field("id", (), torch.int64, users), item=Field("id", (), torch.int64, items))
+    return Columns(spec, {"user": user, "item": item})
 
 
 def vector_dataset(num_samples: int = 128, width: int = 10) -> Columns:
     vectors = torch.randn(num_samples, width, generator=torch.Generator().manual_seed(0)) * 3 + 1
-    field = Field((width,), mean=(1.0,) * width, std=(3.0,) * width)
+    field = Field("vector", (width,), torch.float32, mean=(1.0,) * width, std=(3.0,) * width)
     return Columns(Spec(vector=field), {"vector": vectors})
 
 

@@ -23,7 +23,7 @@ class Numbers(Dataset):
     """The sample's index as a column, made on demand; ``bad`` cannot be read."""
 
     def __init__(self, n, bad=-1):
-        self.spec, self.n, self.bad = Spec(x=Field(())), n, bad
+        self.spec, self.n, self.bad = Spec(x=Field("vector", (), torch.int64)), n, bad
 
     def __len__(self):
         return self.n
@@ -149,7 +149,7 @@ from sslcli.data.loader import Loader
 from sslcli.types import Field, Spec
 
 if __name__ == "__main__":
-    dataset = Columns(Spec(x=Field(())), {"x": torch.arange(64)})
+    dataset = Columns(Spec(x=Field("vector", (), torch.int64)), {"x": torch.arange(64)})
     batches = Loader(dataset, batch_size=8, accumulate=1, seed=0, workers=2).batches(0)
     next(batches)
 """
@@ -157,7 +157,7 @@ if __name__ == "__main__":
 
 
 def test_columns_in_memory_need_no_workers_and_others_do():
-    memory = Columns(Spec(x=Field(())), {"x": torch.arange(5)})
+    memory = Columns(Spec(x=Field("vector", (), torch.int64)), {"x": torch.arange(5)})
     assert default_workers(memory) == 0 and default_workers(Numbers(5)) >= 1
 
 

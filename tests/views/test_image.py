@@ -22,8 +22,8 @@ from sslcli.views.image.windows import random_rectangles, random_windows
 EXACT = {"rtol": 0, "atol": 1e-5}
 # torchvision's luma rounds 0.299 to 0.2989: its weights add up to 0.9999, and gray loses 1e-4; ours is exact.
 LUMA_DIGITS = {"rtol": 0, "atol": 1.5e-4}
-RGB = Spec(image=Field((3, 16, 16), mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3)))
-GREY = Spec(image=Field((1, 16, 16), mean=(0.3,), std=(0.35,)))
+RGB = Spec(image=Field("image", (3, 16, 16), torch.uint8, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3)))
+GREY = Spec(image=Field("image", (1, 16, 16), torch.uint8, mean=(0.3,), std=(0.35,)))
 ALL_ON = {
     "scale": (0.2, 1.0),
     "ratio": (0.75, 4 / 3),
@@ -130,7 +130,7 @@ def test_cutting_in_blocks_is_torchvisions_antialiased_resize(shape):
 def test_large_views_are_those_that_whole_matrices_make(monkeypatch):
     """On a processor large views are cut one by one; the same pipeline beside itself with the batched cut."""
     x = bytes_of(5, 3, 180, 150)
-    spec = Spec(image=Field((3, 136, 136), mean=RGB["image"].mean, std=RGB["image"].std))
+    spec = Spec(image=Field("image", (3, 136, 136), torch.uint8, mean=RGB["image"].mean, std=RGB["image"].std))
     views = ImageViews(spec, spec, 2, **ALL_ON, rotate=0.5, degrees=30.0, solarise=0.3, erase=0.5)
     one_by_one = views({"image": x}, randomness(5))
     monkeypatch.setattr("sslcli.views.image.augment.ALONE", 10**9)
@@ -161,7 +161,8 @@ def test_each_sample_is_rotated_as_by_torchvision(shape):
 
 def test_solarise_is_torchvisions():
     x = pictures(4, 3, 12, 12)
-    view = ImageViews(Spec(image=Field((3, 12, 12))), Spec(image=Field((3, 12, 12))), 1, solarise=1.0)
+    spec = Spec(image=Field("image", (3, 12, 12), torch.uint8))
+    view = ImageViews(spec, spec, 1, solarise=1.0)
     torch.testing.assert_close(view({"image": x}, randomness(4))[0].x, tv.solarize(x, 0.5), **EXACT)
 
 
@@ -369,7 +370,7 @@ def test_one_channel_images_take_brightness_and_contrast_only():
     x = mild(4, 1, 12, 12)
     theirs = tv.adjust_contrast(tv.adjust_brightness(x, 0.8), 1.5)
     torch.testing.assert_close(coloured(x, brightness=0.8, contrast=1.5), theirs, **EXACT)
-    spec = Spec(image=Field((1, 12, 12)))
+    spec = Spec(image=Field("image", (1, 12, 12), torch.uint8))
     colours = ImageViews(spec, spec, 1, jitter=1.0, saturation=0.9, hue=0.4, gray=1.0)
     torch.testing.assert_close(colours({"image": x}, randomness(4))[0].x, x, **EXACT)
 
@@ -411,7 +412,7 @@ def test_a_probability_is_the_share_of_changed_samples(option):
 
 def test_brightness_factors_are_uniform_around_one():
     x = torch.full((2000, 3, 4, 4), 0.25)
-    spec = Spec(image=Field((3, 4, 4)))
+    spec = Spec(image=Field("image", (3, 4, 4), torch.uint8))
     bright = ImageViews(spec, spec, 1, jitter=1.0, brightness=0.8)({"image": x}, randomness(2000))[0].x
     factor = bright.mean((1, 2, 3)).double().numpy() / 0.25
     assert stats.kstest(factor, stats.uniform(0.2, 1.6).cdf).pvalue > 1e-4
@@ -419,7 +420,7 @@ def test_brightness_factors_are_uniform_around_one():
 
 def test_blur_sigma_is_in_pixels_of_a_224_pixel_view():
     x = pictures(2, 3, 56, 56)
-    spec = Spec(image=Field((3, 56, 56)))
+    spec = Spec(image=Field("image", (3, 56, 56), torch.uint8))
     blurred = ImageViews(spec, spec, 1, blur=1.0, blur_sigma=(4.0, 4.0))({"image": x}, randomness(2))[0].x
     theirs = tv.gaussian_blur(x, [15, 15], [1.0, 1.0])
     inside = (..., slice(8, 48), slice(8, 48))
@@ -466,7 +467,7 @@ def test_the_target_has_the_same_geometry_and_no_colour_change():
 def test_operations_are_done_in_the_documented_order():
     """Crop, flip, blur, rotation, colours, solarisation: torchvision's operations one after the other, by sample."""
     x = bytes_of(8, 3, 40, 40)
-    spec = Spec(image=Field((3, 24, 24)))
+    spec = Spec(image=Field("image", (3, 24, 24), torch.uint8))
     options = {"flip": 0.5, "blur": 1.0, "blur_sigma": (4.0, 9.0), "rotate": 1.0, "degrees": 8.0, "solarise": 0.5}
     colours = {"jitter": 1.0, "brightness": 0.2, "contrast": 0.2, "saturation": 0.2}
     views = ImageViews(spec, spec, 1, scale=(0.5, 0.9), ratio=(0.8, 1.2), **options, **colours)
@@ -520,7 +521,7 @@ def test_autocast_sets_the_precision_of_views_and_not_that_of_their_making():
 def test_the_views_leave_the_batch_as_it_was():
     x = pictures(4, 3, 16, 16)
     before = x.clone()
-    spec = Spec(image=Field((3, 16, 16)))
+    spec = Spec(image=Field("image", (3, 16, 16), torch.uint8))
     ImageViews(spec, spec, 2, **ALL_ON)({"image": x}, randomness(4))
     assert torch.equal(x, before)
 
@@ -536,7 +537,7 @@ def test_the_evaluation_view_is_torchvisions_resize_and_normalise(size):
 
 def test_training_views_may_be_smaller_than_what_evaluation_reads():
     x = bytes_of(4, 3, 20, 20)
-    small = Spec(image=Field((3, 8, 8), mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3)))
+    small = Spec(image=Field("image", (3, 8, 8), torch.uint8, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3)))
     views = ImageViews(small, RGB, 1)
     theirs = {
         size: tv.normalize(tv.resize(x.float() / 255, [size, size]), RGB["image"].mean, RGB["image"].std)
@@ -583,13 +584,13 @@ def test_a_wrong_argument_is_named(wrong):
 
 
 def test_a_column_without_pictures_is_refused():
-    spec = Spec(ids=Field((7,), vocab=100))
+    spec = Spec(ids=Field("tokens", (7,), torch.int64, 100))
     with pytest.raises(ValueError, match="holds no images"):
         ImageViews(spec, spec, 2, field="ids")
 
 
 def test_colour_on_pictures_of_other_than_1_or_3_channels_is_refused_at_once():
-    spec = Spec(image=Field((4, 16, 16)))
+    spec = Spec(image=Field("image", (4, 16, 16), torch.uint8))
     with pytest.raises(ValueError, match="channels"):
         ImageViews(spec, spec, 2, jitter=0.8, brightness=0.4)
 
@@ -598,7 +599,7 @@ def test_colour_on_pictures_of_other_than_1_or_3_channels_is_refused_at_once():
 
 
 def test_passing_through_repeats_the_ids_of_the_first_column():
-    spec = Spec(text=Field((7,), vocab=100), other=Field((3,)))
+    spec = Spec(text=Field("tokens", (7,), torch.int64, 100), other=Field("vector", (3,), torch.float32))
     columns = {"text": torch.arange(14).view(2, 7), "other": torch.ones(2, 3)}
     views = PassThrough(spec, spec, 2)(columns, randomness(2))
     assert [view.field for view in views] == ["text", "text"]
@@ -606,7 +607,7 @@ def test_passing_through_repeats_the_ids_of_the_first_column():
 
 
 def test_two_columns_are_two_views_and_evaluation_reads_the_first():
-    spec = Spec(user=Field((), vocab=9), item=Field((), vocab=5))
+    spec = Spec(user=Field("id", (), torch.int64, 9), item=Field("id", (), torch.int64, 5))
     columns = {"user": torch.tensor([1, 2]), "item": torch.tensor([3, 4])}
     views = PassThrough(spec, spec, 2, columns=["item", "user"])
     assert [view.x.tolist() for view in views(columns, randomness(2))] == [[3, 4], [1, 2]]
@@ -614,7 +615,7 @@ def test_two_columns_are_two_views_and_evaluation_reads_the_first():
 
 
 def test_vectors_are_normalised_with_the_columns_statistics():
-    spec = Spec(row=Field((3,), mean=(1.0, 2.0, 3.0), std=(0.5, 1.0, 2.0)))
+    spec = Spec(row=Field("vector", (3,), torch.float32, mean=(1.0, 2.0, 3.0), std=(0.5, 1.0, 2.0)))
     view = PassThrough(spec, spec, 1)({"row": torch.tensor([[2, 2, 1], [1, 4, 3]])}, randomness(2))[0]
     assert view.x.tolist() == [[2.0, 0.0, -1.0], [0.0, 2.0, 0.0]]
 
@@ -622,10 +623,10 @@ def test_vectors_are_normalised_with_the_columns_statistics():
 def test_normalise_is_torchvisions_and_leaves_columns_without_statistics():
     x = pictures(2, 3, 4, 4)
     torch.testing.assert_close(normalise(x, RGB["image"]), tv.normalize(x, [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]))
-    assert torch.equal(normalise(x, Field((3, 4, 4))), x)
+    assert torch.equal(normalise(x, Field("image", (3, 4, 4), torch.float32)), x)
 
 
 def test_too_few_columns_are_refused():
-    spec = Spec(a=Field(()), b=Field(()))
+    spec = Spec(a=Field("vector", (), torch.float32), b=Field("vector", (), torch.float32))
     with pytest.raises(ValueError, match="2 are needed"):
         PassThrough(spec, spec, 2, columns=["a"])

@@ -101,4 +101,6 @@ class Pictures(Dataset):
 
 def rgb(size: int) -> Spec:
     """Return the spec of colour pictures of ``size`` x ``size`` pixels, with the usual ImageNet mean and std."""
-    return Spec(image=Field(shape=(3, size, size), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)))
+    return Spec(
+        image=Field("image", (3, size, size), torch.uint8, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    )

@@ -14,8 +14,12 @@ from sslcli.data.download import unpacked
 from sslcli.errors import UserError
 from sslcli.types import Field, Spec
 
-_SPEC10 = Spec(image=Field(shape=(3, 32, 32), mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)))
-_SPEC100 = Spec(image=Field(shape=(3, 32, 32), mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762)))
+_SPEC10 = Spec(
+    image=Field("image", (3, 32, 32), torch.uint8, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
+)
+_SPEC100 = Spec(
+    image=Field("image", (3, 32, 32), torch.uint8, mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762))
+)
 
 
 def cifar10(*, path: str = "data", download: bool = True, holdout: float | None = None) -> Dataset:

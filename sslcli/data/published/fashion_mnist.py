@@ -13,7 +13,7 @@ from sslcli.types import Field, Spec
 
 EMBEDDED = Path(__file__).with_name("fashion_mnist_mini.xz")
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-mnist
-_SPEC = Spec(image=Field(shape=(1, 28, 28), mean=(0.2860,), std=(0.3530,)))
+_SPEC = Spec(image=Field("image", (1, 28, 28), torch.uint8, mean=(0.2860,), std=(0.3530,)))
 
 
 def fashion_mnist_mini(*, holdout: float | None = None) -> Dataset:

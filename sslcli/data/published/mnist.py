@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from sslcli.data.base import Dataset, with_held_out
 from sslcli.data.download import unpacked
 from sslcli.data.published.idx import NAMES, find, read_splits
 from sslcli.types import Field, Spec
 
-_SPEC = Spec(image=Field(shape=(1, 28, 28), mean=(0.1307,), std=(0.3081,)))
+_SPEC = Spec(image=Field("image", (1, 28, 28), torch.uint8, mean=(0.1307,), std=(0.3081,)))
 
 
 def mnist(*, path: str = "data", download: bool = True, holdout: float | None = None) -> Dataset:

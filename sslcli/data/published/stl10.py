@@ -17,7 +17,9 @@ from sslcli.errors import UserError
 from sslcli.types import Field, Spec
 
 # Mean and std of the train and the unlabelled images together.
-_SPEC = Spec(image=Field(shape=(3, 96, 96), mean=(0.4313, 0.4156, 0.3663), std=(0.2683, 0.2610, 0.2687)))
+_SPEC = Spec(
+    image=Field("image", (3, 96, 96), torch.uint8, mean=(0.4313, 0.4156, 0.3663), std=(0.2683, 0.2610, 0.2687))
+)
 _BYTES = 3 * 96 * 96
 
 
