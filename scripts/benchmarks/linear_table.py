@@ -42,7 +42,7 @@ def labelled(dataset: Dataset) -> np.ndarray:
     return dataset.labels.numpy()
 
 
-def measure(run: Path, controls: bool) -> dict[str, float]:
+def measure(run: Path, baselines: bool) -> dict[str, float]:
     run, state = open_run(str(run))
     parts = restore_components(state, torch.device("cpu"))
     dataset = parts.dataset
@@ -62,7 +62,7 @@ def measure(run: Path, controls: bool) -> dict[str, float]:
         "steps": knn["steps"],
         "linear": score(embedder(parts.encoder, parts.views, compute)),
     }
-    if controls:
+    if baselines:
         untrained = random_init(state["config"], parts, compute)
         found["knn of random init"] = knn["metrics"]["knn_top1"]["random_init"]
         found["knn of raw pixels"] = knn["metrics"]["knn_top1"]["raw_input"]
@@ -76,11 +76,11 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", help="folders with one run a seed")
     args = parser.parse_args()
     print("| run | 20-NN | linear | seeds | steps |\n|---|---|---|---|---|")
-    controls: dict[str, float] = {}
+    baselines: dict[str, float] = {}
     for name in args.folders:
         runs = sorted(Path(name).iterdir())
-        found = [measure(run, controls=not controls and k == 0) for k, run in enumerate(runs)]
-        controls = controls or {key: value for key, value in found[0].items() if " of " in key}
+        found = [measure(run, baselines=not baselines and k == 0) for k, run in enumerate(runs)]
+        baselines = baselines or {key: value for key, value in found[0].items() if " of " in key}
         cells = []
         for key in ("knn", "linear"):
             values = 100 * np.array([f[key] for f in found])
@@ -88,7 +88,7 @@ def main() -> None:
         print(
             f"| {name} | {' | '.join(cells)} | {len(runs)} | {', '.join(str(f['steps']) for f in found)} |", flush=True
         )
-    for key, value in controls.items():
+    for key, value in baselines.items():
         print(f"{key}: {100 * value:.2f}")
 
 

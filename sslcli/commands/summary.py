@@ -12,7 +12,6 @@ from sslcli.components import Components
 from sslcli.config.composed import TrainConfig
 from sslcli.evaluation.base import Metric, table
 from sslcli.run_dir.console import Console
-from sslcli.run_dir.result_json import headline
 from sslcli.training.trainer import Trainer
 
 
@@ -37,10 +36,8 @@ def announce(console: Console, config: TrainConfig, components: Components, trai
         console.line(f"{name:<9} {text}")
 
 
-def say_result(
-    console: Console, trainer: Trainer, metrics: Mapping[str, Metric], page: str, seconds: float
-) -> float | None:
-    """Print the metrics, the path of the report and the next commands; return the headline metric."""
+def say_result(console: Console, trainer: Trainer, metrics: Mapping[str, Metric], page: str, seconds: float) -> None:
+    """Print the metrics, the path of the report and the next commands."""
     run_dir = trainer.run_dir
     for text in (
         "",
@@ -54,11 +51,9 @@ def say_result(
         f"  python -c 'import sslcli; encoder = sslcli.load(\"{run_dir}\")'",
     ):
         console.line(text)
-    return headline({name: metric.value for name, metric in metrics.items()})
 
 
-def say_finished(console: Console, run_dir: Path, result: Mapping[str, Any]) -> float | None:
-    """Print that a run is finished and how to start it afresh; return its headline metric."""
+def say_finished(console: Console, run_dir: Path, result: Mapping[str, Any]) -> None:
+    """Print that a run is finished and how to start it afresh."""
     console.line(f"{run_dir} is finished ({result['steps']} steps): nothing to do.")
     console.line(f"Start it afresh: the same command with resume=never. Evaluate it: ssl-eval run={run_dir}")
-    return headline({name: metric["value"] for name, metric in result["metrics"].items()})

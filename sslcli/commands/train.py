@@ -18,7 +18,7 @@ from sslcli.config.composed import TrainConfig, to_plain
 from sslcli.config.instantiate import allow, build
 from sslcli.config.paths import expand
 from sslcli.distributed import Ranks, joined
-from sslcli.evaluation.base import Metric, Probe, flat
+from sslcli.evaluation.base import Metric, Probe, flat, headline
 from sslcli.evaluation.measure import measure
 from sslcli.loggers.base import Logger, Loggers
 from sslcli.pretrained.safetensors_io import write_weights
@@ -31,7 +31,7 @@ from sslcli.run_dir.console import Console
 from sslcli.run_dir.layout import START, make_room, write_config
 from sslcli.run_dir.lock import locked
 from sslcli.run_dir.metrics_jsonl import NAME, JsonLines
-from sslcli.run_dir.result_json import finished, write_result
+from sslcli.run_dir.result_json import finished, headline_value, write_result
 from sslcli.training.device import choose, set_determinism, set_threads
 from sslcli.training.environment import restore_environment
 from sslcli.training.resume import choose_start, finished_before, starts_afresh
@@ -55,7 +55,8 @@ def run(config: TrainConfig, run_dir: Path) -> float | None:
             console = Console(silent=not ranks.first)
             result = ranks.by_first(lambda: finished_before(config, run_dir))
             if result is not None:
-                return say_finished(console, run_dir, result)
+                say_finished(console, run_dir, result)
+                return headline_value(result)
             session = _Session(config, run_dir, compute, console, ranks)
             check_fit(config, session.components, compute, ranks)
             if config.preview:
@@ -63,7 +64,8 @@ def run(config: TrainConfig, run_dir: Path) -> float | None:
             state = ranks.by_first(lambda: session.claim(held))
             result = session.resume(state) if state is not None else None
             if result is not None:
-                return say_finished(console, run_dir, result)
+                say_finished(console, run_dir, result)
+                return headline_value(result)
             ranks.by_first(lambda: session.open_records(resumed=state is not None))
             held.callback(session.loggers.finish, {})  # for a stopped run; a finished run has called it already
             session.train()
@@ -155,6 +157,7 @@ class _Session:
         write_result(
             self.run_dir,
             {name: metric.to_json() for name, metric in metrics.items()},
+            headline=headline(metrics),
             quality=quality,
             steps=trainer.step,
             seconds=trainer.seconds,
@@ -162,7 +165,9 @@ class _Session:
             uses_labels=self.components.objective.label is not None,
         )
         page = self._show(metrics)
-        return say_result(self.console, trainer, metrics, page, time.perf_counter() - started)
+        say_result(self.console, trainer, metrics, page, time.perf_counter() - started)
+        name = headline(metrics)
+        return None if name is None else metrics[name].value
 
     def _show(self, metrics: Mapping[str, Metric]) -> str:
         """Send the visuals of the trained model to the loggers and to the report; return the path of the report."""

@@ -23,7 +23,7 @@ _USAGE = {
     "eval": (
         "Measure the encoder of a run.",
         [
-            ("ssl-eval run=runs/NAME", "weighted 20-NN accuracy and its controls"),
+            ("ssl-eval run=runs/NAME", "weighted 20-NN accuracy and its baselines"),
             ("ssl-eval run=runs/NAME probe=all", "kNN, linear, geometry, information and fine-tuning"),
             ("ssl-eval run=runs/NAME probe=linear dataset=images dataset.path=DIR", "on other labelled data"),
             ("ssl-eval run=runs/NAME/checkpoints/best", "the best checkpoint, where checkpoint.keep_best is set"),

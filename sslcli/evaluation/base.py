@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sslcli.config.instantiate import build
 from sslcli.data.base import Dataset
 from sslcli.evaluation.context import ProbeContext
-from sslcli.run_dir.formatting import number
+from sslcli.evaluation.standard_errors import standard_error
+from sslcli.run_dir.formatting import best_baseline, number
 
 WIDTH = 80  # of a terminal
 Embed = Callable[[Dataset, Tensor], Tensor]  # (samples of a dataset) -> float32 features (N, D) on the CPU
@@ -24,17 +26,25 @@ class Metric:
 
     value: float
     protocol: str
-    std: float | None = None
-    samples: int | None = None  # the limit on bank and queries that the probe chose
-    controls: dict[str, float] = field(default_factory=dict)  # values of the baselines by name
+    _: KW_ONLY
+    unit: str  # "share" for a fraction, printed in per cent; else the word that follows the number, or ""
+    higher_is_better: bool | None  # None: neither is, as for a value that depends on others
+    headline: bool = False  # whether it is the one by which runs with this probe are compared
+    standard_error: float | None = None  # of the value, over the queries; None without queries
+    gain_standard_error: float | None = None  # of the difference to the best baseline, on the same queries
+    std: float | None = None  # standard deviation over repetitions, such as batches
+    baselines: dict[str, float] = field(default_factory=dict)  # their values by name
     split: str | None = None  # the samples that it was measured on: held out, or train
     seed: int | None = None  # seed of the random numbers of the measurement
+    samples: int | None = None  # the limit on bank and queries that the probe chose
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry for ``result.json``; the baselines are keys on the same level as the value."""
-        flat = {"value": self.value, "std": self.std, **self.controls, "protocol": self.protocol}
+        flat = {"value": self.value, "std": self.std, **self.baselines, "protocol": self.protocol}
+        errors = {"standard_error": self.standard_error, "gain_standard_error": self.gain_standard_error}
+        facts = {"unit": self.unit, "higher_is_better": self.higher_is_better, "headline": self.headline}
         more = {"split": self.split, "seed": self.seed, "samples": self.samples}
-        return {**flat, **{name: value for name, value in more.items() if value is not None}}
+        return {**flat, **errors, **facts, **{name: value for name, value in more.items() if value is not None}}
 
 
 def flat(metrics: Mapping[str, Metric]) -> dict[str, float]:
@@ -42,18 +52,29 @@ def flat(metrics: Mapping[str, Metric]) -> dict[str, float]:
     return {
         key: value
         for name, metric in metrics.items()
-        for key, value in {name: metric.value, **{f"{name}/{k}": v for k, v in metric.controls.items()}}.items()
+        for key, value in {name: metric.value, **{f"{name}/{k}": v for k, v in metric.baselines.items()}}.items()
     }
+
+
+def headline(metrics: Mapping[str, Metric]) -> str | None:
+    """Return the name of the headline: the first metric that is marked, else the first one; None without metrics."""
+    return next((name for name, metric in metrics.items() if metric.headline), next(iter(metrics), None))
+
+
+def with_headline(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    """Return the metrics with only the headline marked."""
+    name = headline(metrics)
+    return {key: replace(metric, headline=key == name) for key, metric in metrics.items()}
 
 
 def table(metrics: Mapping[str, Metric]) -> list[str]:
     """Return the metrics as lines for a terminal: a table of values and baselines, and the protocols below it."""
     if not metrics:
         return []
-    values = {name: {"trained": metric.value, **metric.controls} for name, metric in metrics.items()}
+    values = {name: {"trained": metric.value, **metric.baselines} for name, metric in metrics.items()}
     columns = list(dict.fromkeys(column for row in values.values() for column in row))
     cells = [["", *columns]] + [
-        [name, *(number(name, row[column]) if column in row else "" for column in columns)]
+        [name, *(number(row[column], metrics[name].unit) if column in row else "" for column in columns)]
         for name, row in values.items()
     ]
     widths = [max(map(len, column)) for column in zip(*cells)]
@@ -90,7 +111,7 @@ class NoProbe(Probe):
 
 
 class Several(Probe):
-    """Runs several probes; they share the extracted features.
+    """Runs several probes; they share the extracted features. The headline is that of the first that measures.
 
     Args:
         parts: the config section of each probe, by any name.
@@ -102,12 +123,47 @@ class Several(Probe):
     def __call__(self, context: ProbeContext) -> dict[str, Metric]:
         found: dict[str, Metric] = {}
         for part in self.parts.values():
-            found |= part(context)
+            found |= with_headline(part(context))
         return found
 
 
-def compared(context: ProbeContext, values: Mapping[str, float], protocol: str, **more: Any) -> Metric:
-    """Return the metric with the value of ``trained``; the other entries of ``values`` are its baselines."""
-    controls = {name: value for name, value in values.items() if name != "trained"}
-    facts = {"split": context.split, "seed": context.seed, **more}
-    return Metric(values["trained"], protocol, controls=controls, **facts)
+def compared(
+    context: ProbeContext,
+    scores: Mapping[str, float | Tensor],
+    protocol: str,
+    *,
+    unit: str,
+    higher_is_better: bool | None,
+    **more: Any,
+) -> Metric:
+    """Return the metric of ``trained``; the other entries of ``scores`` are its baselines.
+
+    Args:
+        context: what was measured on.
+        scores: by representation, a score of each query (Q,), whose mean is the value, or a value without queries.
+        protocol: how it was measured.
+        unit: see ``Metric``.
+        higher_is_better: see ``Metric``.
+        more: further fields of ``Metric``.
+    """
+    values = {name: float(torch.as_tensor(score, dtype=torch.float64).mean()) for name, score in scores.items()}
+    trained = scores["trained"]
+    baselines = {name: value for name, value in values.items() if name != "trained"}
+    best = best_baseline(baselines, higher_is_better)
+    return Metric(
+        values["trained"],
+        protocol,
+        unit=unit,
+        higher_is_better=higher_is_better,
+        baselines=baselines,
+        standard_error=standard_error(trained) if isinstance(trained, Tensor) else None,
+        gain_standard_error=None if best is None else _paired(trained, scores[best]),
+        **{"split": context.split, "seed": context.seed, **more},
+    )
+
+
+def _paired(trained: float | Tensor, baseline: float | Tensor) -> float | None:
+    """Return the standard error of the difference of two means over the same queries."""
+    if isinstance(trained, Tensor) and isinstance(baseline, Tensor):
+        return standard_error(trained.double() - baseline.double())
+    return None

@@ -20,6 +20,7 @@ from sslcli.evaluation.classifier import Classifier, predict
 from sslcli.evaluation.context import ProbeContext, chosen
 from sslcli.features import evaluating
 from sslcli.randomness import Randomness, fold
+from sslcli.run_dir.formatting import SHARE
 from sslcli.types import View
 
 _LEAST_LR = 2.5e-7
@@ -90,13 +91,14 @@ class Finetune(Probe):
         if len(train) < 2:
             return {}
         num_classes = int(torch.cat([labelled[0][train], labelled[1][queries]]).max()) + 1
-        values = {}
+        right = {}
         with _own_randomness():
             for name in context.encoders:
                 classifier = self._trained(name, context, train, num_classes)
-                values[name] = _accuracy(classifier, context, queries)
+                right[name] = _right(classifier, context, queries)
         protocol = f"{self._recipe(context, len(train))}; queries {len(queries):,} held out"
-        return {"finetune_top1": compared(context, values, protocol)}
+        metric = compared(context, right, protocol, unit=SHARE, higher_is_better=True, headline=True)
+        return {"finetune_top1": metric}
 
     def _recipe(self, context: ProbeContext, count: int) -> str:
         """Describe the training on ``count`` samples, without options that do not apply to these data or encoders."""
@@ -184,7 +186,8 @@ class Finetune(Probe):
         return mix
 
 
-def _accuracy(classifier: Classifier, context: ProbeContext, queries: Tensor) -> float:
+def _right(classifier: Classifier, context: ProbeContext, queries: Tensor) -> Tensor:
+    """Return (Q,) bool, whether each query is classified right."""
     held_out, labels = context.queried, context.queried.labels
     assert labels is not None
     with evaluating(classifier):
@@ -192,7 +195,7 @@ def _accuracy(classifier: Classifier, context: ProbeContext, queries: Tensor) ->
         for columns in context.pieces(held_out, queries):
             with context.compute.autocast():
                 guesses.append(predict(classifier, context.views.evaluation_view(columns)))
-    return (torch.cat(guesses) == labels[queries]).double().mean().item()
+    return torch.cat(guesses) == labels[queries]
 
 
 def _batches(train: Tensor, size: int, epochs: int, seed: int) -> Iterator[Tensor]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from sslcli.data.base import drawn
 from sslcli.evaluation.base import Metric, Probe, compared
 from sslcli.evaluation.context import ProbeContext
-from sslcli.evaluation.label_free import spread
+from sslcli.evaluation.label_free import HIGHER_IS_BETTER, spread
 
 _FEWEST = 16  # samples needed for the metrics
 _WORDS = {
@@ -52,6 +52,9 @@ class Geometry(Probe):
                 context,
                 {name: values[title] for name, values in found.items() if title in values},
                 _WORDS[title].format_map(sizes),
+                unit="",
+                higher_is_better=HIGHER_IS_BETTER[title],
+                headline=title == "rankme",
             )
             for title in found["trained"]
         }

@@ -15,6 +15,7 @@ from sslcli.evaluation.base import Metric, Probe, compared
 from sslcli.evaluation.baselines import Rows, inputs, reduced
 from sslcli.evaluation.context import ProbeContext
 from sslcli.evaluation.pca import whitened
+from sslcli.run_dir.formatting import SHARE
 
 _LADDER = (500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
 _BANK_PIECE = 65_536
@@ -81,23 +82,34 @@ def knn_accuracy(
     temperature: float,
     device: torch.device | None = None,
 ) -> list[float]:
-    """Return the accuracy of the kNN classification of ``queries`` for each number of neighbours.
+    """Return the accuracy of ``knn_classes`` for each number of neighbours; ``truth`` (Q,) are the queries' classes."""
+    predicted = knn_classes(bank, labels, queries, ks=ks, temperature=temperature, device=device)
+    return [(guess == truth).double().mean().item() for guess in predicted]
+
+
+def knn_classes(
+    bank: Tensor,
+    labels: Tensor,
+    queries: Tensor,
+    *,
+    ks: Sequence[int],
+    temperature: float,
+    device: torch.device | None = None,
+) -> list[Tensor]:
+    """Return the classes (Q,) that the kNN vote predicts for ``queries``, for each number of neighbours.
 
     Args:
         bank: (N, D) features.
         labels: (N,) int64 classes of the bank.
         queries: (Q, D) features.
-        truth: (Q,) classes of the queries.
         ks: numbers of neighbours; one search serves all of them.
         temperature: temperature of the vote.
         device: device of the search; None is that of the features.
     """
     similarity, position = nearest(bank, queries, max(ks), device=device)
     classes = labels[position]
-    predicted = (
-        vote(similarity[:, :k], classes[:, :k], temperature=temperature, num_classes=int(labels.max()) + 1) for k in ks
-    )
-    return [(guess == truth).double().mean().item() for guess in predicted]
+    num_classes = int(labels.max()) + 1
+    return [vote(similarity[:, :k], classes[:, :k], temperature=temperature, num_classes=num_classes) for k in ks]
 
 
 class KNN(Probe):
@@ -141,22 +153,26 @@ class KNN(Probe):
         count = self._count(context)
         bank, queries = (balanced(labels, count) for labels in labelled)
         labels, truth = labelled[0][bank], labelled[1][queries]
-        plain: dict[str, list[float]] = {}
-        white: dict[str, list[float]] = {}
+        plain: dict[str, list[Tensor]] = {}  # by representation, for each k whether each query is right
+        white: dict[str, list[Tensor]] = {}
         for name, (rows, query_rows) in self._representations(context, bank, held_out, queries):
-            plain[name] = self._accuracies(rows, labels, query_rows, truth, context)
+            plain[name] = self._right(rows, labels, query_rows, truth, context)
             if self.whiten:
                 pair = whitened(rows, query_rows, components=self.whiten)
-                white[name] = self._accuracies(pair[0], labels, pair[1], truth, context)
+                white[name] = self._right(pair[0], labels, pair[1], truth, context)
         sizes = f"bank {len(bank):,} train, queries {len(queries):,} held out"
         whitening = f", all rows PCA-whitened to at most {self.whiten}, fitted on the bank"
         found = {}
-        for title, values, suffix in (("knn_top1", plain, ""), ("knn_whitened_top1", white, whitening)):
-            for i, k in enumerate(self.ks if values else ()):
-                found[title if k == self.ks[0] else f"{title}_k{k}"] = compared(
+        for title, right, suffix in (("knn_top1", plain, ""), ("knn_whitened_top1", white, whitening)):
+            for i, k in enumerate(self.ks if right else ()):
+                name = title if k == self.ks[0] else f"{title}_k{k}"
+                found[name] = compared(
                     context,
-                    {name: accuracies[i] for name, accuracies in values.items()},
+                    {representation: each[i] for representation, each in right.items()},
                     f"weighted {min(k, len(bank))}-NN, cosine, vote temperature {self.temperature}, {sizes}{suffix}",
+                    unit=SHARE,
+                    higher_is_better=True,
+                    headline=name == "knn_top1",
                     samples=count if self.max_samples == "auto" else None,
                 )
         return found
@@ -171,12 +187,12 @@ class KNN(Probe):
             else:
                 yield name, rows
 
-    def _accuracies(
+    def _right(
         self, bank: Tensor, labels: Tensor, queries: Tensor, truth: Tensor, context: ProbeContext
-    ) -> list[float]:
-        return knn_accuracy(
-            bank, labels, queries, truth, ks=self.ks, temperature=self.temperature, device=context.compute.device
-        )
+    ) -> list[Tensor]:
+        device = context.compute.device
+        predicted = knn_classes(bank, labels, queries, ks=self.ks, temperature=self.temperature, device=device)
+        return [guess == truth for guess in predicted]
 
     def _count(self, context: ProbeContext) -> int:
         dataset, held_out = context.dataset, context.queried

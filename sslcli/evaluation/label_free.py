@@ -14,6 +14,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# By metric, whether higher is better; None where neither is: a good slope is about 1, and r2 only says if it is one.
+HIGHER_IS_BETTER: Mapping[str, bool | None] = {
+    "rankme": True,
+    "alignment": False,
+    "uniformity": False,
+    "dimension_std": True,
+    "lidar": True,
+    "alpha_req": None,
+    "alpha_req_r2": None,
+}
+
 
 def rankme(features: Tensor) -> float:
     """RankMe (Garrido et al. 2023, arXiv:2210.02885): the effective rank of features (N, D), in [1, min(N, D)].

@@ -15,13 +15,14 @@ from sslcli.evaluation.baselines import Rows, inputs
 from sslcli.evaluation.context import ProbeContext, chosen
 from sslcli.evaluation.softmax_regression import Classifiers, Setting, fit, grid
 from sslcli.randomness import fold
+from sslcli.run_dir.formatting import SHARE
 
 
 @dataclass(frozen=True)
 class Outcome:
     """The result for one encoder and one number of labels."""
 
-    accuracy: float
+    right: Tensor  # (Q,) bool, whether each query is classified right
     setting: Setting
 
 
@@ -84,7 +85,7 @@ class Linear(Probe):
                     bar.update()
         return {
             "linear_top1" if share == self.shares[0] else f"linear_top1_{100 * share:g}pct": self._metric(
-                context, outcomes[share], len(part), len(queries)
+                context, outcomes[share], len(part), len(queries), headline=share == self.shares[0]
             )
             for share, part in shares.items()
         }
@@ -101,7 +102,7 @@ class Linear(Probe):
         return found
 
     def _classify(self, rows: Tensor, labels: Tensor, part: Tensor, test: Rows, context: ProbeContext) -> Outcome:
-        """Choose a setting on a validation share of ``part``; return its accuracy on ``test``, (rows, labels)."""
+        """Choose a setting on a validation share of ``part``; classify ``test``, (rows, labels)."""
         num_classes = int(torch.cat([labels, test[1]]).max()) + 1
         in_validation = held_back(labels[part], self.folds, context.seed)
         fitted, validation = part[~in_validation], part[in_validation]
@@ -112,8 +113,8 @@ class Linear(Probe):
             _, loss = classifiers.score(rows[validation], labels[validation])
             tried += zip(loss.tolist(), same)
         best = min(tried, key=lambda trial: trial[0])[1]
-        accuracy, _ = self._fit(rows, labels, part, [best], num_classes, context).score(*test)
-        return Outcome(float(accuracy), best)
+        (predicted,) = self._fit(rows, labels, part, [best], num_classes, context).classes(test[0])
+        return Outcome(predicted == test[1], best)
 
     def _fit(
         self,
@@ -136,13 +137,16 @@ class Linear(Probe):
             device=context.compute.device,
         )
 
-    def _metric(self, context: ProbeContext, outcomes: Mapping[str, Outcome], count: int, queries: int) -> Metric:
+    def _metric(
+        self, context: ProbeContext, outcomes: Mapping[str, Outcome], count: int, queries: int, *, headline: bool
+    ) -> Metric:
         protocol = (
             f"softmax regression on frozen features of clean views, {count:,} train labels, "
             f"queries {queries:,} held out; of {len(self.settings)} settings the best on one in {self.folds} of the "
             f"train samples, then trained on all of them ({outcomes['trained'].setting}); {self.steps} steps of SGD"
         )
-        return compared(context, {name: outcome.accuracy for name, outcome in outcomes.items()}, protocol)
+        right = {name: outcome.right for name, outcome in outcomes.items()}
+        return compared(context, right, protocol, unit=SHARE, higher_is_better=True, headline=headline)
 
 
 def held_back(labels: Tensor, folds: int, seed: int) -> Tensor:

@@ -18,7 +18,7 @@ from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.dataloading import in_pieces
 from sslcli.encoders.base import Encoder
 from sslcli.encoders.batchnorm import batch_norms
-from sslcli.evaluation.base import Embed, Metric, Probe, compared
+from sslcli.evaluation.base import Embed, Metric, Probe, compared, with_headline
 from sslcli.evaluation.context import ProbeContext
 from sslcli.evaluation.context import embed as features_of
 from sslcli.evaluation.label_free import rankme
@@ -70,7 +70,7 @@ def measure(
     measured = probe_context(config, components, compute, budget=budget, start=start)
     measured.settled = settled
     measured.seed = measured.seed if seed is None else seed
-    metrics = probe(measured) or without_labels(config, components, compute, measured)
+    metrics = with_headline(probe(measured) or without_labels(config, components, compute, measured))
     if components.objective.label is not None:
         for metric in metrics.values():
             metric.protocol += "; training used labels"
@@ -100,6 +100,8 @@ def without_labels(
         measured,
         {name: rankme(measured.features(name, held_out, index)) for name in measured.encoders},
         f"effective rank of {len(index):,} held-out features of width {components.encoder.dim} (RankMe)",
+        unit="",
+        higher_is_better=True,
     )
     return metrics
 
@@ -109,7 +111,7 @@ def probe_context(
 ) -> ProbeContext:
     """Return the context that probes read: a run's encoder, its data and its baselines."""
     workers = config.dataset.workers
-    encoders = {"trained": components.encoder, **controls(config, components, compute, start)}
+    encoders = {"trained": components.encoder, **baselines(config, components, compute, start)}
 
     drops_paths = "drop_path" in config.encoder.node
 
@@ -132,7 +134,7 @@ def probe_context(
     )
 
 
-def controls(config: TrainConfig, components: Components, compute: Compute, start: Path | None) -> dict[str, Encoder]:
+def baselines(config: TrainConfig, components: Components, compute: Compute, start: Path | None) -> dict[str, Encoder]:
     """Return the baseline encoders by name: the trained encoder's architecture with other weights."""
     found = {"random_init": random_init(config, components, compute)}
     if start is not None and start.is_file():
@@ -174,7 +176,9 @@ def held_out_loss(config: TrainConfig, components: Components, compute: Compute,
     return Metric(
         value,
         f"the objective's loss on {size:,} held-out samples, eval mode",
-        controls={} if chance is None else {"chance": chance},
+        unit="",
+        higher_is_better=False,
+        baselines={} if chance is None else {"chance": chance},
         split="held out",
         seed=config.seed,
     )

@@ -90,18 +90,25 @@ class MutualInformation(Probe):
             "mi_floor": compared(
                 context,
                 {name: interval.floor for name, interval in found.items()},
-                f"nats {between}: InfoNCE, a lower bound in expectation, at most log {size:,}; critic {fitted}",
+                f"{between}: InfoNCE, a lower bound in expectation, at most log {size:,}; critic {fitted}",
+                unit="nats",
+                higher_is_better=True,
+                headline=True,
                 std=trained.floor_std,
             ),
             "mi_gaussian": compared(
                 context,
                 {name: interval.gaussian for name, interval in found.items()},
-                f"nats {between}: of Gaussians with these covariances, no bound; {queried:,} held-out pairs",
+                f"{between}: of Gaussians with these covariances, no bound; {queried:,} held-out pairs",
+                unit="nats",
+                higher_is_better=None,
             ),
             "mi_ceiling": compared(
                 context,
                 {name: interval.ceiling for name, interval in found.items()},
-                f"nats {between}: CLUB, an upper bound as far as its Gaussian q is right; q {fitted}{wrong}",
+                f"{between}: CLUB, an upper bound as far as its Gaussian q is right; q {fitted}{wrong}",
+                unit="nats",
+                higher_is_better=None,
                 std=trained.ceiling_std,
             ),
         }

@@ -83,6 +83,10 @@ class Classifiers:
         scaled = self.scale(rows, self.weight.device)
         return (scaled @ self.weight.flatten(1)).unflatten(1, self.bias.shape) + self.bias
 
+    def classes(self, rows: Tensor, *, chunk: int = 2048) -> Tensor:
+        """Return the class (G, N) that each classifier predicts for rows (N, D)."""
+        return torch.cat([self.logits(part).argmax(2).cpu() for part in rows.split(chunk)]).T
+
     def score(self, rows: Tensor, labels: Tensor, *, chunk: int = 2048) -> tuple[Tensor, Tensor]:
         """Return each classifier's accuracy (G,) and mean cross-entropy (G,) on rows (N, D) with labels (N,)."""
         right = torch.zeros(len(self.settings), dtype=torch.float64)

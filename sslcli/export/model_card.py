@@ -12,6 +12,7 @@ import sslcli
 from sslcli.config.composed import TrainConfig, to_plain
 from sslcli.errors import UserError
 from sslcli.export.base import Checked, Lines, Source
+from sslcli.run_dir.formatting import number
 from sslcli.run_dir.records import Reading, measured_at
 
 NAME = "model_card.md"
@@ -88,9 +89,9 @@ def _metrics(source: Source) -> list[str]:
 
 
 def _row(name: str, reading: Reading, file: str) -> str:
-    spread = f" ± {reading.std:.4f}" if reading.std is not None else ""
-    shown = ", ".join(f"{key} {value:.4f}" for key, value in reading.controls.items())
-    return f"| {name} | {reading.value:.4f}{spread} | {shown} | {reading.protocol} | {file} |"
+    spread = f" ± {number(reading.std, reading.unit)}" if reading.std is not None else ""
+    shown = ", ".join(f"{key} {number(value, reading.unit)}" for key, value in reading.baselines.items())
+    return f"| {name} | {number(reading.value, reading.unit)}{spread} | {shown} | {reading.protocol} | {file} |"
 
 
 def _rights(config: TrainConfig) -> list[str]:

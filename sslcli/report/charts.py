@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from torch import Tensor
 
 from sslcli.report.figures import ACCENT, CATEGORIES, CONTROL, INK, MUTED, drawing
-from sslcli.run_dir.formatting import is_share, number
+from sslcli.run_dir.formatting import SHARE, number
 
 _POINTS = 600  # points of a curve; more would not be visible
 
@@ -73,13 +73,13 @@ def short(value: float) -> str:
     return f"{value / 1e3:g}k" if abs(value) >= 1e4 else f"{value:.4g}"
 
 
-def dots(name: str, metric: str, rows: Mapping[str, float]) -> Markup:
+def dots(name: str, metric: str, rows: Mapping[str, float], unit: str = "") -> Markup:
     """Draw a metric's finite values as labelled dots on one axis, the first emphasised."""
     rows = {label: value for label, value in rows.items() if math.isfinite(value)}
     if not rows:
         return Markup("")
     labels, values = list(rows), list(rows.values())
-    description = f"{metric}: " + ", ".join(f"{label} {number(metric, value)}" for label, value in rows.items())
+    description = f"{metric}: " + ", ".join(f"{label} {number(value, unit)}" for label, value in rows.items())
     with drawing(name, description, height=34 * len(rows) + 44) as made:
         axes = made.axes
         spread = (max(values) - min(values)) or abs(values[0]) or 1.0
@@ -88,7 +88,7 @@ def dots(name: str, metric: str, rows: Mapping[str, float]) -> Markup:
             axes.plot([value], [-row], "o", color=colour, markersize=9 if row == 0 else 7, clip_on=False)
             weight = "bold" if row == 0 else "normal"
             axes.annotate(
-                number(metric, value), (value, -row), (9, 0), textcoords="offset points", va="center",
+                number(value, unit), (value, -row), (9, 0), textcoords="offset points", va="center",
                 color=INK if row == 0 else MUTED, fontweight=weight, fontsize=12 if row == 0 else 11,
             )  # fmt: skip
         axes.set_yticks([-row for row in range(len(labels))], labels)
@@ -96,7 +96,7 @@ def dots(name: str, metric: str, rows: Mapping[str, float]) -> Markup:
         axes.set_ylim(0.6 - len(rows), 0.6)
         axes.set_xlim(min(values) - 0.1 * spread, max(values) + 0.45 * spread)
         axes.xaxis.set_major_locator(MaxNLocator(4))
-        shown = (lambda value, _: f"{100 * value:g} %") if is_share(metric) else (lambda value, _: short(value))
+        shown = (lambda value, _: f"{100 * value:g} %") if unit == SHARE else (lambda value, _: short(value))
         axes.xaxis.set_major_formatter(FuncFormatter(shown))
         return made.svg()
 

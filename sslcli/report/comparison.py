@@ -135,9 +135,9 @@ def _metrics(record: Record, names: Sequence[str]) -> Iterator[Cell]:
         if reading is None:
             yield Cell("–", "")
             continue
-        known = next((c for c in ("random_init", "chance") if c in reading.controls), None)
-        baseline = "" if known is None else f"{known} {number(name, reading.controls[known])}"
-        yield Cell(number(name, reading.value), repr(float(reading.value)), baseline)
+        known = next((c for c in ("random_init", "chance") if c in reading.baselines), None)
+        baseline = "" if known is None else f"{known} {number(reading.baselines[known], reading.unit)}"
+        yield Cell(number(reading.value, reading.unit), repr(float(reading.value)), baseline)
 
 
 def _protocols(records: Sequence[Record]) -> dict[str, list[str]]:

@@ -20,7 +20,7 @@ from sslcli.report.figures import CONTROL, variable
 from sslcli.report.maps import maps, singular_values
 from sslcli.report.render import render
 from sslcli.report.visuals import Embedding, Visuals
-from sslcli.run_dir.formatting import is_share, number, override
+from sslcli.run_dir.formatting import SHARE, best_baseline, number, override
 from sslcli.run_dir.records import Reading, Record
 
 _BOOKKEEPING = ("step", "epoch", "loss", "chance", "lr", "samples_per_second", "data_wait")
@@ -73,7 +73,7 @@ def run_page(record: Record, identity: Mapping[str, Any], visuals: Visuals | Non
             "held_out": visuals.embedding.held_out,
             **_embedding(visuals.embedding),
         }
-    quality = {name: number(name, value) for name, value in (record.result or {}).get("quality", {}).items()}
+    quality = {name: number(value) for name, value in (record.result or {}).get("quality", {}).items()}
     return render(
         "run.html",
         record=record,
@@ -107,26 +107,29 @@ def _headline(record: Record) -> dict[str, Any] | None:
     reading = record.metrics[name]
     return {
         "name": name,
-        "value": number(name, reading.value),
-        "verdict": _verdict(name, reading),
+        "value": number(reading.value, reading.unit),
+        "verdict": _verdict(reading),
         "protocol": reading.protocol,
-        "chart": charts.dots("headline", name, {"trained": reading.value, **reading.controls}),
+        "chart": charts.dots("headline", name, {"trained": reading.value, **reading.baselines}, reading.unit),
     }
 
 
-def _verdict(name: str, reading: Reading) -> str:
-    """Return the difference between a metric and its baselines in points, for metrics that are shares."""
-    if not is_share(name) or not reading.controls:
+def _verdict(reading: Reading) -> str:
+    """Return how far a metric is from its baselines."""
+    best = best_baseline(reading.baselines, reading.higher_is_better)
+    if best is None:
         return ""
-    best = max(reading.controls, key=lambda baseline: reading.controls[baseline])
-    gains = [f"{_points(reading.value - reading.controls[best])} against the best baseline ({best})"]
-    if "random_init" in reading.controls and best != "random_init":
-        gains.insert(0, f"{_points(reading.value - reading.controls['random_init'])} against random weights")
+    gains = [f"{gain(reading, best)} against the best baseline ({best})"]
+    if "random_init" in reading.baselines and best != "random_init":
+        gains.insert(0, f"{gain(reading, 'random_init')} against random weights")
     return ", ".join(gains)
 
 
-def _points(difference: float) -> str:
-    return f"{100 * difference:+.2f} points".replace("-", "−")
+def gain(reading: Reading, baseline: str) -> str:
+    """Return the difference to a baseline, of shares in points."""
+    difference = reading.value - reading.baselines[baseline]
+    text = f"{100 * difference:+.2f} points" if reading.unit == SHARE else f"{difference:+.4f} {reading.unit}".rstrip()
+    return text.replace("-", "−")
 
 
 def _rows(metrics: Mapping[str, Reading], *, dated: bool = False) -> list[Row]:
@@ -134,8 +137,8 @@ def _rows(metrics: Mapping[str, Reading], *, dated: bool = False) -> list[Row]:
     return [
         Row(
             name,
-            number(name, reading.value) + (f" ± {number(name, reading.std)}" if reading.std else ""),
-            [(baseline, number(name, value)) for baseline, value in reading.controls.items()],
+            number(reading.value, reading.unit) + (f" ± {number(reading.std, reading.unit)}" if reading.std else ""),
+            [(baseline, number(value, reading.unit)) for baseline, value in reading.baselines.items()],
             "; ".join(filter(None, [reading.protocol, _date(reading) if dated else ""])),
         )
         for name, reading in metrics.items()
@@ -159,7 +162,8 @@ def _charts(record: Record) -> Iterator[Chart]:
         if name in _BOOKKEEPING or name.endswith("/chance") or record.series(name) in drawn:
             continue  # an objective with one term logs its loss under that term's name, too
         drawn.append(record.series(name))
-        yield _chart(record, name, level if level in names else None)
+        final = record.metrics.get(name.removeprefix("probe/"))
+        yield _chart(record, name, level if level in names else None, share=final is not None and final.unit == SHARE)
     yield _chart(record, "lr", None, title="learning rate")
     yield _chart(record, "samples_per_second", None, title="samples per second")
     yield _chart(record, "data_wait", None, title="time spent waiting for data", share=True)
@@ -174,7 +178,7 @@ def _chart(record: Record, name: str, level: str | None, *, title: str = "", sha
     title = title or name
     drawn = charts.curves(
         f"curve-{re.sub(r'[^A-Za-z0-9]', '-', name)}", f"{title} over steps, last {last}", lines,
-        share=share or is_share(name),
+        share=share,
     )  # fmt: skip
     return Chart(title, drawn, last)
 

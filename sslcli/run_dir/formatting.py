@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-_SHARES = ("top1", "top5", "accuracy")
+SHARE = "share"  # the unit of metrics that are fractions
 
 
-def is_share(name: str) -> bool:
-    """Whether the metric called ``name`` is a share, which is printed in per cent."""
-    return any(word in name for word in _SHARES)
+def number(value: float, unit: str = "") -> str:
+    """Format a metric's value: a share in per cent with two decimals, any other value with four, and its unit."""
+    if unit == SHARE:
+        return f"{100 * value:.2f} %"
+    return f"{value:.4f} {unit}".rstrip()
 
 
-def number(name: str, value: float) -> str:
-    """Format a metric's value: a share in per cent, any other value with four decimals."""
-    return f"{100 * value:.2f} %" if is_share(name) else f"{value:.4f}"
+def best_baseline(baselines: Mapping[str, float], higher_is_better: bool | None) -> str | None:
+    """Return the name of the baseline that is hardest to beat; None without baselines or direction."""
+    if higher_is_better is None or not baselines:
+        return None
+    return (max if higher_is_better else min)(baselines, key=lambda name: baselines[name])
 
 
 def is_number(value: Any) -> bool:

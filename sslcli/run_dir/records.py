@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,13 @@ from sslcli.errors import UserError
 from sslcli.run_dir.formatting import is_number
 from sslcli.run_dir.layout import is_run, read_config
 from sslcli.run_dir.metrics_jsonl import read_lines
+from sslcli.run_dir.old_metrics import is_metric, metric_up_to_date
+from sslcli.run_dir.result_json import read_json, read_result
 
 Line = dict[str, Any]  # of metrics.jsonl
 
-_NOT_CONTROLS = ("value", "std", "samples", "seed", "step")  # numbers of an entry that are not controls
+# Numbers of an entry that are not baselines.
+_NOT_BASELINES = ("value", "std", "standard_error", "gain_standard_error", "samples", "seed", "step")
 _FACTS = ("data", "encoder", "objective", "training")
 
 
@@ -30,8 +32,12 @@ class Reading:
 
     value: float
     protocol: str = ""
+    unit: str = ""  # see Metric
+    higher_is_better: bool | None = None
+    standard_error: float | None = None
+    gain_standard_error: float | None = None
     std: float | None = None
-    controls: Mapping[str, float] = field(default_factory=dict)
+    baselines: Mapping[str, float] = field(default_factory=dict)
     step: int | None = None  # of the checkpoint; in eval.json only
     seed: int | None = None
 
@@ -53,9 +59,9 @@ class Record:
 
     @property
     def headline(self) -> str | None:
-        """The name of the metric by which sweeps compare runs, else of the first one; None if there is none."""
-        known = [name for name in ("knn_top1", "held_out_loss") if name in self.metrics]
-        return next(iter([*known, *self.metrics]), None)
+        """The name of the metric by which sweeps compare runs; None if there is none."""
+        name = (self.result or {}).get("headline")
+        return name if name in self.metrics else None
 
     def choice(self, group: str) -> str:
         """Return the name of the part chosen in a group: the timm model, else the class or function."""
@@ -76,8 +82,8 @@ def read_run(path: Path) -> Record:
     if not is_run(path):
         raise UserError(f"run: there is no run in {path}: it has no config.yaml.")
     config = read_config(path)
-    result = _json(path / "result.json")
-    evaluated = _json(path / "eval.json") or {}
+    result = read_result(path)
+    evaluated = read_json(path / "eval.json") or {}
     log = _text(path / "train.log")
     return Record(
         path=path,
@@ -107,7 +113,7 @@ def runs_in(path: Path) -> list[Path]:
 def measured_at(run_dir: Path, step: int) -> Iterator[tuple[str, Reading, str]]:
     """Yield name, reading and file name of every metric of the checkpoint of ``step``."""
     for file in ("result.json", "eval.json"):
-        found = _json(run_dir / file) or {}
+        found = read_json(run_dir / file) or {}
         for name, reading in readings(found.get("metrics", {})):
             own = found.get("steps") if reading.step is None else reading.step  # eval.json: a step a metric
             if own == step:
@@ -120,22 +126,14 @@ def readings(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, R
         where = f"{prefix}{name}"
         if not isinstance(inner, Mapping):
             continue
-        if not is_number(inner.get("value")):
+        if not is_metric(inner):
             yield from readings(inner, f"{where}/")
             continue
-        others = inner.get("controls", {k: v for k, v in inner.items() if k not in _NOT_CONTROLS})
-        controls = {key: value for key, value in others.items() if is_number(value)}
-        facts = {name: inner.get(name) for name in ("std", "step", "seed")}
-        yield where, Reading(inner["value"], str(inner.get("protocol") or ""), controls=controls, **facts)
+        entry = metric_up_to_date(name, inner)
+        baselines = {key: v for key, v in entry.items() if key not in _NOT_BASELINES and is_number(v)}
+        given: dict[str, Any] = {f.name: entry[f.name] for f in fields(Reading) if entry.get(f.name) is not None}
+        yield where, Reading(**{**given, "baselines": baselines})
 
 
 def _text(path: Path) -> str:
     return path.read_text(errors="replace") if path.is_file() else ""
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError):
-        return None
-    return found if isinstance(found, dict) else None

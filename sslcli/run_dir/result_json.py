@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sslcli.run_dir.files import write_text
+from sslcli.run_dir.old_metrics import result_up_to_date
 
 NAME = "result.json"
 
@@ -16,6 +17,7 @@ def write_result(
     run_dir: Path,
     metrics: Mapping[str, Mapping[str, Any]],
     *,
+    headline: str | None,
     quality: Mapping[str, float],
     steps: int,
     seconds: float,
@@ -25,6 +27,7 @@ def write_result(
     """Write ``result.json``, which also marks the run as finished."""
     result = {
         "metrics": dict(metrics),
+        "headline": headline,
         "quality": dict(quality),
         "steps": steps,
         "seconds": round(seconds, 2),
@@ -34,15 +37,28 @@ def write_result(
     write_text(run_dir / NAME, json.dumps(result, indent=2) + "\n")
 
 
+def read_result(run_dir: Path) -> dict[str, Any] | None:
+    """Return the content of a run's ``result.json`` as this version would write it; None if there is none."""
+    found = read_json(run_dir / NAME)
+    return None if found is None else result_up_to_date(found)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the mapping in a JSON file; None if there is none that can be read."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def finished(run_dir: Path, step: int) -> dict[str, Any] | None:
     """Return the result of a run that finished at ``step``; None if it did not."""
-    path = run_dir / NAME
-    if not path.is_file():
-        return None
-    result: dict[str, Any] = json.loads(path.read_text())
-    return result if result.get("steps") == step else None
+    result = read_result(run_dir)
+    return result if result is not None and result.get("steps") == step else None
 
 
-def headline(values: Mapping[str, float]) -> float | None:
-    """Return the value by which the runs of a sweep are compared."""
-    return values.get("knn_top1", values.get("held_out_loss"))
+def headline_value(result: Mapping[str, Any]) -> float | None:
+    """Return the value by which the runs of a sweep are compared; None if nothing was measured."""
+    entry = result["metrics"].get(result["headline"])
+    return None if entry is None else float(entry["value"])

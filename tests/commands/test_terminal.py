@@ -42,10 +42,10 @@ def test_the_end_is_one_screen_with_the_numbers_of_the_result(tmp_path, capsys, 
     assert f"report {folder}/report.html" in text and (folder / "report.html").is_file()
 
 
-def test_metrics_with_different_controls_share_a_table():
+def test_metrics_with_different_baselines_share_a_table():
     metrics = {
-        "held_out_loss": Metric(1.25, "one", controls={"chance": 5.5}),
-        "rankme": Metric(10.0, "two", controls={"random_init": 3.0}),
+        "held_out_loss": Metric(1.25, "one", unit="", higher_is_better=False, baselines={"chance": 5.5}),
+        "rankme": Metric(10.0, "two", unit="", higher_is_better=True, baselines={"random_init": 3.0}),
     }
     lines = table(metrics)
     assert [line.split() for line in lines[:3]] == [

@@ -105,8 +105,8 @@ def test_it_learns_and_leaves_no_trace(small):
 def test_the_run_before_its_first_step_is_its_own_control(small):
     """This trained encoder is at its random initialisation, but for BatchNorm's statistics, which training replaces."""
     metric = Finetune(epochs=2, batch_size=32, lr=0.05)(small)["finetune_top1"]
-    assert metric.controls.keys() == {"random_init"}
-    assert metric.controls["random_init"] == pytest.approx(metric.value, abs=0.2)
+    assert metric.baselines.keys() == {"random_init"}
+    assert metric.baselines["random_init"] == pytest.approx(metric.value, abs=0.2)
     assert Finetune(epochs=2, batch_size=32, lr=0.05)(small)["finetune_top1"] == metric  # the same bits
     for words in ("2 epochs on 240 train labels", "layer decay 0.65", "clean views", "mixup 0.8", "queries 60"):
         assert words in metric.protocol
@@ -132,7 +132,7 @@ def test_permuted_labels_read_chance(small):
 def test_every_family_of_encoders_is_fine_tuned(encoder):
     probe = Finetune(epochs=1, batch_size=16, max_samples=32, augment=True)
     metric = probe(measured(f"encoder={encoder}"))["finetune_top1"]
-    assert 0 <= metric.value <= 1 and "random_init" in metric.controls
+    assert 0 <= metric.value <= 1 and "random_init" in metric.baselines
 
 
 @pytest.mark.parametrize(

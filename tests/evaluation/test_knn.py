@@ -118,18 +118,18 @@ def pixels(dataset, index):
     return dataset.fetch(index)["image"].float().flatten(1)
 
 
-def test_the_probe_reports_value_controls_and_protocol():
+def test_the_probe_reports_value_baselines_and_protocol():
     dataset = synthetic(num_samples=500, num_classes=5, size=12)
     metrics = KNN(k=7, temperature=0.1, max_samples="all")(make_context(dataset))
     assert list(metrics) == ["knn_top1", "knn_whitened_top1"]
     metric = metrics["knn_top1"]
-    assert set(metric.controls) == {"raw_input", "centred", "pca64", "random_init"}
+    assert set(metric.baselines) == {"raw_input", "centred", "pca64", "random_init"}
     for words in ("7-NN", "cosine", "0.1", "bank 400 train", "queries 100 held out"):
         assert words in metric.protocol
-    assert metric.value == metric.controls["raw_input"] > 0.95
-    assert 0.05 < metric.controls["random_init"] < 0.4
+    assert metric.value == metric.baselines["raw_input"] > 0.95
+    assert 0.05 < metric.baselines["random_init"] < 0.4
     flat = metric.to_json()
-    assert flat["value"] == metric.value and flat["random_init"] == metric.controls["random_init"]
+    assert flat["value"] == metric.value and flat["random_init"] == metric.baselines["random_init"]
     assert flat["split"] == "held out" and flat["seed"] == 0 and "samples" not in flat  # nothing was left to the clock
 
 
@@ -146,17 +146,17 @@ def test_a_further_control_stands_beside_the_others():
     dataset = synthetic(num_samples=300, num_classes=5, size=8)
     flat, deaf = make_context(dataset).encoders.values()
     metrics = KNN(max_samples="all")(make_context(dataset, trained=flat, random_init=deaf, start=flat))
-    controls = metrics["knn_top1"].controls
-    assert controls["start"] == metrics["knn_top1"].value > controls["random_init"]
+    baselines = metrics["knn_top1"].baselines
+    assert baselines["start"] == metrics["knn_top1"].value > baselines["random_init"]
 
 
-def test_the_controls_are_scikit_learns_on_raw_centred_and_pca_inputs():
+def test_the_baselines_are_scikit_learns_on_raw_centred_and_pca_inputs():
     dataset = synthetic(num_samples=400, num_classes=40, size=10, channels=1)
     generator = torch.Generator().manual_seed(0)
     x = dataset.dataset.columns["image"].float()
     # So noisy that errors occur.
     dataset.dataset.columns["image"] = x + 60 * torch.randn(x.shape, generator=generator)
-    controls = KNN(k=5, temperature=0.1, max_samples="all")(make_context(dataset))["knn_top1"].controls
+    baselines = KNN(k=5, temperature=0.1, max_samples="all")(make_context(dataset))["knn_top1"].baselines
     bank, queries = (pixels(part, torch.arange(len(part))).double() for part in (dataset, dataset.held_out))
     pca = PCA(64, svd_solver="full").fit(bank.numpy())
     inputs = {
@@ -166,8 +166,8 @@ def test_the_controls_are_scikit_learns_on_raw_centred_and_pca_inputs():
     }
     for name, (b, q) in inputs.items():
         theirs = sklearn_knn(b, dataset.labels, 5, 0.1).score(q.numpy(), dataset.held_out.labels.numpy())
-        assert controls[name] == pytest.approx(theirs, abs=1e-9), name
-    assert len({*controls.values()}) > 2 and max(controls.values()) < 1
+        assert baselines[name] == pytest.approx(theirs, abs=1e-9), name
+    assert len({*baselines.values()}) > 2 and max(baselines.values()) < 1
 
 
 @pytest.mark.parametrize("most", [10, 57, 10_000])
@@ -249,13 +249,13 @@ def test_without_labels_or_a_held_out_part_there_is_nothing_to_measure():
     assert NoProbe()(make_context(synthetic(num_samples=20))) == {}
 
 
-def test_columns_of_ids_have_no_input_controls():
+def test_columns_of_ids_have_no_input_baselines():
     spec, ids = Spec(text=Field("tokens", (3,), torch.int64, 9)), torch.randint(9, (40, 3))
     dataset = Columns(spec, {"text": ids}, torch.arange(40) % 2)
     dataset.held_out = dataset
 
-    controls = KNN(max_samples="all")(make_context(dataset))["knn_top1"].controls
-    assert set(controls) == {"random_init"}
+    baselines = KNN(max_samples="all")(make_context(dataset))["knn_top1"].baselines
+    assert set(baselines) == {"random_init"}
 
 
 @pytest.mark.parametrize(
@@ -268,8 +268,11 @@ def test_a_wrong_setting_is_refused(wrong):
         KNN(**wrong)
 
 
-def test_a_metric_without_controls_is_its_value_and_protocol():
-    assert Metric(0.5, "p").to_json() == {"value": 0.5, "std": None, "protocol": "p"}
+def test_a_metric_without_baselines_is_its_value_and_protocol():
+    assert Metric(0.5, "p", unit="share", higher_is_better=True).to_json() == {
+        "value": 0.5, "std": None, "protocol": "p", "standard_error": None, "gain_standard_error": None,
+        "unit": "share", "higher_is_better": True, "headline": False,
+    }  # fmt: skip
 
 
 # --- RankMe ---------------------------------------------------------------------------------------

@@ -126,7 +126,7 @@ def test_fewer_labels_are_balanced_seeded_and_worse():
     assert not torch.equal(shares[0.1], Linear()._shares(dataset.labels, seed=1)[0.1])
 
 
-def test_every_number_has_its_protocol_split_seed_and_controls():
+def test_every_number_has_its_protocol_split_seed_and_baselines():
     dataset = synthetic(num_samples=600, num_classes=5, size=8)
     metric = Linear(steps=100)(make_context(dataset))["linear_top1"].to_json()
     assert metric["raw_input"] == pytest.approx(metric["value"], abs=0.02) and metric["random_init"] < 0.4

@@ -68,7 +68,7 @@ def truth(dim):
 def test_the_truth_lies_in_the_interval(metrics, name, dim):
     def value(title):
         metric = metrics[title]
-        return metric.value if name == "trained" else metric.controls[name]
+        return metric.value if name == "trained" else metric.baselines[name]
 
     assert 0.75 * truth(dim) < value("mi_floor") < truth(dim) + 0.1
     assert truth(dim) < value("mi_ceiling") < 4 * truth(dim)
@@ -114,10 +114,10 @@ def test_geometry_has_the_raw_input_and_the_random_initialisation_beside_it():
     assert {"rankme", "lidar", "alignment", "uniformity", "dimension_std"} <= metrics.keys()
     rank = metrics["rankme"]
     assert rank.value == pytest.approx(DIM / 2, rel=0.02)  # white Gaussians: as many directions as there are
-    assert rank.controls == pytest.approx({"raw_input": DIM, "random_init": DIM}, rel=0.02)
+    assert rank.baselines == pytest.approx({"raw_input": DIM, "random_init": DIM}, rel=0.02)
     assert metrics["lidar"].value == pytest.approx(DIM / 2, rel=0.05)
     # |z1 - z2|^2 = 2 - 2 cos, and the cosine of two noisy copies is about their correlation
-    assert metrics["alignment"].controls["raw_input"] == pytest.approx(2 - 2 / 1.25, rel=0.1)
+    assert metrics["alignment"].baselines["raw_input"] == pytest.approx(2 - 2 / 1.25, rel=0.1)
     assert "400 held out" in rank.protocol and "100 held out samples by 8 random views" in metrics["lidar"].protocol
     assert all(metric.split == "held out" and math.isfinite(metric.value) for metric in metrics.values())
 

@@ -1,4 +1,4 @@
-"""Every objective learns something from the embedded data in a short run: the probe against its controls.
+"""Every objective learns something from the embedded data in a short run: the probe against its baselines.
 
 Not ``simmim`` alone, which does not beat its random initialisation on this encoder at any length that was
 tried: docs/results.md, "Masked objectives on small data".

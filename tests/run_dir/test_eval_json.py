@@ -29,7 +29,7 @@ def card(folder):
 
 
 def rows_of_page(folder):
-    """The page's rows: name, value, controls, protocol."""
+    """The page's rows: name, value, baselines, protocol."""
     text = (folder / "r" / "report.html").read_text()
     rows = re.findall(r"<tr><td class=\"name\">.*?</tr>", text, re.DOTALL)
     return [[" ".join(re.sub("<[^>]+>", " ", cell).split()) for cell in row.split("</td>")[:-1]] for row in rows]
@@ -81,9 +81,9 @@ def test_the_card_has_what_was_measured_at_its_step_and_no_other(run, tmp_path, 
     assert run("run=r/checkpoints/step-00000010.pt", command="export")[0] == 0
     ((key, row),) = card(tmp_path).items()
     metric = evaluated(tmp_path)["metrics"]["linear_top1"]
-    assert key == ("linear_top1", "eval.json") and row[1] == f"{metric['value']:.4f}"
-    controls = [f"{name} {metric[name]:.4f}" for name in ("raw_input", "random_init")]
-    assert sorted(row[2].split(", ")) == sorted(controls)
+    assert key == ("linear_top1", "eval.json") and row[1] == f"{100 * metric['value']:.2f} %"
+    baselines = [f"{name} {100 * metric[name]:.2f} %" for name in ("raw_input", "random_init")]
+    assert sorted(row[2].split(", ")) == sorted(baselines)
 
 
 def test_the_page_says_of_each_evaluation_its_step_and_seed(run, tmp_path, longer):
@@ -123,7 +123,7 @@ def test_a_run_evaluated_on_other_data_is_exported_with_a_card(run, tmp_path):
     (name,) = evaluated(tmp_path)["datasets"]
     metric = evaluated(tmp_path)["metrics"][name]["knn_top1"]
     row = card(tmp_path)[f"{name}/knn_top1", "eval.json"]
-    assert row[1] == f"{metric['value']:.4f}" and row[3] == metric["protocol"]
+    assert row[1] == f"{100 * metric['value']:.2f} %" and row[3] == metric["protocol"]
 
 
 def test_a_run_that_is_not_finished_shows_what_was_evaluated(run, tmp_path):
