@@ -17,6 +17,7 @@ from sslcli.config.composed import TrainConfig, to_plain
 from sslcli.config.instantiate import build
 from sslcli.config.sections import TrainSection
 from sslcli.data.base import Dataset
+from sslcli.data.classes import class_counts
 from sslcli.data.dataloading import make_loader
 from sslcli.data.loader import Loader
 from sslcli.distributed import Ranks
@@ -178,6 +179,7 @@ def identity(config: TrainConfig, dataset: Dataset, compute: Compute, ranks: Ran
         "config": to_plain(config),
         "spec": dataset.spec.to_plain(),
         "data": dataset.fingerprint(),
+        "classes": class_counts(dataset),
         "environment": environment(compute, ranks),
     }
 

@@ -8,6 +8,7 @@ from sslcli.commands.restored import budget, compute_for
 from sslcli.components import restore_components
 from sslcli.config.composed import EvalConfig, TrainConfig
 from sslcli.config.instantiate import allow, build
+from sslcli.data.classes import unshared
 from sslcli.errors import UserError
 from sslcli.evaluation.base import Metric, Probe, table
 from sslcli.evaluation.context import labels_of
@@ -43,6 +44,8 @@ def run(config: EvalConfig) -> dict[str, Metric]:
     console.line(f"{run_dir}, step {state['step']}")
     if labels_of(components.dataset) is None:
         console.line("labels are missing in one split of these data, or in both: metrics that need them are left out")
+    for text in unshared(components.dataset):
+        console.line(f"classes {text}")
     for text in table(metrics):
         console.line(text)
     rows = {name: metric.to_json() for name, metric in metrics.items()}

@@ -10,6 +10,7 @@ import torch
 
 from sslcli.components import Components
 from sslcli.config.composed import TrainConfig
+from sslcli.data.classes import unshared
 from sslcli.evaluation.base import Metric, table
 from sslcli.run_dir.console import Console
 from sslcli.training.trainer import Trainer
@@ -34,6 +35,8 @@ def announce(console: Console, config: TrainConfig, components: Components, trai
     }
     for name, text in rows.items():
         console.line(f"{name:<9} {text}")
+    for text in unshared(components.dataset):
+        console.line(f"classes   {text}")
 
 
 def say_result(console: Console, trainer: Trainer, metrics: Mapping[str, Metric], page: str, seconds: float) -> None:

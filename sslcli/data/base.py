@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sslcli.data.classes import share_classes
 from sslcli.errors import UserError
 from sslcli.types import Crops, Field, Spec
 
@@ -41,6 +42,7 @@ class Dataset:
 
     spec: Spec
     labels: Tensor | None = None  # (N,) int64, -1 where a sample has none; None where no sample has one
+    classes: tuple[str, ...] = ()  # the name of each label, by its value; () where the names are not known
     held_out: Dataset | None = None  # samples that training never reads; probes use them as queries
     cuts_crops: bool = False  # whether training uses ``fetch_crops``
     keeps: bool = False  # whether samples are cached in memory when they are first read
@@ -76,10 +78,16 @@ class Columns(Dataset):
 
     in_memory = True
 
-    def __init__(self, spec: Spec, columns: Mapping[str, Tensor], labels: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        columns: Mapping[str, Tensor],
+        labels: Tensor | None = None,
+        classes: tuple[str, ...] = (),
+    ) -> None:
         self.spec = spec
         self.columns = dict(columns)
-        self.labels = labels
+        self.labels, self.classes = labels, classes
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -94,6 +102,7 @@ class Wrapper(Dataset):
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
         self.spec, self.labels, self.held_out = dataset.spec, dataset.labels, dataset.held_out
+        self.classes = dataset.classes
         self.cuts_crops, self.keeps = dataset.cuts_crops, dataset.keeps
         self.in_memory, self.decodes = dataset.in_memory, dataset.decodes
 
@@ -173,14 +182,16 @@ class Labelled(Wrapper):
 def with_held_out(train: Dataset, test: Dataset | None, holdout: float | None) -> Dataset:
     """Return the training part of a dataset, with the query samples of probes as its ``held_out``.
 
-    Without ``holdout``, ``held_out`` is the test split. With it, ``held_out`` is this fraction of train, for choosing
-    settings without using the test split. Without both, it is 20 % of train if there are labels, else 5 %. A fixed seed
-    chooses the samples. If only some samples have labels, they are chosen among those, because probes need labels.
+    Without ``holdout``, ``held_out`` is the test split, whose labels get the numbers that train has for the classes of
+    these names. With it, ``held_out`` is this fraction of train, for choosing settings without using the test split.
+    Without both, it is 20 % of train if there are labels, else 5 %. A fixed seed chooses the samples. If only some
+    samples have labels, they are chosen among those, because probes need labels.
 
     Raises:
         UserError: ``holdout`` is not a fraction.
     """
     if holdout is None and test is not None:
+        share_classes(train, test)
         train.held_out = test
         return train
     if holdout is None:

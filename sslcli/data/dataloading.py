@@ -147,7 +147,7 @@ class OnDevice(Columns):
             start += len(rows)
             bar.update(len(rows))
         bar.close()
-        super().__init__(dataset.spec, columns, dataset.labels)
+        super().__init__(dataset.spec, columns, dataset.labels, dataset.classes)
         self._device = device
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:

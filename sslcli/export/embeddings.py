@@ -14,6 +14,7 @@ from torch import Tensor
 from sslcli.components import build_dataset
 from sslcli.config.choices import DatasetChoice
 from sslcli.data.base import Dataset
+from sslcli.data.classes import class_counts, class_name
 from sslcli.data.corrupt import READABLE, CorruptFlagged
 from sslcli.data.dataloading import in_pieces
 from sslcli.errors import UserError
@@ -25,7 +26,7 @@ _COMPARED = 64  # samples of each part that are embedded a second time for the c
 
 
 class Embeddings(Format):
-    """A row for each sample: path, label (-1 for none), split and vector, in float32.
+    """A row for each sample: path, label (-1 for none), class (the label's name), split and vector, in float32.
 
     The rows are in the order of the data, the training part before the held-out part. A sample that cannot be read
     has a row with a vector of NaN.
@@ -53,7 +54,10 @@ class Embeddings(Format):
         console = Console()
         console.start_bar(total, 0, 1)
         try:
-            longest = max(len(name) for part in self._parts for name in part.names())
+            longest = {
+                "path": max(len(name) for part in self._parts for name in part.names()),
+                "class": max(len(name) for part in self._parts for name in ("", *class_counts(part.dataset))),
+            }
             with self.table.writer(path, total, source.model.dim, longest) as write:
                 for rows in self._rows(source):
                     write(rows)
@@ -102,7 +106,7 @@ class Embeddings(Format):
             count, theirs = self.table.read(path, start + chosen.numpy())
             if count != total or (theirs.path, theirs.split) != (ours.path, ours.split):
                 raise Different(f"{path} has {count} rows for {total} samples, or other paths")
-            if not np.array_equal(theirs.label, ours.label):
+            if not np.array_equal(theirs.label, ours.label) or theirs.classes != ours.classes:
                 raise Different(f"{path} has other labels")
             if not np.array_equal(np.isnan(theirs.vector), np.isnan(ours.vector)):
                 raise Different(f"{path} has other unreadable samples")
@@ -135,7 +139,8 @@ class _Part:
         """Return the rows of the samples at ``index`` (B) with their ``vectors`` (B, D)."""
         known = self.dataset.labels
         labels = np.full(len(index), -1) if known is None else known[torch.tensor(list(index))].numpy()
-        return Rows([self.dataset.name_of(i) for i in index], labels, [self.name] * len(index), vectors)
+        classes = [class_name(self.dataset.classes, label) for label in labels.tolist()]
+        return Rows([self.dataset.name_of(i) for i in index], labels, classes, [self.name] * len(index), vectors)
 
 
 def _embedded(source: Source, columns: Mapping[str, Tensor]) -> np.ndarray:

@@ -74,10 +74,17 @@ def _training(source: Source, config: TrainConfig) -> list[str]:
         f"- objective: {config.objective.name}"
         + (", which reads LABELS" if config.objective.node.get("label") else ", which reads no labels"),
         f"- data: {config.dataset.name}, {state['data']}",
+        *_classes(state.get("classes", {})),
         f"- length: {state['step']:,} steps of {config.train.batch_size} samples, {state['seconds']:,.0f} s",
         f"- seed: {config.seed}",
         f"- command: `{state['environment']['command']}`",
     ]
+
+
+def _classes(counts: Mapping[str, int]) -> list[str]:
+    """List the classes of the training samples by label, with the number of samples; nothing without labels."""
+    named = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    return [f"- classes (label 0 first) and their training samples: {named}"] if counts else []
 
 
 def _metrics(source: Source) -> list[str]:

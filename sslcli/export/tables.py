@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ class Rows:
 
     path: list[str]
     label: np.ndarray  # (B,) int64, -1 for none
+    classes: list[str]  # the name of each label, "" for none
     split: list[str]
     vector: np.ndarray  # (B, D) float32
 
@@ -38,14 +39,14 @@ class Table:
             UserError: a library is not installed.
         """
 
-    def writer(self, path: Path, count: int, width: int, longest: int) -> AbstractContextManager[Write]:
+    def writer(self, path: Path, count: int, width: int, longest: Mapping[str, int]) -> AbstractContextManager[Write]:
         """Return a context that yields a function to append rows.
 
         Args:
             path: the file.
             count: number of all rows.
             width: width of a vector.
-            longest: number of characters of the longest path.
+            longest: number of characters of the longest ``path`` and of the longest ``class``.
         """
         raise NotImplementedError
 
@@ -54,12 +55,12 @@ class Table:
         raise NotImplementedError
 
     def lines(self, path: Path) -> Lines:
-        """Return lines of Python that read ``paths``, ``labels`` and ``vectors`` (N, D)."""
+        """Return lines of Python that read ``paths``, ``labels``, ``classes`` and ``vectors`` (N, D)."""
         raise NotImplementedError
 
 
 class ParquetTable(Table):
-    """Columns path, label, split and vector."""
+    """Columns path, label, class, split and vector."""
 
     suffix = ".parquet"
 
@@ -67,21 +68,23 @@ class ParquetTable(Table):
         needed("pyarrow", extra="parquet", by="format=embeddings")
 
     @contextmanager
-    def writer(self, path: Path, count: int, width: int, longest: int) -> Iterator[Write]:
+    def writer(self, path: Path, count: int, width: int, longest: Mapping[str, int]) -> Iterator[Write]:
         import pyarrow as pa
         from pyarrow.parquet import ParquetWriter
 
         kinds = {
             "path": pa.string(),
             "label": pa.int64(),
+            "class": pa.string(),
             "split": pa.string(),
             "vector": pa.list_(pa.float32(), width),
         }
-        with ParquetWriter(path, pa.schema(kinds.items()), use_dictionary=["label", "split"]) as file:
+        with ParquetWriter(path, pa.schema(kinds.items()), use_dictionary=["label", "class", "split"]) as file:
 
             def write(rows: Rows) -> None:
                 flat = pa.array(rows.vector.reshape(-1))
-                columns = [rows.path, rows.label, rows.split, pa.FixedSizeListArray.from_arrays(flat, width)]
+                vectors = pa.FixedSizeListArray.from_arrays(flat, width)
+                columns = [rows.path, rows.label, rows.classes, rows.split, vectors]
                 file.write_table(pa.Table.from_arrays([pa.array(c) for c in columns], schema=file.schema))
 
             yield write
@@ -89,7 +92,7 @@ class ParquetTable(Table):
     def read(self, path: Path, rows: np.ndarray) -> tuple[int, Rows]:
         from pyarrow.parquet import ParquetFile
 
-        found = Rows([], np.zeros(0, np.int64), [], np.zeros((0, 0), np.float32))
+        found = Rows([], np.zeros(0, np.int64), [], [], np.zeros((0, 0), np.float32))
         start = 0
         with ParquetFile(path) as file:
             for group in range(file.num_row_groups):
@@ -105,39 +108,44 @@ class ParquetTable(Table):
             ["import pyarrow.parquet as pq", f"table = pq.read_table({str(path)!r})"],
             [
                 'paths, labels = table["path"].to_pylist(), table["label"].to_numpy()',
+                'classes = table["class"].to_pylist()',
                 'vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)',
             ],
         )
 
 
 def _of_arrow(table: Any) -> Rows:
-    vectors = np.stack(table["vector"].to_numpy())
-    return Rows(table["path"].to_pylist(), table["label"].to_numpy(), table["split"].to_pylist(), vectors)
+    paths, classes, splits = (table[name].to_pylist() for name in ("path", "class", "split"))
+    return Rows(paths, table["label"].to_numpy(), classes, splits, np.stack(table["vector"].to_numpy()))
 
 
 def _joined(first: Rows, then: Rows) -> Rows:
     if not first.path:
         return then
     label, vector = np.concatenate([first.label, then.label]), np.concatenate([first.vector, then.vector])
-    return Rows(first.path + then.path, label, first.split + then.split, vector)
+    return Rows(first.path + then.path, label, first.classes + then.classes, first.split + then.split, vector)
 
 
 class NumpyTable(Table):
-    """One structured array with the fields path, label, split and vector."""
+    """One structured array with the fields path, label, class, split and vector."""
 
     suffix = ".npy"
 
     @contextmanager
-    def writer(self, path: Path, count: int, width: int, longest: int) -> Iterator[Write]:
-        record = [("path", f"<U{longest}"), ("label", "<i8"), ("split", "<U8"), ("vector", "<f4", (width,))]
+    def writer(self, path: Path, count: int, width: int, longest: Mapping[str, int]) -> Iterator[Write]:
+        texts = {name: f"<U{max(1, length)}" for name, length in longest.items()}
+        record = [
+            ("path", texts["path"]), ("label", "<i8"), ("class", texts["class"]), ("split", "<U8"),
+            ("vector", "<f4", (width,)),
+        ]  # fmt: skip
         table: Any = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(record), shape=(count,))
         filled = 0
 
         def write(rows: Rows) -> None:
             nonlocal filled
             place = table[filled : filled + len(rows.path)]
-            place["path"], place["label"], place["split"] = rows.path, rows.label, rows.split
-            place["vector"] = rows.vector
+            place["path"], place["label"], place["class"] = rows.path, rows.label, rows.classes
+            place["split"], place["vector"] = rows.split, rows.vector
             filled += len(rows.path)
 
         yield write
@@ -147,10 +155,11 @@ class NumpyTable(Table):
     def read(self, path: Path, rows: np.ndarray) -> tuple[int, Rows]:
         table = np.load(path, mmap_mode="r")
         some = table[rows]
-        return len(table), Rows(some["path"].tolist(), some["label"], some["split"].tolist(), some["vector"])
+        paths, classes, splits = (some[name].tolist() for name in ("path", "class", "split"))
+        return len(table), Rows(paths, some["label"], classes, splits, some["vector"])
 
     def lines(self, path: Path) -> Lines:
         return Lines(
             ["import numpy as np", f'table = np.load({str(path)!r}, mmap_mode="r")'],
-            ['paths, labels, vectors = table["path"], table["label"], table["vector"]'],
+            ['paths, labels, classes, vectors = (table[name] for name in ("path", "label", "class", "vector"))'],
         )

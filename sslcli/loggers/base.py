@@ -38,8 +38,8 @@ class Logger:
     def pictures(self, step: int, name: str, images: Tensor) -> None:
         """Log pictures (B, C, H, W) in [0, 1] with 1 or 3 channels."""
 
-    def embedding(self, step: int, features: Tensor, labels: Tensor | None, thumbnails: Tensor | None) -> None:
-        """Log features (N, D) of samples, their labels (N,), and pictures (N, C, H, W) of them in [0, 1]."""
+    def embedding(self, step: int, features: Tensor, classes: list[str] | None, thumbnails: Tensor | None) -> None:
+        """Log features (N, D) of samples, the names of their N classes, and pictures (N, C, H, W) in [0, 1]."""
 
     def finish(self, metrics: Mapping[str, float]) -> None:
         """End a session, with the results of a finished run, or with {} if the run was stopped."""
@@ -85,8 +85,8 @@ class Loggers:
 
         self.each(act)
 
-    def embedding(self, step: int, made: Callable[[], tuple[Tensor, Tensor | None, Tensor | None]]) -> None:
-        """Log features, labels and thumbnails of samples; ``made`` is called only if a logger takes them."""
+    def embedding(self, step: int, made: Callable[[], tuple[Tensor, list[str] | None, Tensor | None]]) -> None:
+        """Log features, classes and thumbnails of samples; ``made`` is called only if a logger takes them."""
         self.each(lambda logger: logger.embedding(step, *made()) if logger.takes_pictures else None)
 
     def finish(self, metrics: Mapping[str, float]) -> None:

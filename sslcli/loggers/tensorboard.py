@@ -46,11 +46,10 @@ class TensorBoard(Logger):
     def pictures(self, step: int, name: str, images: Tensor) -> None:
         self._writer.add_images(name, images, step)
 
-    def embedding(self, step: int, features: Tensor, labels: Tensor | None, thumbnails: Tensor | None) -> None:
-        metadata = None if labels is None else [str(label) for label in labels.tolist()]
+    def embedding(self, step: int, features: Tensor, classes: list[str] | None, thumbnails: Tensor | None) -> None:
         if thumbnails is not None:
             thumbnails = thumbnails.expand(-1, 3, -1, -1)
-        self._writer.add_embedding(features, metadata, thumbnails, step, tag="features")
+        self._writer.add_embedding(features, classes, thumbnails, step, tag="features")
 
     def finish(self, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():

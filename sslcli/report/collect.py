@@ -58,6 +58,7 @@ def collect_visuals(
         embed(shown, index),
         untrained(shown, index),
         None if shown.labels is None else shown.labels[index],
+        shown.classes,
         _pictures(components, shown, index, compute, largest=THUMBNAIL) if has_pictures and thumbnails else None,
         shown is not components.dataset,
     )

@@ -14,6 +14,7 @@ import torch
 from markupsafe import Markup
 from torch import Tensor
 
+from sslcli.data.classes import class_name
 from sslcli.data.pictures.encode import address
 from sslcli.report import charts
 from sslcli.report.figures import CONTROL, variable
@@ -214,7 +215,10 @@ def _embedding(shown: Embedding) -> dict[str, Any]:
             Chart(found.method, charts.scatter(f"map{k}", f"{found.method} of the features", found.points, labels))
             for k, found in enumerate(maps(features))
         ],
-        "legend": list(zip(colours, classes)) if 1 < len(classes) <= _LEGEND else [],
+        "legend": [
+            (colour, class_name(shown.classes, label) if shown.classes else f"class {label}")
+            for colour, label in zip(colours, classes if 1 < len(classes) <= _LEGEND else ())
+        ],
         "num_classes": len(classes),
         "num_mapped": len(features),
         "spectrum": drawn,

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from sslcli.data.classes import class_name
+
 
 @dataclass
 class Masked:
@@ -36,13 +38,19 @@ class Embedding:
     trained: Tensor  # (N, D)
     untrained: Tensor  # (N, D)
     labels: Tensor | None  # (N,)
+    classes: tuple[str, ...]  # the names of the labels; () where they are not known
     thumbnails: Tensor | None  # (N, C, h, w) in [0, 1], h and w at most 32; only if requested
     held_out: bool
 
     @property
-    def logged(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Features, labels and thumbnails, the arguments of ``Logger.embedding``."""
-        return self.trained, self.labels, self.thumbnails
+    def logged(self) -> tuple[Tensor, list[str] | None, Tensor | None]:
+        """Features, names of classes and thumbnails, the arguments of ``Logger.embedding``."""
+        return self.trained, self.names, self.thumbnails
+
+    @property
+    def names(self) -> list[str] | None:
+        """The name of each sample's class."""
+        return None if self.labels is None else [class_name(self.classes, label) for label in self.labels.tolist()]
 
 
 @dataclass

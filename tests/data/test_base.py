@@ -16,8 +16,10 @@ from sslcli.cli import conf_dir
 from sslcli.config.choices import DatasetChoice
 from sslcli.config.instantiate import locate
 from sslcli.data.base import Columns, CorruptSample, CorruptSamples, Labelled, Subset, balanced, with_held_out
+from sslcli.data.classes import class_counts, unshared
 from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.published.fashion_mnist import EMBEDDED, fashion_mnist, fashion_mnist_mini
+from sslcli.data.ram_cache import RamCache
 from sslcli.data.synthetic import synthetic
 from sslcli.errors import UserError
 from sslcli.types import Field, Spec
@@ -46,6 +48,23 @@ def test_the_keys_of_a_yaml_are_the_parameters_of_its_dataset_with_their_default
 
 
 # --- the embedded file ----------------------------------------------------------------------------
+
+
+def test_splits_share_one_map_of_classes_and_what_does_not_meet_is_said_with_counts():
+    def split(labels, classes):
+        return Columns(Spec(), {"x": torch.zeros(len(labels))}, torch.tensor(labels), classes)
+
+    train = split([0, 1, 1, 2, -1], ("cat", "dog", "eel"))
+    test = split([0, 1, 1, 2, -1], ("ant", "cat", "dog"))
+    found = with_held_out(train, test, None)
+    assert found.classes == found.held_out.classes == ("cat", "dog", "eel", "ant")
+    assert found.labels.tolist() == [0, 1, 1, 2, -1] and found.held_out.labels.tolist() == [3, 0, 0, 1, -1]
+    assert unshared(found) == [
+        "1 only among training samples, 1 in all: eel 1",
+        "1 only among held-out samples, 1 in all: ant 1",
+    ]
+    wrapped = CorruptReplaced(RamCache(Labelled(Subset(train, torch.tensor([1, 0])), "label")))
+    assert wrapped.classes == found.classes and class_counts(wrapped) == {"cat": 1, "dog": 1, "eel": 0, "ant": 0}
 
 
 def test_the_embedded_file_is_the_published_one():

@@ -360,6 +360,7 @@ def test_the_card_says_what_it_is(run, tmp_path):
         "bilinear, antialiased", "160 of 200 samples", "- objective: InfoNCE", "temperature: 0.33",
         "- encoder: ConvNetSmall, features of width 1024, started from first", f"timm {timm.__version__}",
         f"torch {torch.__version__}", "- length: 3 steps of 16 samples",
+        "- classes (label 0 first) and their training samples: 0 16, 1 18",
     ):  # fmt: skip
         assert said in text, said
     result = tmp_path / "r" / "result.json"
@@ -392,11 +393,13 @@ def test_every_picture_of_a_folder_has_its_path_label_and_vector(run, tmp_path, 
     scope = {}
     exec(code_of(tmp_path / "r" / "export" / "embeddings"), scope)
     paths, labels, vectors = list(scope["paths"]), scope["labels"], np.array(scope["vectors"])
+    classes = dict(zip(paths, scope["classes"]))
     assert sorted(paths) == sorted(str(path) for path in (tmp_path / "data").rglob("*.png"))
     assert vectors.dtype == np.float32 and vectors.shape == (7, 1024)
     encoder = sslcli.load("r")
     for path, label, vector in zip(paths, labels, vectors):
         assert label == ("/bees/" in path)  # numbered in the order of their names
+        assert f"/{classes[path]}/" in path
         if "broken" in path:
             assert np.isnan(vector).all()
             continue

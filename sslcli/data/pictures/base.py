@@ -22,6 +22,10 @@ class EncodedPictures(Protocol):
     def labels(self) -> Tensor | None:
         """The labels (N,) int64, -1 for pictures without one; None if no picture has a label."""
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes by label; () if no picture has a label."""
+
     def __len__(self) -> int: ...
 
     def source(self, i: int) -> Source:
@@ -54,7 +58,7 @@ class Pictures(Dataset):
             raise ValueError(f"size={size} must be at least 1 pixel")
         self.encoded, self.size = encoded, size
         self.cuts_crops = crop == "worker"
-        self.labels = encoded.labels
+        self.labels, self.classes = encoded.labels, encoded.classes
         self.spec = rgb(size)
 
     def __len__(self) -> int:

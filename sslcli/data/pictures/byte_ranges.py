@@ -6,7 +6,7 @@ import os
 import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ class Part:
     start: np.ndarray  # (N,) int64, offset of each picture in the file
     size: np.ndarray  # (N,) int64, number of bytes of each picture, or CUT
     label: np.ndarray  # (N,) bytes, number or name of each picture's class, or empty
+    names: np.ndarray = field(default_factory=lambda: np.zeros(0, "S1"))  # (C,) bytes, names of classes 0, 1, ...
 
 
 class ByteRanges:
@@ -77,7 +78,7 @@ class ByteRanges:
         self.number = np.repeat(np.arange(len(parts), dtype=np.int32), [len(part.start) for part in parts])
         self.start = np.concatenate([part.start for part in parts])
         self.size = np.concatenate([part.size for part in parts])
-        self.labels = labels_of(np.concatenate([part.label for part in parts]))
+        self.labels, self.classes = labels_of([(part.label, part.names.tolist()) for part in parts])
 
     def __len__(self) -> int:
         return len(self.start)

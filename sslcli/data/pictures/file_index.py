@@ -8,6 +8,7 @@ import sys
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -48,12 +49,14 @@ class Index:
         """Return the i-th path, for printing: special bytes are escaped, so that it is one line."""
         return _printable(os.fsencode(self.source(i)))
 
-    def classes(self) -> list[str]:
-        """Return the names of the parent folders by label; an empty list if there are no labels."""
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the parent folders by label, as they are printed; () if there are no labels."""
         if self.labels is None:
-            return []
+            return ()
         _, first = np.unique(self.labels.numpy(), return_index=True)
-        return [os.path.basename(os.path.dirname(self.source(i))) for i in first]  # noqa: PTH119, PTH120
+        parents = (os.path.basename(os.path.dirname(self.source(i))) for i in first)  # noqa: PTH119, PTH120
+        return tuple(_printable(os.fsencode(parent)) for parent in parents)
 
     def fingerprint(self) -> str:
         """Return a text that changes with the name of any picture."""

@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from sslcli.data.pictures.decode import FORMATS, BadPicture, decode
 from sslcli.data.pictures.file_index import Index, index
+from sslcli.data.pictures.pack_json import ARRAY, PACK, TARS
 from sslcli.data.pictures.pack_writers import ArrayWriter, Packed, ShardWriter, Writer, sync
-from sslcli.data.pictures.packed import FORMAT
 from sslcli.data.workers import available_cpus, by_workers
 from sslcli.errors import UserError
 from sslcli.run_dir.files import sync_path
@@ -125,12 +125,12 @@ def fill(folder: Path, pictures: Index, ready: Iterable[Packed | str], writer: W
     write_lines(folder / "sources.txt", map(pictures.where, good))
     if bad:
         write_lines(folder / "bad_samples.txt", bad)
-    if pictures.labels is not None and about["format"] == FORMAT:
+    if pictures.labels is not None and about["format"] == ARRAY:
         labels = io.BytesIO()
         np.save(labels, pictures.labels.numpy()[good])
         write(folder / "labels.npy", labels.getvalue())
-    about |= {"samples": len(good), "bad": len(bad), "classes": pictures.classes(), "digest": digest.hexdigest()}
-    write_lines(folder / "pack.json", [json.dumps(about, indent=1)])
+    about |= {"samples": len(good), "bad": len(bad), "classes": pictures.classes, "digest": digest.hexdigest()}
+    write_lines(folder / PACK, [json.dumps(about, indent=1)])
     sync_path(folder)
     return len(bad)
 
@@ -160,7 +160,7 @@ def pack(source: str, dest: Path, to: str, size: int | None, workers: int | None
             ready = held.enter_context(
                 closing(made_in_order(pictures, make, available_cpus() if workers is None else workers))
             )
-            about: dict[str, object] = {"format": FORMAT if to == "array" else "WebDataset tars", "size": size}
+            about: dict[str, object] = {"format": ARRAY if to == "array" else TARS, "size": size}
             bad = fill(part, pictures, ready, writer, about)
         part.replace(dest)
         sync_path(dest.absolute().parent)

@@ -6,9 +6,7 @@ the source file of each picture; and ``pack.json``, written last, with the forma
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +15,9 @@ from torch import Tensor
 
 from sslcli.data.base import Dataset, with_held_out
 from sslcli.data.memory_map import MemoryMap
+from sslcli.data.pictures import pack_json
 from sslcli.data.pictures.base import rgb
 from sslcli.errors import UserError
-
-FORMAT = "sslcli packed pictures, version 1"
 
 
 def packed(*, path: str, holdout: float | None = None) -> Dataset:
@@ -32,7 +29,7 @@ class Packed(Dataset):
     """A dataset of pictures of one size in one array, which is mapped into memory."""
 
     def __init__(self, folder: Path) -> None:
-        about = _about(folder)
+        about = pack_json.about(folder, pack_json.ARRAY)
         try:
             shape = (about["samples"], 3, about["size"], about["size"])
             self._images = MemoryMap(folder / "images.npy", shape, _offset(folder / "images.npy", shape))
@@ -43,7 +40,7 @@ class Packed(Dataset):
             self._digest = str(about["digest"])
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UserError(f"dataset.path: {folder} is damaged ({error}). Pack it again.") from None
-        self.classes: list[str] = about["classes"]  # by label
+        self.classes = tuple(about["classes"])
         self.spec = rgb(about["size"])
 
     def __len__(self) -> int:
@@ -54,19 +51,6 @@ class Packed(Dataset):
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
         return {"image": self._images.rows[index]}
-
-
-def _about(folder: Path) -> dict[str, Any]:
-    wanted = "Give the folder that ssl-pack wrote."
-    try:
-        about = json.loads((folder / "pack.json").read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"dataset.path: there is no pack.json in {folder}. {wanted}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"dataset.path: {folder / 'pack.json'} cannot be read ({error}). {wanted}") from None
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise UserError(f"dataset.path: {folder / 'pack.json'} is not of '{FORMAT}'. {wanted}")
-    return about
 
 
 def _offset(path: Path, shape: tuple[int, ...]) -> int:

@@ -107,7 +107,7 @@ def _splits(path: str, column: str | None, label: str | None) -> tuple[list[Path
 
 def _has_labels(table: Table) -> bool:
     classes = table.classes()
-    return classes is not None and labels_of(classes) is not None
+    return classes is not None and labels_of([(classes, [])])[0] is not None
 
 
 def split_of(table: Path) -> str:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 from tqdm import tqdm
 
 from sslcli.data.base import Dataset, with_held_out
 from sslcli.data.pictures.base import Crop, Pictures
 from sslcli.data.pictures.byte_ranges import ByteRanges
 from sslcli.data.pictures.file_patterns import expand, find
+from sslcli.data.pictures.pack_json import PACK, TARS, about
 from sslcli.data.pictures.remote import is_remote, local_copies
 from sslcli.data.pictures.tars import index_tar, member_name
 from sslcli.errors import UserError
@@ -28,6 +33,7 @@ def shards(
 
     A sample is a run of members whose names are equal up to the first dot of the file name. Its picture is the first
     member with a picture's extension (``.jpg`` before ``.left.jpg``); its class is the number or name in its ``.cls``.
+    The names of numbered classes are read from the ``pack.json`` that ``ssl-pack`` writes next to its tars.
 
     Args:
         path: a folder, a pattern such as ``data/*.tar``, a list such as ``data/{000..009}.tar``, or the same as a URL
@@ -38,10 +44,23 @@ def shards(
         holdout: the fraction that is held out for probes; None is 0.2 with labels, else 0.05.
     """
     tars = local_copies(path, expand(path), cache_dir) if is_remote(path) else find(path, SUFFIXES)
-    parts = [index_tar(tar) for tar in tqdm(tars, desc="reading shards", unit=" shards", disable=None)]
+    names = {folder: _class_names(folder) for folder in {tar.parent for tar in tars}}
+    bar = tqdm(tars, desc="reading shards", unit=" shards", disable=None)
+    parts = [replace(index_tar(tar), names=names[tar.parent]) for tar in bar]
     if not any(len(part.start) for part in parts):
         raise UserError(f"dataset.path: no picture in the {len(tars)} shards of {path}.")
     return with_held_out(Pictures(Shards(tars, parts), size, crop), None, holdout)
+
+
+def _class_names(folder: Path) -> np.ndarray:
+    """Return the names of the classes 0, 1, ... that ``ssl-pack`` wrote next to the tars, as bytes; none if it did not.
+
+    Raises:
+        UserError: its file is damaged.
+    """
+    if not (folder / PACK).is_file():
+        return np.zeros(0, "S1")
+    return np.array([name.encode() for name in about(folder, TARS)["classes"]], "S")
 
 
 class Shards(ByteRanges):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,6 +72,20 @@ class Table:
                         "and a class is a number or a name."
                     ) from None
         return np.array(texts, "S")
+
+    def names(self) -> list[str]:
+        """Return the names of the classes 0, 1, ... that Hugging Face's ``datasets`` wrote into the file, or []."""
+        import pyarrow.types as kinds
+
+        with self._readable():
+            schema = self._schema()
+        if self.label is None or not kinds.is_integer(schema.field(self.label).type):
+            return []
+        about = (schema.metadata or {}).get(b"huggingface", b"{}")
+        try:
+            return [str(name) for name in json.loads(about)["info"]["features"][self.label]["names"]]
+        except (ValueError, LookupError, TypeError):
+            return []
 
     def _picture_column(self, schema: Any, column: str | None) -> str:
         candidates = [field.name for field in schema if _holds_bytes(field.type)]

@@ -26,7 +26,7 @@ from sslcli.data.pictures.table import Table
 from sslcli.errors import UserError
 
 _FAR = 2**28  # maximum number of bytes between two pictures: other columns, headers
-_LAYOUT = "table 1"  # version of the cached arrays
+_LAYOUT = "table 2"  # version of the cached arrays
 
 Place = tuple[int, int]  # start and size
 
@@ -73,7 +73,8 @@ def _index(path: Path, column: str | None, label: str | None, folder: Path) -> t
         start, size = np.array(places, np.int64).reshape(-1, 2).T
         classes = table.classes()
         words = np.zeros(len(places), "S1") if classes is None else classes
-        return {"start": start, "size": size, "label": words, "copied": np.array(copied)}
+        names = np.array([name.encode() for name in table.names()], "S")
+        return {"start": start, "size": size, "label": words, "names": names, "copied": np.array(copied)}
 
     def has_copy(cached: Arrays) -> bool:
         return not cached["copied"] or (copy.is_file() and copy.stat().st_size == cached["size"].sum())

@@ -17,7 +17,7 @@ from sslcli.errors import UserError
 
 _NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)")  # key and extension, at the first dot of the file's name
 _PACKED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7z": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
-_LAYOUT = "tar 2"  # version of the cached arrays
+_LAYOUT = "tar 3"  # version of the cached arrays
 
 
 def index_tar(path: Path) -> Part:

@@ -11,6 +11,7 @@ import torch
 
 from sslcli.data.base import Columns, Dataset, with_held_out
 from sslcli.data.download import unpacked
+from sslcli.data.published.class_names import CIFAR10, CIFAR100
 from sslcli.errors import UserError
 from sslcli.types import Field, Spec
 
@@ -28,8 +29,8 @@ def cifar10(*, path: str = "data", download: bool = True, holdout: float | None 
 
     root = Path(path).expanduser()
     folder = unpacked(root, "cifar-10-batches-py", urls=[published.url], md5=published.tgz_md5, download=download)
-    train = _read([folder / f"data_batch_{k}" for k in range(1, 6)], _SPEC10, b"labels")
-    return with_held_out(train, _read([folder / "test_batch"], _SPEC10, b"labels"), holdout)
+    train = _read([folder / f"data_batch_{k}" for k in range(1, 6)], _SPEC10, b"labels", CIFAR10)
+    return with_held_out(train, _read([folder / "test_batch"], _SPEC10, b"labels", CIFAR10), holdout)
 
 
 def cifar100(*, path: str = "data", download: bool = True, holdout: float | None = None) -> Dataset:
@@ -38,8 +39,8 @@ def cifar100(*, path: str = "data", download: bool = True, holdout: float | None
 
     root = Path(path).expanduser()
     folder = unpacked(root, "cifar-100-python", urls=[published.url], md5=published.tgz_md5, download=download)
-    train = _read([folder / "train"], _SPEC100, b"fine_labels")
-    return with_held_out(train, _read([folder / "test"], _SPEC100, b"fine_labels"), holdout)
+    train = _read([folder / "train"], _SPEC100, b"fine_labels", CIFAR100)
+    return with_held_out(train, _read([folder / "test"], _SPEC100, b"fine_labels", CIFAR100), holdout)
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -59,10 +60,10 @@ class _ArraysOnly(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def _read(paths: Sequence[Path], spec: Spec, key: bytes) -> Columns:
+def _read(paths: Sequence[Path], spec: Spec, key: bytes, classes: tuple[str, ...]) -> Columns:
     """Read the images of some batches, and their labels, which are under ``key``."""
     images, labels = zip(*(_batch(path, key) for path in paths))
-    return Columns(spec, {"image": torch.cat(images)}, torch.cat(labels))
+    return Columns(spec, {"image": torch.cat(images)}, torch.cat(labels), classes)
 
 
 def _batch(path: Path, key: bytes) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from sslcli.data.base import Columns, Dataset, with_held_out
+from sslcli.data.published.class_names import FASHION
 from sslcli.data.published.idx import read_splits
 from sslcli.types import Field, Spec
 
@@ -20,8 +21,9 @@ def fashion_mnist_mini(*, holdout: float | None = None) -> Dataset:
     """Make the dataset of 1,000 training images a class and all 10,000 test images, from a file inside the package."""
     raw = torch.frombuffer(bytearray(lzma.decompress(EMBEDDED.read_bytes())), dtype=torch.uint8)
     labels, images = raw[:20_000].long(), raw[20_000:].view(20_000, 1, 28, 28)
-    train = Columns(_SPEC, {"image": images[:10_000]}, labels[:10_000])
-    return with_held_out(train, Columns(_SPEC, {"image": images[10_000:]}, labels[10_000:]), holdout)
+    train = Columns(_SPEC, {"image": images[:10_000]}, labels[:10_000], FASHION)
+    test = Columns(_SPEC, {"image": images[10_000:]}, labels[10_000:], FASHION)
+    return with_held_out(train, test, holdout)
 
 
 def fashion_mnist(*, path: str | None = None, holdout: float | None = None) -> Dataset:
@@ -38,5 +40,5 @@ def fashion_mnist(*, path: str | None = None, holdout: float | None = None) -> D
         "Install Debian's package dataset-fashion-mnist, or set dataset.path to a folder with the four idx files; "
         "dataset=fashion_mnist_mini needs neither."
     )
-    train, test = read_splits(folder, _SPEC, advice)
+    train, test = read_splits(folder, _SPEC, FASHION, advice)
     return with_held_out(train, test, holdout)

@@ -18,7 +18,7 @@ from sslcli.types import Spec
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
-def read_splits(folder: Path, spec: Spec, advice: str) -> tuple[Columns, Columns]:
+def read_splits(folder: Path, spec: Spec, classes: tuple[str, ...], advice: str) -> tuple[Columns, Columns]:
     """Read the train and test splits of 28 x 28 grey images from the four files in ``folder``, gzipped or not.
 
     Raises:
@@ -30,7 +30,7 @@ def read_splits(folder: Path, spec: Spec, advice: str) -> tuple[Columns, Columns
         labels = read_idx(folder, f"{prefix}-labels-idx1-ubyte", advice).long()
         if images.shape != (len(labels), 1, 28, 28):
             raise UserError(f"dataset.path: the {prefix} files in {folder} do not belong together. Fetch them again.")
-        return Columns(spec, {"image": images}, labels)
+        return Columns(spec, {"image": images}, labels, classes)
 
     return split("train"), split("t10k")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from sslcli.data.base import Dataset, with_held_out
@@ -29,10 +30,27 @@ def imagenet(*, path: str, size: int = 224, crop: Crop = "device", holdout: floa
         holdout: the fraction of train to hold out for probes instead of val.
     """
     train, val = (_split(Path(path).expanduser(), name) for name in ("train", "val"))
-    if train.classes() != val.classes():
-        first = min(set(train.classes()) ^ set(val.classes()))
-        raise UserError(f"dataset.path: train and val in {path} do not have the same classes, for example {first}.")
-    return with_held_out(Pictures(train, size, crop), Pictures(val, size, crop), holdout)
+    if train.classes != val.classes:
+        first = min(set(train.classes) ^ set(val.classes))
+        only = [len(set(one.classes) - set(other.classes)) for one, other in ((train, val), (val, train))]
+        raise UserError(
+            f"dataset.path: train and val in {path} do not have the same classes, for example {first}: "
+            f"{only[0]} are in train only and {only[1]} in val only."
+        )
+    parts = [Pictures(split, size, crop) for split in (train, val)]
+    for part in parts:
+        part.classes = _named(train.classes)
+    return with_held_out(parts[0], parts[1], holdout)
+
+
+def _named(wnids: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of classes by their WordNet ids, such as ``tench (n01440764)``."""
+    from timm.data import ImageNetInfo
+
+    published = ImageNetInfo("imagenet-22k")
+    known = set(published.label_names())
+    first = {wnid: published.label_name_to_description(wnid).split(",")[0] for wnid in known.intersection(wnids)}
+    return tuple(f"{first[wnid]} ({wnid})" if wnid in first else wnid for wnid in wnids)
 
 
 def _split(root: Path, name: str) -> Index:
@@ -40,7 +58,7 @@ def _split(root: Path, name: str) -> Index:
     if not folder.is_dir():
         raise UserError(f"dataset.path: there is no {name} folder in {root}. {_ADVICE}")
     found = index(str(folder))
-    other = [wnid for wnid in found.classes() or ["pictures of one folder only"] if not _WNID.fullmatch(wnid)]
+    other = [wnid for wnid in found.classes or ["pictures of one folder only"] if not _WNID.fullmatch(wnid)]
     if other:
         raise UserError(f"dataset.path: {folder} holds {other[0]} where WordNet ids are expected. {_ADVICE}")
     return found

@@ -8,6 +8,7 @@ import torch
 
 from sslcli.data.base import Dataset, with_held_out
 from sslcli.data.download import unpacked
+from sslcli.data.published.class_names import DIGITS
 from sslcli.data.published.idx import NAMES, find, read_splits
 from sslcli.types import Field, Spec
 
@@ -25,5 +26,5 @@ def mnist(*, path: str = "data", download: bool = True, holdout: float | None = 
         if find(folder, name) is None:
             urls = [f"{mirror}{name}.gz" for mirror in published.mirrors]
             unpacked(folder, name, urls=urls, md5=md5s[f"{name}.gz"], download=download)
-    train, test = read_splits(folder, _SPEC, "Fetch it again.")
+    train, test = read_splits(folder, _SPEC, DIGITS, "Fetch it again.")
     return with_held_out(train, test, holdout)

@@ -13,6 +13,7 @@ from torch import Tensor
 from sslcli.data.base import Dataset, with_held_out
 from sslcli.data.download import unpacked
 from sslcli.data.memory_map import MemoryMap
+from sslcli.data.published.class_names import STL10 as CLASSES
 from sslcli.errors import UserError
 from sslcli.types import Field, Spec
 
@@ -42,6 +43,8 @@ def stl10(*, path: str = "data", download: bool = True, holdout: float | None = 
 
 class STL10(Dataset):
     """The images of several files, one file after the other, read from the disk when they are fetched."""
+
+    classes = CLASSES
 
     def __init__(self, parts: Sequence[MemoryMap], labels: Tensor) -> None:
         self.spec = _SPEC

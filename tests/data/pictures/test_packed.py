@@ -69,7 +69,7 @@ def test_an_array_holds_the_pixels_and_labels_that_the_folder_gives(odd, tmp_pat
     assert torch.equal(everything(ours), wanted.fetch(readable)["image"])
     assert torch.equal(ours.labels, found.labels[readable])
     assert ours.spec == wanted.spec
-    assert ours.dataset.classes == found.classes()
+    assert ours.dataset.classes == found.classes
     sources = (dest / "sources.txt").read_text().splitlines()
     assert sources == [found.where(i) for i in readable.tolist()]
     bad = [line.split("\t") for line in (dest / "bad_samples.txt").read_text().splitlines()]
@@ -101,7 +101,7 @@ def test_shards_hold_the_files_as_they_are_and_both_readers_agree(odd, tmp_path,
     assert len(tars) > 3
     ours = shards(path=str(dest), size=24, holdout=0)
     assert torch.equal(everything(ours), Pictures(found, 24).fetch(readable)["image"])
-    assert torch.equal(ours.labels, found.labels[readable])
+    assert torch.equal(ours.labels, found.labels[readable]) and ours.classes == found.classes
     theirs = list(webdataset.WebDataset([str(tar) for tar in tars], shardshuffle=False, empty_check=False))
     assert [sample["__key__"] for sample in theirs] == [f"{k:09}" for k in range(len(readable))]
     for sample, i in zip(theirs, readable.tolist()):

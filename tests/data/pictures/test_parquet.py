@@ -15,6 +15,7 @@ import torch
 from support.oddities import encoded, smooth
 
 from sslcli.data.base import CorruptSamples
+from sslcli.data.classes import class_name, unshared
 from sslcli.data.pictures.parquet import parquet, split_of
 from sslcli.data.pictures.table_index import find_places
 from sslcli.errors import UserError
@@ -249,23 +250,36 @@ def test_where_a_copy_cannot_be_kept_the_message_names_the_key(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "labels"),
+    ("given", "labels", "classes"),
     [
-        (pa.array([2, 0, 2, 5]), [2, 0, 2, 5]),
-        (pa.array([1, None, -1, 0]), [1, -1, -1, 0]),
-        (pa.array([-1, -1, -1, None]), None),
-        (pa.array(["dog", "cat", None, "dog"]), [1, 0, -1, 1]),
-        (pa.array(["dog", "cat", None, "dog"]).dictionary_encode(), [1, 0, -1, 1]),
-        (pa.array([True, False, True, None]), [1, 0, 1, -1]),
+        (pa.array([1_234_567, 0, 1_234_567, 5]), [2, 0, 2, 1], ("0", "5", "1234567")),
+        (pa.array([1, None, -1, 0]), [1, -1, -1, 0], ("0", "1")),
+        (pa.array([-1, -1, -1, None]), None, ()),
+        (pa.array(["dog", "cat", None, "dog"]), [1, 0, -1, 1], ("cat", "dog")),
+        (pa.array(["dog", "cat", None, "dog"]).dictionary_encode(), [1, 0, -1, 1], ("cat", "dog")),
+        (pa.array([True, False, True, None]), [1, 0, 1, -1], ("false", "true")),
     ],
     ids=["ints", "some", "none", "names", "dictionary", "bools"],
 )
-@pytest.mark.parametrize("name", ["label", "class"])
-def test_labels_are_numbers_as_they_are_or_names_in_order(tmp_path, given, labels, name):
-    path = write(tmp_path / "0.parquet", pictures(range(4)), **{name: given}, options={})
-    found = shown(path, label=None if name == "label" else name).labels
-    assert found is labels is None or found.tolist() == labels
-    assert name == "label" or shown(path).labels is None
+def test_classes_are_names_and_numbers_are_names_too(tmp_path, given, labels, classes):
+    path = write(tmp_path / "0.parquet", pictures(range(4)), **{"class": given}, options={})
+    found = shown(path, label="class")
+    assert found.labels is labels is None or found.labels.tolist() == labels
+    assert found.classes == classes
+    assert shown(path).labels is None
+
+
+def test_names_of_numbers_are_read_from_the_file_and_are_one_map_for_all_its_splits(tmp_path):
+    write(tmp_path / "train.parquet", pictures(range(4)), [2, 0, 2, -1])
+    write(tmp_path / "test.parquet", pictures(range(2)), [1, 7])  # the file names three classes only
+    train = shown(tmp_path, holdout=None)
+    assert train.classes == train.held_out.classes == ("a", "b", "c", "7")
+    assert train.labels.tolist() == [2, 0, 2, -1] and train.held_out.labels.tolist() == [1, 3]
+    assert [class_name(train.classes, label) for label in (2, -1)] == ["c", ""]
+    assert unshared(train) == [
+        "2 only among training samples, 3 in all: a 1, c 2",
+        "2 only among held-out samples, 2 in all: b 1, 7 1",
+    ]
 
 
 def test_the_column_of_pictures_is_found_or_named(tmp_path):
@@ -350,7 +364,11 @@ def test_what_is_of_no_split_is_trained_on_and_a_test_split_alone_as_well(tmp_pa
     write(tmp_path / "train-0.parquet", pictures([2]), [5])
     write(tmp_path / "val-0.parquet", pictures([3]), [5])
     dataset = shown(tmp_path, holdout=None)
-    assert numbers(dataset) == [2, 0, 1] and dataset.labels.tolist() == [5, -1, -1]
+    assert (
+        numbers(dataset) == [2, 0, 1]
+        and dataset.labels.tolist() == [3, -1, -1]
+        and dataset.classes == ("a", "b", "c", "5")
+    )
     assert numbers(dataset.held_out) == [3]
     assert numbers(shown(tmp_path / "val-0.parquet")) == [3]
 

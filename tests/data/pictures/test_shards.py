@@ -82,31 +82,34 @@ def test_webdataset_reads_the_same_pictures_and_classes_in_the_same_order(tmp_pa
     pictures, classes = zip(*theirs)
     ours = shown(tmp_path)
     assert np.array_equal(everything(ours), np.stack(pictures))
-    assert ours.labels.tolist() == list(classes)
+    assert [int(ours.classes[label]) for label in ours.labels] == list(classes)
     assert np.array_equal(pictures[12], pixels(12))
 
 
 @pytest.mark.parametrize(
     ("classes", "labels"),
     [
-        ([0, 7, 3, 7], [0, 7, 3, 7]),
+        ([7, 999999, 123456, 999999], [0, 2, 1, 2]),  # names, not counts
         (["dog", "cat", "eel", "cat"], [1, 0, 2, 0]),
         (["dog", None, "cat", "cat"], [1, -1, 0, 0]),
-        ([5, None, 0, -1], [5, -1, 0, -1]),
+        ([5, None, 0, -1], [1, -1, 0, -1]),
         (["10", "9", "a", "9"], [0, 1, 2, 1]),
-        ([12345678901, 3, 4, 3], [0, 1, 2, 1]),  # too large to count up to
+        ([12345678901, 3, 4, 3], [2, 0, 1, 0]),
         ([None, -1, None, None], None),
     ],
 )
-def test_classes_are_numbers_as_they_are_or_names_in_order(tmp_path, classes, labels):
+def test_classes_are_names_in_order_and_numbers_are_names_too(tmp_path, classes, labels):
     for k in range(2):  # over two shards
         members = []
         for i in (2 * k, 2 * k + 1):
             members.append((f"{i}.png", encoded(pixels(i), "PNG")))
             members += [] if classes[i] is None else [(f"{i}.cls", f"{classes[i]}\n".encode())]
         by_hand(tmp_path / f"{k}.tar", members)
-    found = shown(tmp_path).labels
-    assert found is labels is None or found.tolist() == labels
+    found = shown(tmp_path)
+    assert found.labels is labels is None or found.labels.tolist() == labels
+    named = {str(name) for name in classes if name not in (None, -1)}
+    assert set(found.classes) == named and len(found.classes) == len(named)
+    assert all(i < 0 or found.classes[i] == str(classes[k]) for k, i in enumerate(labels or ()))
 
 
 def test_a_sample_is_a_run_of_members_with_one_key_and_its_picture_the_plainest(tmp_path):
@@ -123,7 +126,7 @@ def test_a_sample_is_a_run_of_members_with_one_key_and_its_picture_the_plainest(
     path = by_hand(tmp_path / "0.tar", members)
     dataset = shown(path)
     assert np.array_equal(everything(dataset), np.stack([pixels(k) for k in range(7)]))
-    assert dataset.labels.tolist() == [4, 5, -1, 6, -1, -1, -1]
+    assert dataset.labels.tolist() == [0, 1, -1, 2, -1, -1, -1] and dataset.classes == ("4", "5", "6")
     places = [dataset.dataset.encoded.where(k) for k in range(6)]
     assert places == [f"{path}: {name}" for name in
                       ("a/b.c/1.PNG", "a/2.png", "b/2.left.png", "5.png", "6.png", "7.png")]  # fmt: skip

@@ -17,7 +17,9 @@ from support.oddities import encoded, smooth
 from support.webserver import serving
 
 from sslcli.data.download import alone
+from sslcli.data.published import class_names
 from sslcli.data.published.cifar import cifar10, cifar100
+from sslcli.data.published.fashion_mnist import fashion_mnist_mini
 from sslcli.data.published.idx import NAMES
 from sslcli.data.published.imagenet import imagenet
 from sslcli.data.published.mnist import mnist
@@ -262,6 +264,19 @@ def test_a_damaged_stl10_file_is_named(tmp_path, name, how):
         stl10(path=str(tmp_path), download=False)
 
 
+# --- names of classes -----------------------------------------------------------------------------
+
+
+def test_classes_have_their_published_names():
+    assert tuple(torchvision.datasets.FashionMNIST.classes) == class_names.FASHION
+    assert fashion_mnist_mini().classes == fashion_mnist_mini().held_out.classes == class_names.FASHION
+    assert [name.split(" - ")[0] for name in torchvision.datasets.MNIST.classes] == list(class_names.DIGITS)
+    fine = class_names.CIFAR100  # the published file lists them in the order of the alphabet
+    assert len({*fine}) == 100 and fine == tuple(sorted(fine)) and {"apple", "lawn_mower", "worm"} < {*fine}
+    for ten in (class_names.CIFAR10, class_names.STL10):
+        assert len({*ten}) == 10 and ten == tuple(sorted(ten))
+
+
 # --- ImageNet from folders ------------------------------------------------------------------------
 
 WNIDS = ["n01440764", "n01443537", "n02102040"]
@@ -285,6 +300,7 @@ def test_torchvision_finds_the_same_in_the_same_imagenet_folders(tmp_path):
         theirs = torchvision.datasets.ImageFolder(str(tmp_path / split))
         assert [part.encoded.source(i) for i in range(len(part))] == [path for path, _ in theirs.samples]
         assert part.labels.tolist() == theirs.targets
+        assert part.classes == ("tench (n01440764)", "goldfish (n01443537)", "English springer (n02102040)")
     small = imagenet(path=str(tmp_path), size=20)
     centred = [picture.crop((5, 0, 25, 20)) for picture, _ in torchvision.datasets.ImageFolder(str(tmp_path / "val"))]
     assert (everything(small.held_out).int() - chw(centred).int()).abs().max() <= 1
