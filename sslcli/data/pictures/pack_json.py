@@ -1,4 +1,4 @@
-"""``pack.json``, which ``ssl-pack`` writes last into a folder: format, size, number of samples, and classes by label."""
+"""``pack.json``, which ``ssl-pack`` writes last into a folder: format, size, number of samples, names of classes."""
 
 from __future__ import annotations
 
