@@ -50,6 +50,7 @@ class Randomness:
     positions: np.ndarray  # (B,) int64, position of each sample in the global batch
     device: torch.device
 
+    @torch.compiler.disable  # numbers of the host's are no part of a graph
     def numbers(self, name: str, *shape: int) -> np.ndarray:
         """Draw (B, *shape) float32 uniforms in [0, 1) on the host; different names give independent streams."""
         count = math.prod(shape)

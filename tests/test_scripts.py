@@ -15,7 +15,7 @@ SLOW = ("bench_views", "bench_infonce")
 # Arguments that keep a benchmark small, and the unit of its first row.
 SMALL = {
     "bench_decode": ("--size 32 --pictures 1 --repeats 1", "pictures/CPU-s"),
-    "bench_views": ("--repeats 1 --seconds 0.01 --without kornia", "images/CPU-s"),
+    "bench_views": ("--repeats 1 --seconds 0.01 --without kornia compiled", "images/CPU-s"),
     "bench_infonce": ("--n 512 --d 64 --repeats 1", "s"),
     "bench_visible_only": ("--encoder vit_tiny_patch16_224 --size 32 --batch 2 --runs 1", "s"),
     "bench_step": ("--workload simmim --batch-size 4 --repeats 1 --precisions fp32", "s"),

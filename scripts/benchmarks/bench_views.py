@@ -5,7 +5,8 @@ python scripts/benchmarks/bench_views.py [--repeats 7] [--json FILE]
 Two settings: 32 px views of 32 px images without blur, and 224 px views of 256 px images with blur. All run the same
 pipeline (random resized crop, flip, colour jitter, grayscale, blur, normalisation) and return a normalised float batch.
 PIL's and torchvision's work sample by sample, kornia's and ours on the whole batch. Rounds are interleaved, so that a
-slow moment of the machine affects all; a ratio compares runs of one round. Time is CPU time on one thread.
+slow moment of the machine affects all; a ratio compares runs of one round. Time is CPU time on one thread. What is
+"compiled" is ours under torch.compile, after the batches in which it compiles.
 """
 
 import argparse
@@ -33,6 +34,8 @@ CROP, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 JITTER = {"brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2}
 SIGMA = (0.1, 2.0)
 Make = Callable[[], list[Tensor]]
+COMPILED = "compiled"  # ours
+WARM_UP = 12  # batches; torch.compile gives up on a function that it has compiled eight times
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,14 @@ def images(setting: Setting) -> Tensor:
     return (128 + 50 * smooth).clamp(0, 255).byte()
 
 
-def ours(setting: Setting) -> Make:
+def ours(setting: Setting, *, compiled: bool = False) -> Make:
     spec = Spec(image=Field("image", (3, setting.view, setting.view), torch.uint8, mean=MEAN, std=STD))
     options = {"scale": CROP, "ratio": RATIO, "flip": 0.5, "jitter": 0.8, "gray": 0.2, "blur": setting.blur, **JITTER}
     views = ImageViews(spec, spec, 2, blur_sigma=SIGMA, **options)
     views.with_target = False
+    if compiled:
+        torch._dynamo.reset()
+        views.compile()
     x, steps = {"image": images(setting)}, count()
     positions = np.arange(setting.batch)
 
@@ -126,6 +132,7 @@ def kornia(setting: Setting) -> Make:
 
 
 OTHERS: dict[str, Callable[[Setting], Make]] = {
+    COMPILED: partial(ours, compiled=True),
     "torchvision on PIL": torchvision_on_pil,
     "torchvision v2 on tensors": torchvision_on_tensors,
     "kornia": kornia,
@@ -145,8 +152,12 @@ def rate(make: Make, batch: int, seconds: float) -> float:
 def compare(setting: Setting, repeats: int, seconds: float, names: list[str]) -> list[Row]:
     ways = {"ours": ours(setting), **{name: OTHERS[name](setting) for name in names}}
     measure = partial(rate, batch=setting.batch, seconds=seconds)
-    for make in ways.values():
-        make()
+    for name, make in ways.items():
+        start = time.perf_counter()
+        for _ in range(WARM_UP if name == COMPILED else 1):
+            make()
+        if name == COMPILED:
+            print(f"{setting.name}: compiled in the first {WARM_UP} batches, {time.perf_counter() - start:.0f} s")
     rounds = [{name: measure(make) for name, make in ways.items()} for _ in range(repeats)]
     print(f"{setting.name}: images per CPU-second, min / median / max of {repeats}; how many times as fast ours is")
     rows = []
@@ -164,7 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each library in each round")
-    parser.add_argument("--without", nargs="*", default=[], choices=list(OTHERS), help="libraries to leave out")
+    parser.add_argument("--without", nargs="*", default=[], choices=list(OTHERS), help="to leave out")
     add_json(parser, "the other library; both are medians")
     args = parser.parse_args()
     torch.set_num_threads(1)

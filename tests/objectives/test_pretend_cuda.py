@@ -25,7 +25,7 @@ from sslcli.randomness import Randomness
 from sslcli.types import Field, Spec
 
 BATCH = 8
-SPEC = Spec(image=Field((3, 32, 32), mean=(0.5,) * 3, std=(0.25,) * 3))
+SPEC = Spec(image=Field("image", (3, 32, 32), torch.uint8, mean=(0.5,) * 3, std=(0.25,) * 3))
 ENCODERS = ("convnet_small", "resnet18", "vit_tiny")
 # Of `visible_only` nothing is here: it counts the patches of a mask on the host, whose tensors have no numbers here.
 VARIANTS = {
