@@ -18,6 +18,7 @@ from sslcli.data.dataloading import kept_in_memory
 from sslcli.encoders.base import Encoder
 from sslcli.errors import UserError
 from sslcli.objectives.base import Objective
+from sslcli.objectives.teacher import teacher_weights
 from sslcli.pretrained.load import LoadReport, load_weights
 from sslcli.pretrained.safetensors_io import read_export
 from sslcli.randomness import fold
@@ -35,6 +36,7 @@ class Components:
     objective: Objective
     views: Views
     start: LoadReport | None = None  # which of the weights in ``encoder.weights`` were loaded
+    weights: str = "student"  # or teacher: whose weights ``encoder`` has; heads are the student's
 
 
 def build_dataset(config: TrainConfig) -> Dataset:
@@ -89,39 +91,66 @@ def readable(dataset: Dataset, objective: Objective) -> Dataset:
         raise UserError(f"objective: {error}") from error
 
 
-def restore_encoder(state: State, device: torch.device) -> tuple[Encoder, Views]:
-    """Restore the encoder of a checkpoint, in eval mode on ``device``, and its views. The dataset is not needed."""
-    encoder, _, views = _rebuilt(state)
+def restore_encoder(state: State, device: torch.device, weights: str = "student") -> tuple[Encoder, Views]:
+    """Restore the encoder of a checkpoint, in eval mode on ``device``, and its views. The dataset is not needed.
+
+    Args:
+        state: the checkpoint.
+        device: the device of the encoder.
+        weights: ``student``, or ``teacher`` for the objective's momentum copy of the encoder.
+
+    Raises:
+        UserError: the objective of this run has no teacher.
+    """
+    encoder, _, views = _rebuilt(state, weights)
     return encoder.to(device).eval(), views
 
 
-def restore(state: State, device: torch.device) -> tuple[Encoder, Objective, Views]:
+def restore(state: State, device: torch.device, weights: str = "student") -> tuple[Encoder, Objective, Views]:
     """Restore the encoder and the objective of a checkpoint, in eval mode on ``device``, and the views."""
-    encoder, objective, views = _rebuilt(state)
+    encoder, objective, views = _rebuilt(state, weights)
     objective.load_state_dict(state["objective"])
     return encoder.to(device).eval(), objective.to(device).eval(), views
 
 
-def _rebuilt(state: State) -> tuple[Encoder, Objective, Views]:
-    """Build the encoder with the weights of a checkpoint, the objective with its initial weights, and the views."""
+def _rebuilt(state: State, weights: str) -> tuple[Encoder, Objective, Views]:
+    """Build the encoder with weights of a checkpoint, the objective with its initial weights, and the views."""
+    if weights not in ("student", "teacher"):
+        raise UserError(f"weights={weights} is neither student nor teacher.")
     config: TrainConfig = state["config"]
     encoder = build_encoder(config, Spec.from_plain(state["spec"]))
     encoder.load_state_dict(state["encoder"])
     objective = build_objective(config, encoder)
+    if weights != state.get("weights", "student"):
+        found = teacher_weights(objective, state.get("objective", {})) if weights == "teacher" else None
+        if not found:
+            raise UserError(
+                f"weights={weights}: {_lacks(state, weights)}. Use weights={state.get('weights', 'student')}."
+            )
+        encoder.load_state_dict(found)
     return encoder, objective, build_views(config, encoder, objective)
 
 
-def restore_components(state: State, device: torch.device, other: DatasetChoice | None = None) -> Components:
+def _lacks(state: State, weights: str) -> str:
+    """Return why a checkpoint or an export does not have these weights."""
+    if "objective" not in state:
+        return f"this export holds the {state.get('weights', 'student')}'s weights only"
+    return f"the objective {state['config'].objective.name} of this run has no teacher"
+
+
+def restore_components(
+    state: State, device: torch.device, other: DatasetChoice | None = None, weights: str = "student"
+) -> Components:
     """Restore all components of a run from a checkpoint, with the run's dataset or with ``other``.
 
     Raises:
         UserError: the encoder cannot read the columns of ``other``.
     """
-    encoder, objective, views = restore(state, device)
+    encoder, objective, views = restore(state, device, weights)
     config: TrainConfig = replace(state["config"], dataset=other) if other else state["config"]
     dataset = kept_in_memory(build_dataset(config), config.dataset.cache)
     dataset.spec.check_readable(views.field, encoder.spec)
-    return Components(readable(dataset, objective), encoder, objective, views)
+    return Components(readable(dataset, objective), encoder, objective, views, weights=weights)
 
 
 class Pretrained(nn.Module):
@@ -140,15 +169,23 @@ class Pretrained(nn.Module):
         return pooled
 
 
-def load(run: str | Path, *, device: str = "cpu", plugins: tuple[str, ...] = ()) -> Pretrained:
+def load(
+    run: str | Path, *, weights: str | None = None, device: str = "cpu", plugins: tuple[str, ...] = ()
+) -> Pretrained:
     """Load the encoder of a run directory, a checkpoint or a safetensors export, with its preprocessing.
 
+    Args:
+        run: the path.
+        weights: ``student`` or ``teacher``; None is the student, or what an export holds.
+        device: the device of the encoder.
+        plugins: your own packages that the run's config names.
+
     Raises:
-        UserError: the run does not exist, a file is damaged, or the config names a class of a package that is not in
-            ``plugins``.
+        UserError: the run does not exist, a file is damaged, the objective of the run has no teacher, or the config
+            names a class of a package that is not in ``plugins``.
     """
     allow(plugins)
     exported = Path(run).suffix == ".safetensors"
     state = read_export(expand(str(run))) if exported else open_run(str(run))[1]
-    encoder, views = restore_encoder(state, torch.device(device))
+    encoder, views = restore_encoder(state, torch.device(device), weights or state.get("weights", "student"))
     return Pretrained(encoder, views.to(device))

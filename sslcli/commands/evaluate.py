@@ -27,7 +27,7 @@ def run(config: EvalConfig) -> dict[str, Metric]:
     compute = compute_for(config.device, state)
     other = config.dataset or None  # null for the run's own
     trained: TrainConfig = state["config"]
-    components = restore_components(state, compute.device, other)
+    components = restore_components(state, compute.device, other, config.weights)
     metrics = measure(
         replace(trained, dataset=other or trained.dataset),
         components,
@@ -41,7 +41,7 @@ def run(config: EvalConfig) -> dict[str, Metric]:
     if not metrics:
         raise UserError("probe: these data have no held-out part, so there is nothing to measure.")
     console = Console()
-    console.line(f"{run_dir}, step {state['step']}")
+    console.line(f"{run_dir}, step {state['step']}" + (", the teacher" if config.weights == "teacher" else ""))
     if labels_of(components.dataset) is None:
         console.line("labels are missing in one split of these data, or in both: metrics that need them are left out")
     for text in unshared(components.dataset):
@@ -49,5 +49,5 @@ def run(config: EvalConfig) -> dict[str, Metric]:
     for text in table(metrics):
         console.line(text)
     rows = {name: metric.to_json() for name, metric in metrics.items()}
-    add_metrics(run_dir, rows, step=state["step"], dataset=other, newest=newest)
+    add_metrics(run_dir, rows, step=state["step"], dataset=other, newest=newest, weights=config.weights)
     return metrics

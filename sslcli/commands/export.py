@@ -23,7 +23,7 @@ def run(config: ExportConfig) -> Path:
     allow(config.plugins)
     kind = build(config.format.node, Format, where="format")
     source = _source(config, kind)
-    path = _path(config.output, source.run_dir, kind)
+    path = _path(config, source.run_dir, kind)
     console = Console()
     sweep(path.parent, glob.escape(path.stem))
     with replacing(path, "output") as temporary:
@@ -51,22 +51,24 @@ def _source(config: ExportConfig, kind: Format) -> Source:
         raise UserError("dataset: only format=embeddings reads data; leave it out.")
     compute = choose(config.device.name if kind.reads_data else "cpu", "fp32")
     run_dir, state = open_run(config.run)
-    encoder, views = restore_encoder(state, compute.device)
+    encoder, views = restore_encoder(state, compute.device, config.weights)
     model = Pretrained(encoder, views.to(compute.device))
-    return Source(run_dir, state, model, compute, config.dataset, tuple(config.plugins))
+    return Source(run_dir, state, model, compute, config.dataset, tuple(config.plugins), config.weights)
 
 
-def _path(output: str | None, run_dir: Path, kind: Format) -> Path:
+def _path(config: ExportConfig, run_dir: Path, kind: Format) -> Path:
     """Return the path of the file: the user's, or one in a folder of the run directory, which is created."""
-    if output:
-        path = expand(output)
+    if config.output:
+        path = expand(config.output)
         if path.suffix != kind.suffix:
             raise UserError(f"output: {path} must end in {kind.suffix}, the suffix of this format.")
     else:
-        path = run_dir / "export" / type(kind).__module__.rpartition(".")[2] / f"{kind.name}{kind.suffix}"
+        format_name = type(kind).__module__.rpartition(".")[2]
+        folder = format_name if config.weights == "student" else f"{format_name}-{config.weights}"
+        path = run_dir / "export" / folder / f"{kind.name}{kind.suffix}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"output: {path.parent} cannot be made: {error.strerror}.") from None
-    check_place(_card_path(path, output))
+    check_place(_card_path(path, config.output))
     return path

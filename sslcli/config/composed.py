@@ -49,6 +49,7 @@ class EvalConfig:
 
     run: str | None = key(None, "the run directory or checkpoint to evaluate")
     seed: int | None = key(None, "seed of the probe; null takes the run's")
+    weights: str = key("student", "student, or teacher: the momentum copy, where the objective has one")
     plugins: list[str] = key([], "your own packages that the run's config names")
     device: DeviceSection = field(default_factory=DeviceSection)
     dataset: DatasetChoice = field(default_factory=DatasetChoice)
@@ -61,6 +62,7 @@ class ExportConfig:
 
     run: str | None = key(None, "the run directory or checkpoint to export")
     output: str | None = key(None, "file to write; null writes into the run directory")
+    weights: str = key("student", "student, or teacher: the momentum copy, where the objective has one")
     plugins: list[str] = key([], "your own packages that the run's config names")
     format: Choice = field(default_factory=Choice)
     dataset: DatasetChoice = field(default_factory=DatasetChoice)

@@ -93,7 +93,7 @@ def without_labels(
         return {}
     metrics: dict[str, Metric] = {}
     loss = held_out_loss(config, components, compute, held_out)
-    if loss is not None:
+    if loss is not None and components.weights == "student":  # the heads of the loss are the student's
         metrics["held_out_loss"] = loss
     index = drawn(len(held_out), 2048)
     metrics["rankme"] = compared(

@@ -33,6 +33,7 @@ class Source:
     compute: Compute
     dataset: DatasetChoice  # the data to embed; empty for the run's own
     plugins: Sequence[str] = ()
+    weights: str = "student"  # or teacher: whose weights ``model`` has
 
     @property
     def config(self) -> TrainConfig:

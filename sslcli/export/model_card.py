@@ -75,6 +75,7 @@ def _training(source: Source, config: TrainConfig) -> list[str]:
         + (", which reads LABELS" if config.objective.node.get("label") else ", which reads no labels"),
         f"- data: {config.dataset.name}, {state['data']}",
         *_classes(state.get("classes", {})),
+        f"- weights: the {source.weights}'s" + (", a momentum copy" if source.weights == "teacher" else ""),
         f"- length: {state['step']:,} steps of {config.train.batch_size} samples, {state['seconds']:,.0f} s",
         f"- seed: {config.seed}",
         f"- command: `{state['environment']['command']}`",
@@ -89,7 +90,7 @@ def _classes(counts: Mapping[str, int]) -> list[str]:
 
 def _metrics(source: Source) -> list[str]:
     """Return a table of the metrics at the exported step, with protocols and baselines."""
-    rows = [_row(*found) for found in measured_at(source.run_dir, source.state["step"])]
+    rows = [_row(*found) for found in measured_at(source.run_dir, source.state["step"], source.weights)]
     if not rows:
         return ["Nothing was measured at this step."]
     return ["| metric | value | baselines | protocol | file |", "|---|---|---|---|---|", *rows]

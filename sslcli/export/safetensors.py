@@ -17,7 +17,7 @@ class Safetensors(Format):
     suffix = ".safetensors"
 
     def write(self, source: Source, path: Path) -> None:
-        path.write_bytes(packed(source.model.encoder, export_header(source.state)))
+        path.write_bytes(packed(source.model.encoder, export_header(source.state, source.weights)))
 
     def lines(self, source: Source, path: Path) -> Lines:
         plugins = f", plugins={tuple(source.plugins)}" if source.plugins else ""

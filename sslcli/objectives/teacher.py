@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +41,18 @@ class Teacher(nn.Module):
     def project(self, features: Features, i: int) -> Tensor:
         """Return the projections (B, D) of the clean view ``i``, in float32 or wider."""
         return widened(self.head(features.teacher(self.encoder, i)[0].pooled))
+
+
+def teacher_weights(objective: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """Return the weights of the momentum encoder in ``state``, the state dict of ``objective``; None without a teacher.
+
+    Of several teachers, in a joint objective, it is that of the first part that has one.
+    """
+    names = (name for name, module in objective.named_modules() if isinstance(module, Teacher))
+    prefix = next((f"{name}.encoder." for name in names), None)
+    if prefix is None:
+        return None
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def checked_momentum(momentum: float) -> float:

@@ -31,12 +31,13 @@ def write_weights(module: nn.Module, path: Path) -> None:
     write_atomically(path, lambda file: file.write(content))
 
 
-def export_header(state: Mapping[str, Any]) -> dict[str, str]:
+def export_header(state: Mapping[str, Any], weights: str) -> dict[str, str]:
     """Return the header from which a checkpoint's encoder can be rebuilt; safetensors stores text only."""
     return {
         "config": json.dumps(to_plain(state["config"])),
         "spec": json.dumps(state["spec"]),
         "step": str(state["step"]),
+        "weights": weights,
         "written_in": str(FORMAT),
     }
 
@@ -60,6 +61,7 @@ def read_export(path: Path) -> dict[str, Any]:
     kept = {name: json.loads(header[name]) for name in ("config", "spec", "step")}
     return {
         **kept,
+        "weights": header.get("weights", "student"),
         "spec": with_kinds(kept["spec"]),
         "config": read(up_to_date(kept["config"], int(header.get("written_in", 1))), TrainConfig),
         "encoder": encoder,

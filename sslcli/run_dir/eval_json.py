@@ -25,12 +25,14 @@ def add_metrics(
     step: int,
     dataset: DatasetChoice | None,
     newest: bool = True,
+    weights: str = "student",
 ) -> None:
     """Write the metrics of the checkpoint of ``step`` into ``eval.json``; other entries are kept.
 
     Metrics on the run's own dataset are written under ``metrics``, those on another dataset under
     ``metrics/<dataset>``, with the config of that dataset under ``datasets``. Metrics of a checkpoint that is not the
     newest are written in the same way under ``metrics/step-00001234`` and replace none of the newest checkpoint.
+    Metrics of a teacher are one level deeper, under ``teacher``, and replace none of the student's.
 
     Args:
         run_dir: the run directory.
@@ -38,6 +40,7 @@ def add_metrics(
         step: the step of the checkpoint.
         dataset: the other dataset; None for the run's own.
         newest: whether this checkpoint was the newest of the run when it was opened.
+        weights: whose weights were measured, the student's or the teacher's; every entry says it.
     """
     with in_turn(run_dir / "eval.lock"):
         found = _read(run_dir / "eval.json")
@@ -48,8 +51,10 @@ def add_metrics(
             name = dataset_name(dataset, found.get("datasets", {}))
             found.setdefault("datasets", {})[name] = dataset.node
             here = here.setdefault(name, {})
+        if weights != "student":
+            here = here.setdefault(weights, {})
         for metric_name, metric in metrics.items():
-            here[metric_name] = {**metric, "step": step}
+            here[metric_name] = {**metric, "step": step, "weights": weights}
         write_text(run_dir / "eval.json", json.dumps({**found, "step": step}, indent=2) + "\n")
 
 

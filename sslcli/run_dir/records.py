@@ -40,6 +40,7 @@ class Reading:
     baselines: Mapping[str, float] = field(default_factory=dict)
     step: int | None = None  # of the checkpoint; in eval.json only
     seed: int | None = None
+    weights: str = "student"  # or teacher: whose weights were measured
 
 
 @dataclass(frozen=True)
@@ -110,13 +111,13 @@ def runs_in(path: Path) -> list[Path]:
     return sorted(found, key=lambda p: (not p.name.isdigit(), int(p.name) if p.name.isdigit() else 0, p.name))
 
 
-def measured_at(run_dir: Path, step: int) -> Iterator[tuple[str, Reading, str]]:
-    """Yield name, reading and file name of every metric of the checkpoint of ``step``."""
+def measured_at(run_dir: Path, step: int, weights: str) -> Iterator[tuple[str, Reading, str]]:
+    """Yield name, reading and file name of every metric of the student or the teacher of the checkpoint of ``step``."""
     for file in ("result.json", "eval.json"):
         found = read_json(run_dir / file) or {}
         for name, reading in readings(found.get("metrics", {})):
             own = found.get("steps") if reading.step is None else reading.step  # eval.json: a step a metric
-            if own == step:
+            if own == step and reading.weights == weights:
                 yield name, reading, file
 
 
