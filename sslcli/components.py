@@ -12,9 +12,10 @@ from sslcli.config.choices import DatasetChoice
 from sslcli.config.composed import TrainConfig
 from sslcli.config.instantiate import allow, build
 from sslcli.config.paths import expand
-from sslcli.data.base import Dataset, Labelled
+from sslcli.data.base import Dataset
 from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.dataloading import kept_in_memory
+from sslcli.data.labelled import Labelled
 from sslcli.encoders.base import Encoder
 from sslcli.errors import UserError
 from sslcli.objectives.base import Objective

@@ -102,8 +102,7 @@ class _Session:
             open_run(self.config.resume, "resume")  # raise an error before anything is written
         held.enter_context(locked(self.run_dir))
         checkpoint.sweep_temporaries(self.run_dir)
-        data = self.components.dataset.fingerprint()
-        return choose_start(self.config, self.run_dir, self.trainer.length, data, self.console)
+        return choose_start(self.config, self.run_dir, self.trainer.length, self.components.dataset, self.console)
 
     def resume(self, state: State) -> dict[str, Any] | None:
         """Restore a checkpoint; return the result of the run if it is finished already."""

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from sslcli.data.classes import share_classes
+from sslcli.data.fingerprints import of_samples
 from sslcli.errors import UserError
-from sslcli.types import Crops, Field, Spec
+from sslcli.types import Crops, Spec
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,15 @@ class Dataset:
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """Return a text that identifies the samples and their order; a run is resumed only if it is the same."""
+        """Return a text that identifies the samples and their order; a run is resumed only if it is the same.
+
+        It has a digest of the content, or of a sample of it. A dataset of files should override this with
+        ``fingerprints.of_files``.
+        """
+        return f"{len(self)} samples, {of_samples(self)}"
+
+    def old_fingerprint(self) -> str:
+        """Return the text that checkpoints of formats 1 and 2 have instead of ``fingerprint``."""
         return f"{len(self)} samples"
 
     def name_of(self, i: int) -> str:
@@ -112,6 +121,9 @@ class Wrapper(Dataset):
     def fingerprint(self) -> str:
         return self.dataset.fingerprint()
 
+    def old_fingerprint(self) -> str:
+        return self.dataset.old_fingerprint()
+
     def name_of(self, i: int) -> str:
         return self.dataset.name_of(i)
 
@@ -131,6 +143,9 @@ class Subset(Wrapper):
     def fingerprint(self) -> str:
         return f"{len(self)} of {self.dataset.fingerprint()}"
 
+    def old_fingerprint(self) -> str:
+        return f"{len(self)} of {self.dataset.old_fingerprint()}"
+
     def name_of(self, i: int) -> str:
         return self.dataset.name_of(int(self.index[i]))
 
@@ -139,44 +154,6 @@ class Subset(Wrapper):
 
     def fetch_crops(self, index: Tensor, crops: Crops) -> dict[str, Tensor]:
         return self.dataset.fetch_crops(self.index[index], crops)
-
-
-class Labelled(Wrapper):
-    """A dataset with its labels as an additional column ``name``, for a supervised objective.
-
-    Held-out samples without a label are dropped.
-
-    Raises:
-        ValueError: the dataset has no labels, or some samples have none, or it has a column called ``name``.
-    """
-
-    def __init__(self, dataset: Dataset, name: str) -> None:
-        if dataset.labels is None:
-            raise ValueError(f"label={name}: this dataset has no labels")
-        known = with_label(dataset.labels)
-        if len(known) < len(dataset):
-            raise ValueError(
-                f"label={name}: {len(dataset) - len(known):,} of {len(dataset):,} samples have no label; "
-                "take an objective that reads none, or leave those samples out of the data"
-            )
-        if name in dataset.spec:
-            raise ValueError(f"label={name}: the dataset has a column of that name; choose another")
-        super().__init__(dataset)
-        self.name = name
-        self.spec = dataset.spec.having(name, Field("id", (), torch.int64, vocab=int(dataset.labels.max()) + 1))
-        held_out, self.held_out = dataset.held_out, None
-        if held_out is not None and held_out.labels is not None:
-            known = with_label(held_out.labels)
-            all_labelled = len(known) == len(held_out)
-            self.held_out = Labelled(held_out if all_labelled else Subset(held_out, known), name)
-
-    def fetch(self, index: Tensor) -> dict[str, Tensor]:
-        assert self.labels is not None
-        return {**self.dataset.fetch(index), self.name: self.labels[index]}
-
-    def fetch_crops(self, index: Tensor, crops: Crops) -> dict[str, Tensor]:
-        assert self.labels is not None
-        return {**self.dataset.fetch_crops(index, crops), self.name: self.labels[index]}
 
 
 def with_held_out(train: Dataset, test: Dataset | None, holdout: float | None) -> Dataset:

@@ -7,12 +7,15 @@ from typing import Any
 
 from sslcli.config.composed import TrainConfig
 from sslcli.config.identity import differences
+from sslcli.data.base import Dataset
 from sslcli.errors import UserError
 from sslcli.run_dir import checkpoint
 from sslcli.run_dir.checkpoint import State, open_run
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.result_json import finished
 from sslcli.training.length import Length
+
+CONTENT = 3  # the first format of checkpoints with a digest of the data's content, or of the files' sizes and times
 
 
 def starts_afresh(config: TrainConfig, run_dir: Path) -> bool:
@@ -39,8 +42,10 @@ def finished_before(config: TrainConfig, run_dir: Path) -> dict[str, Any] | None
     return None if refused or longer else result
 
 
-def choose_start(config: TrainConfig, run_dir: Path, length: Length, data: str, console: Console) -> State | None:
-    """Return the state to resume from, or None to start afresh; ``data`` is the dataset's fingerprint.
+def choose_start(
+    config: TrainConfig, run_dir: Path, length: Length, dataset: Dataset, console: Console
+) -> State | None:
+    """Return the state to resume from, or None to start afresh.
 
     Raises:
         UserError: the checkpoint has another config or other data, or its run is already longer.
@@ -61,11 +66,7 @@ def choose_start(config: TrainConfig, run_dir: Path, length: Length, data: str, 
             f"run_dir: {path} was trained with another config ({'; '.join(refused[:4])}). "
             "Use the same, or another run_dir=..., or start afresh with resume=never."
         )
-    if state["data"] != data:
-        raise UserError(
-            f"dataset: {path} was trained on {state['data']}, and these are {data}. "
-            "Restore the data, or start afresh with resume=never."
-        )
+    _check_data(path, state, dataset)
     before = Length(**state["length"])
     shorter_steps = before.steps and length.steps and length.steps < before.steps
     done = before.minutes or state["seconds"] / 60
@@ -76,3 +77,15 @@ def choose_start(config: TrainConfig, run_dir: Path, length: Length, data: str, 
     if allowed:
         console.line(f"changed since the checkpoint: {'; '.join(allowed)}")
     return state
+
+
+def _check_data(path: Path, state: State, dataset: Dataset) -> None:
+    """Raise UserError if the run was trained on other data; old checkpoints know less about theirs."""
+    before, now = state["data"], dataset.fingerprint()
+    if before == now or (state["format"] < CONTENT and before == dataset.old_fingerprint()):
+        return
+    copied = " Where they were only copied, copy their times too (cp -a, rsync -a)." if "times" in before else ""
+    raise UserError(
+        f"dataset: {path} was trained on {before}, and these are {now}.{copied} "
+        "Restore the data, or start afresh with resume=never."
+    )

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from sslcli.data.base import CorruptSample, CorruptSamples, Dataset, Labelled, Subset
+from sslcli.data.base import CorruptSample, CorruptSamples, Dataset, Subset
 from sslcli.data.corrupt import CorruptReplaced
+from sslcli.data.labelled import Labelled
 from sslcli.data.loader import Loader
 from sslcli.data.ram_cache import RamCache
 from sslcli.errors import UserError

@@ -25,8 +25,9 @@ import sslcli
 from sslcli.components import Pretrained
 from sslcli.config.choices import DatasetChoice
 from sslcli.config.composed import TrainConfig
-from sslcli.data.base import Columns, CorruptSample, CorruptSamples, Labelled, Subset
+from sslcli.data.base import Columns, CorruptSample, CorruptSamples, Subset
 from sslcli.data.corrupt import READABLE, CorruptFlagged, CorruptReplaced
+from sslcli.data.labelled import Labelled
 from sslcli.data.ram_cache import RamCache
 from sslcli.encoders.mlp import MLP
 from sslcli.errors import UserError

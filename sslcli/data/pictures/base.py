@@ -41,6 +41,9 @@ class EncodedPictures(Protocol):
     def fingerprint(self) -> str:
         """Return a text that changes if the pictures or their order change."""
 
+    def old_fingerprint(self) -> str:
+        """Return the text that old checkpoints have instead."""
+
 
 class Pictures(Dataset):
     """A dataset of the centred square of each picture, resized to ``size``, or of random crops for training.
@@ -66,6 +69,9 @@ class Pictures(Dataset):
 
     def fingerprint(self) -> str:
         return self.encoded.fingerprint()
+
+    def old_fingerprint(self) -> str:
+        return self.encoded.old_fingerprint()
 
     def name_of(self, i: int) -> str:
         return self.encoded.where(i)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from sslcli.data.fingerprints import of_files
 from sslcli.data.pictures.classes import labels_of
 from sslcli.data.pictures.decode import BadPicture
 
@@ -69,12 +70,20 @@ class ByteRanges:
     Args:
         files: the files with the pictures.
         parts: the pictures of each file.
-        names: names of the files for the fingerprint; None uses the names of ``files``.
+        originals: the files of the user, for the fingerprint, if ``files`` are unpacked copies of them.
+        times: whether the fingerprint of large files has their times; False for copies of remote files.
     """
 
-    def __init__(self, files: Sequence[Path], parts: Sequence[Part], names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        files: Sequence[Path],
+        parts: Sequence[Part],
+        originals: Sequence[Path] | None = None,
+        *,
+        times: bool = True,
+    ) -> None:
         self.files = Files(files)
-        self.names = [path.name for path in files] if names is None else list(names)
+        self.originals, self.times = list(originals or files), times
         self.number = np.repeat(np.arange(len(parts), dtype=np.int32), [len(part.start) for part in parts])
         self.start = np.concatenate([part.start for part in parts])
         self.size = np.concatenate([part.size for part in parts])
@@ -84,11 +93,16 @@ class ByteRanges:
         return len(self.start)
 
     def fingerprint(self) -> str:
-        """Return a text that changes with the name of any file and with the offset or size of any picture."""
-        state = zlib.crc32("\n".join(self.names).encode(errors="surrogateescape"))
+        """Return a text that changes with the name and with the content of any file."""
+        known = of_files(self.originals, times=self.times)
+        return f"{len(self)} pictures in {len(self.originals)} files, {known}"
+
+    def old_fingerprint(self) -> str:
+        """Return the text of old checkpoints, which changes with the files' names and the pictures' places only."""
+        state = zlib.crc32("\n".join(path.name for path in self.originals).encode(errors="surrogateescape"))
         for array in (self.number, self.start, self.size):
             state = zlib.crc32(array.tobytes(), state)
-        return f"{len(self)} pictures in {len(self.names)} files, places {state:08x}"
+        return f"{len(self)} pictures in {len(self.originals)} files, places {state:08x}"
 
     def source(self, i: int) -> bytes:
         """Read the content of the i-th picture.

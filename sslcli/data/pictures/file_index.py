@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sslcli.data.fingerprints import of_many
 from sslcli.data.pictures.folders import UNREADABLE, Folder, in_order, scan
 from sslcli.data.pictures.index_cache import Snapshot, load, save
 from sslcli.errors import UserError
@@ -59,7 +60,12 @@ class Index:
         return tuple(_printable(os.fsencode(parent)) for parent in parents)
 
     def fingerprint(self) -> str:
-        """Return a text that changes with the name of any picture."""
+        """Return a text that changes with the name and with the content of any picture."""
+        names = self.offsets.tobytes() + self.blob.tobytes()
+        return f"{len(self)} pictures, {of_many(len(self), self.source, names)}"
+
+    def old_fingerprint(self) -> str:
+        """Return the text of old checkpoints, which changes with the name of any picture only."""
         names = zlib.crc32(self.offsets.tobytes(), zlib.crc32(self.blob.tobytes()))
         return f"{len(self)} pictures, names {names:08x}"
 

@@ -14,6 +14,7 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 from sslcli.data.base import Dataset, with_held_out
+from sslcli.data.fingerprints import of_files
 from sslcli.data.memory_map import MemoryMap
 from sslcli.data.pictures import pack_json
 from sslcli.data.pictures.base import rgb
@@ -30,11 +31,12 @@ class Packed(Dataset):
 
     def __init__(self, folder: Path) -> None:
         about = pack_json.about(folder, pack_json.ARRAY)
+        self._labels = folder / "labels.npy"
         try:
             shape = (about["samples"], 3, about["size"], about["size"])
             self._images = MemoryMap(folder / "images.npy", shape, _offset(folder / "images.npy", shape))
             if about["classes"]:
-                self.labels = torch.from_numpy(np.load(folder / "labels.npy", allow_pickle=False))
+                self.labels = torch.from_numpy(np.load(self._labels, allow_pickle=False))
                 if self.labels.shape != shape[:1]:
                     raise ValueError(f"{len(self.labels):,} labels for {shape[0]:,} pictures")
             self._digest = str(about["digest"])
@@ -47,6 +49,10 @@ class Packed(Dataset):
         return len(self._images)
 
     def fingerprint(self) -> str:
+        files = [self._images.path] + [self._labels] * (self.labels is not None)
+        return f"{len(self)} packed pictures, {of_files(files)}"
+
+    def old_fingerprint(self) -> str:
         return f"{len(self)} packed pictures, names {self._digest}"
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:

@@ -72,7 +72,7 @@ class Rows(ByteRanges):
     """The pictures in the rows of some tables."""
 
     def __init__(self, files: Sequence[Path], parts: Sequence[Part], tables: Sequence[Path]) -> None:
-        super().__init__(files, parts, [table.name for table in tables])
+        super().__init__(files, parts, tables)
         self.tables = list(tables)
 
     def source(self, i: int) -> bytes:
