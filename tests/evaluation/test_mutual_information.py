@@ -105,6 +105,77 @@ def test_twice_gives_the_same_bits():
     assert measure() == measure()
 
 
+# --- heavy tails ----------------------------------------------------------------------------------
+
+
+class Pair(Views):
+    """Two views that are the two halves of a vector."""
+
+    field = "vector"
+
+    def forward(self, columns, randomness):
+        return [View(half, "vector") for half in columns["vector"].chunk(2, 1)]
+
+    def evaluation_view(self, columns):
+        return View(columns["vector"], "vector")
+
+
+def correlated(rho, seed, n):
+    generator = torch.Generator().manual_seed(seed)
+    x, noise = torch.randn(2, n, 1, generator=generator, dtype=torch.float64)
+    return torch.cat([x, rho * x + math.sqrt(1 - rho**2) * noise], 1), generator
+
+
+def lognormal(rho, seed, n):
+    return correlated(rho, seed, n)[0].mul(1.5).exp()
+
+
+def cauchy(rho, seed, n):
+    """Pairs of Cauchy numbers with the dependence of Gaussians."""
+    return torch.tan(math.pi * (torch.special.ndtr(correlated(rho, seed, n)[0]) - 0.5))
+
+
+def bivariate_cauchy(rho, seed, n):
+    """Both divided by the same normal number: they have information also where they do not correlate."""
+    pair, generator = correlated(rho, seed, n)
+    return pair / torch.randn(n, 1, generator=generator, dtype=torch.float64).abs()
+
+
+def pairs_of(draw, width):
+    spec = Spec(vector=Field("vector", (2 * width,), torch.float32))
+    train, held_out = (Columns(spec, {"vector": draw(seed).float()}) for seed in (0, 1))
+    train.held_out = held_out
+    return make_context(train, Pair(), trained=Flat(width))
+
+
+@pytest.mark.parametrize(
+    ("draw", "more"),
+    # The information of a bivariate Cauchy beyond that of Gaussians, a multivariate t of one degree of freedom:
+    # log(8 pi) - 3 (Guerrero-Cusumano 1996).
+    [(lognormal, 0.0), (cauchy, 0.0), (bivariate_cauchy, math.log(8 * math.pi) - 3)],
+)
+def test_the_ceiling_of_heavy_tails_lies_above_the_truth(draw, more):
+    context = pairs_of(lambda seed: draw(0.8, seed, 1500), 1)
+    metrics = MutualInformation(components=1, batch_size=300, steps=100, hidden_dim=32)(context)
+    truth = -math.log(1 - 0.8**2) / 2 + more
+    assert truth < metrics["mi_ceiling"].value < 6 * truth
+    assert metrics["mi_floor"].value < truth + 0.1
+
+
+def test_no_ceiling_is_printed_where_it_falls_below_the_floor():
+    """The sign of x is that of the correlation of y's two numbers, which a Gaussian without correlations cannot say."""
+
+    def draw(seed):
+        generator = torch.Generator().manual_seed(seed)
+        a, c = torch.randn(2, 1500, generator=generator)
+        sign = torch.randint(2, (1500,), generator=generator) * 2 - 1
+        return torch.stack([3 * sign, c, 3 * a, a * sign], 1)
+
+    metrics = MutualInformation(components=2, batch_size=500, steps=150, hidden_dim=32)(pairs_of(draw, 2))
+    assert 0.3 < metrics["mi_floor"].value < math.log(2) + 0.1
+    assert "mi_ceiling" not in metrics and "no mi_ceiling: CLUB fell below this floor" in metrics["mi_floor"].protocol
+
+
 # --- geometry -------------------------------------------------------------------------------------
 
 
