@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
 from sslcli.data.base import Dataset
 from sslcli.evaluation.context import ProbeContext, numbers
 from sslcli.evaluation.pca import principal_axes
+from sslcli.evaluation.rows import gathered
 
 Rows = tuple[Tensor, Tensor]  # (bank, queries), (N, D) and (Q, D)
 
@@ -41,8 +41,11 @@ def reduced(rows: Rows) -> Iterator[tuple[str, Rows]]:
     queries -= mean
     yield "centred", rows
     _, axes = principal_axes(bank, 64)
-    yield f"pca{axes.shape[1]}", (bank @ axes, queries @ axes)
+    small = bank @ axes, queries @ axes
+    del rows, bank, queries  # which may fill most of the memory, as may what comes next
+    yield f"pca{axes.shape[1]}", small
 
 
 def _rows(context: ProbeContext, dataset: Dataset, index: Tensor, name: str) -> Tensor:
-    return torch.cat([numbers(columns[name]).cpu() for columns in context.pieces(dataset, index)])
+    parts = (numbers(columns[name]).cpu() for columns in context.pieces(dataset, index))
+    return gathered(parts, len(index), "reading raw_input")

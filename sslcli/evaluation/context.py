@@ -12,12 +12,12 @@ from torch.nn import functional as F
 
 from sslcli.data.base import Dataset, balanced, with_label
 from sslcli.encoders.base import Encoder
+from sslcli.evaluation.rows import Columns, counted, gathered
 from sslcli.features import evaluating
 from sslcli.randomness import Randomness
 from sslcli.types import Compute, View
 from sslcli.views.base import Views
 
-Columns = Mapping[str, Tensor]
 RAW_PIXELS = 32  # side to which larger images are averaged down for the raw-input baseline
 
 
@@ -67,7 +67,7 @@ class ProbeContext:
 
     def embed(self, name: str, dataset: Dataset, index: Tensor) -> Tensor:
         """Return float32 features (N, dim), on the CPU, of clean views of the samples ``index`` (N,), in eval mode."""
-        return embed(self.encoders[name], self.views, self.compute, self.pieces(dataset, index))
+        return embed(self.encoders[name], self.views, self.compute, self.pieces(dataset, index), len(index), name)
 
     def features(self, name: str, dataset: Dataset, index: Tensor) -> Tensor:
         """Return the same as ``embed``, computed at the first call and kept."""
@@ -87,7 +87,7 @@ class ProbeContext:
         """
         found: dict[str, list[Tensor]] = {}
         start = 0
-        for columns in self.pieces(dataset, index):
+        for columns in counted(self.pieces(dataset, index), "embedding views", len(index)):
             count = len(next(iter(columns.values())))
             positions = index[start : start + count].numpy()
             start += count
@@ -134,14 +134,21 @@ def numbers(x: Tensor) -> Tensor:
     return x.float().flatten(1)
 
 
-def embed(encoder: Encoder, views: Views, compute: Compute, pieces: Iterator[Columns]) -> Tensor:
-    """Return float32 features (N, dim), on the CPU, of clean views of the samples in ``pieces``, in eval mode."""
-    parts = []
-    for columns in pieces:
-        with torch.inference_mode(), compute.autocast():
-            view = views.evaluation_view(columns)
-        parts.append(_read(encoder, view, compute))
-    return torch.cat(parts)
+def embed(
+    encoder: Encoder, views: Views, compute: Compute, pieces: Iterator[Columns], count: int, name: str = "samples"
+) -> Tensor:
+    """Return float32 features (N, dim), on the CPU, of clean views of the N samples in ``pieces``, in eval mode.
+
+    A progress bar shows ``name`` and the remaining time.
+    """
+
+    def parts() -> Iterator[Tensor]:
+        for columns in pieces:
+            with torch.inference_mode(), compute.autocast():
+                view = views.evaluation_view(columns)
+            yield _read(encoder, view, compute)
+
+    return gathered(parts(), count, f"embedding {name}")
 
 
 @torch.inference_mode()

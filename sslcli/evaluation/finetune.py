@@ -13,13 +13,14 @@ from timm.optim import param_groups_layer_decay
 from timm.scheduler import CosineLRScheduler
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from sslcli.evaluation.base import Metric, Probe, compared
 from sslcli.evaluation.classifier import Classifier, predict
 from sslcli.evaluation.context import ProbeContext, chosen
+from sslcli.evaluation.rows import counted
 from sslcli.features import evaluating
 from sslcli.randomness import Randomness, fold
+from sslcli.run_dir.console import progress
 from sslcli.run_dir.formatting import SHARE
 from sslcli.types import View
 
@@ -139,7 +140,8 @@ class Finetune(Probe):
         scaler = torch.amp.GradScaler(device.type, enabled=compute.dtype == torch.float16)
         mix = self._mixing(num_classes)
         batches = _batches(train, size, self.epochs, context.seed)
-        for step, index in enumerate(tqdm(batches, f"finetune {name}", steps, leave=False, disable=None)):
+        bar = progress(f"finetune {name}", steps, "steps")
+        for step, index in enumerate(batches):
             schedule.step_update(step)
             seed = fold(context.seed, "finetune step", step)
             torch.manual_seed(seed % 2**63)  # dropout and stochastic depth
@@ -156,6 +158,8 @@ class Finetune(Probe):
                 torch.nn.utils.clip_grad_norm_(classifier.parameters(), self.clip)
             scaler.step(optimizer)
             scaler.update()
+            bar.update()
+        bar.close()
         return classifier
 
     def _batch(self, context: ProbeContext, index: Tensor, seed: int) -> tuple[View, Tensor]:
@@ -192,7 +196,7 @@ def _right(classifier: Classifier, context: ProbeContext, queries: Tensor) -> Te
     assert labels is not None
     with evaluating(classifier):
         guesses = []
-        for columns in context.pieces(held_out, queries):
+        for columns in counted(context.pieces(held_out, queries), "classifying queries", len(queries)):
             with context.compute.autocast():
                 guesses.append(predict(classifier, context.views.evaluation_view(columns)))
     return torch.cat(guesses) == labels[queries]

@@ -15,10 +15,11 @@ from sslcli.evaluation.base import Metric, Probe, compared
 from sslcli.evaluation.baselines import Rows, inputs, reduced
 from sslcli.evaluation.context import ProbeContext
 from sslcli.evaluation.pca import whitened
+from sslcli.run_dir.console import progress
 from sslcli.run_dir.formatting import SHARE
 
 _LADDER = (500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
-_BANK_PIECE = 65_536
+_BANK_ROWS, _BANK_BYTES = 65_536, 2**26  # of a piece of the bank
 _MEMORY = 0.5  # share of the free memory that features may take if the probe chooses their number
 
 
@@ -28,7 +29,7 @@ def nearest(
     k: int,
     *,
     chunk: int = 1024,
-    bank_chunk: int = _BANK_PIECE,
+    bank_chunk: int | None = None,
     device: torch.device | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the cosine similarities (Q, k) of each query's nearest bank rows, descending, and their positions (Q, k).
@@ -38,22 +39,27 @@ def nearest(
         queries: (Q, D) features.
         k: number of neighbours; if N is smaller, N.
         chunk: queries at a time.
-        bank_chunk: bank rows at a time; memory on the device is chunk x bank_chunk in addition to the two pieces.
+        bank_chunk: bank rows at a time; memory on the device is chunk x bank_chunk in addition to the two pieces. None
+            is 65,536, or fewer where they would take more than 64 MiB.
         device: device of the products; None is that of the features.
     """
     device = device or bank.device
+    bank_chunk = bank_chunk or max(1, min(_BANK_ROWS, _BANK_BYTES // (4 * max(1, bank.shape[1]))))
+    bar = progress("searching neighbours", len(bank) * len(queries), "pairs")
     best: list[tuple[Tensor, Tensor]] = []  # per chunk of queries: its nearest among the bank rows so far
     for start in range(0, len(bank), bank_chunk):
         rows = F.normalize(bank[start : start + bank_chunk].to(device).float(), dim=1)
         for number, part in enumerate(queries.split(chunk)):
             similarity, position = (F.normalize(part.to(device).float(), dim=1) @ rows.T).topk(min(k, len(rows)))
             found = similarity.cpu(), position.cpu() + start
+            bar.update(len(rows) * len(part))
             if start == 0:
                 best.append(found)
                 continue
             similarity, position = (torch.cat(pair, 1) for pair in zip(best[number], found))
             similarity, order = similarity.topk(min(k, similarity.shape[1]))
             best[number] = similarity, position.gather(1, order)
+    bar.close()
     similarities, positions = zip(*best)
     return torch.cat(similarities), torch.cat(positions)
 
@@ -160,6 +166,8 @@ class KNN(Probe):
             if self.whiten:
                 pair = whitened(rows, query_rows, components=self.whiten)
                 white[name] = self._right(pair[0], labels, pair[1], truth, context)
+                del pair
+            del rows, query_rows  # released before the next are read: each may fill much of the memory
         sizes = f"bank {len(bank):,} train, queries {len(queries):,} held out"
         whitening = f", all rows PCA-whitened to at most {self.whiten}, fitted on the bank"
         found = {}
@@ -182,10 +190,9 @@ class KNN(Probe):
     ) -> Iterator[tuple[str, Rows]]:
         """Yield the representations to search in by name; each is released before the next is computed."""
         for name, rows in inputs(context, bank, held_out, queries):
-            if name == "raw_input":
-                yield from reduced(rows)
-            else:
-                yield name, rows
+            made = reduced(rows) if name == "raw_input" else iter([(name, rows)])
+            del rows
+            yield from made
 
     def _right(
         self, bank: Tensor, labels: Tensor, queries: Tensor, truth: Tensor, context: ProbeContext

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from sslcli.data.base import balanced
 from sslcli.evaluation.base import Metric, Probe, compared
@@ -15,6 +14,7 @@ from sslcli.evaluation.baselines import Rows, inputs
 from sslcli.evaluation.context import ProbeContext, chosen
 from sslcli.evaluation.softmax_regression import Classifiers, Setting, fit, grid
 from sslcli.randomness import fold
+from sslcli.run_dir.console import progress
 from sslcli.run_dir.formatting import SHARE
 
 
@@ -78,11 +78,12 @@ class Linear(Probe):
         shares = self._shares(labels, context.seed)
         outcomes: dict[float, dict[str, Outcome]] = {share: {} for share in shares}
         representations = inputs(context, train, held_out, queries)
-        with tqdm(total=len(shares) * (1 + len(context.encoders)), desc="linear", leave=False, disable=None) as bar:
+        with progress("linear", len(shares) * (1 + len(context.encoders)), "classifiers") as bar:
             for name, (rows, query_rows) in representations:
                 for share, part in shares.items():
                     outcomes[share][name] = self._classify(rows, labels, part, (query_rows, truth), context)
                     bar.update()
+                del rows, query_rows  # released before the next are read: each may fill much of the memory
         return {
             "linear_top1" if share == self.shares[0] else f"linear_top1_{100 * share:g}pct": self._metric(
                 context, outcomes[share], len(part), len(queries), headline=share == self.shares[0]
@@ -110,7 +111,7 @@ class Linear(Probe):
         for standardise in (False, True):
             same = [setting for setting in self.settings if setting.standardise == standardise]
             classifiers = self._fit(rows, labels, fitted, same, num_classes, context)
-            _, loss = classifiers.score(rows[validation], labels[validation])
+            _, loss = classifiers.score(rows, labels, validation)
             tried += zip(loss.tolist(), same)
         best = min(tried, key=lambda trial: trial[0])[1]
         (predicted,) = self._fit(rows, labels, part, [best], num_classes, context).classes(test[0])

@@ -33,7 +33,7 @@ def embedder(encoder: Encoder, views: Views, compute: Compute, *, workers: int |
     """Return a function from samples to the encoder's pooled features, in eval mode; ``workers`` read ahead."""
 
     def embed(dataset: Dataset, index: Tensor) -> Tensor:
-        return features_of(encoder, views, compute, on_device(dataset, index, compute, workers))
+        return features_of(encoder, views, compute, on_device(dataset, index, compute, workers), len(index))
 
     return embed
 

@@ -1,26 +1,51 @@
-"""Principal axes of features, and whitening."""
+"""Principal axes of features, and whitening; neither copies all rows."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from sslcli.evaluation.rows import in_pieces
 
-def principal_axes(centred: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return the variances (count,) and axes (D, count) of the largest principal components of centred rows (N, D).
+_EXACT = 1024  # columns; an exact decomposition of a few thousand takes longer than the rest of the probe
 
-    The result is exact up to 1,024 columns. Above, a seeded randomised decomposition is used (Halko et al. 2011), as an
-    exact one of a few thousand columns takes longer than the rest of the probe.
+
+def principal_axes(
+    rows: Tensor, count: int, centred: Callable[[Tensor], Tensor] = lambda piece: piece
+) -> tuple[Tensor, Tensor]:
+    """Return the variances (count,) and axes (D, count) of the largest principal components of rows (N, D).
+
+    The result is exact up to 1,024 columns. Above, a seeded randomised decomposition is used (Halko et al. 2011): of
+    the covariance, which is added up piece by piece, or of the rows, where these are fewer than the columns.
+
+    Args:
+        rows: features; only ``centred`` pieces of them are read.
+        count: number of components.
+        centred: makes the mean of every column 0, and may scale columns; by default the rows are as they should be.
     """
-    count = min(count, *centred.shape)
-    if centred.shape[1] <= 1024:
+    count = min(count, *rows.shape)
+    if rows.shape[1] <= _EXACT:
         # In float64: with constant and repeated columns the float32 solver may not converge.
-        variance, axes = torch.linalg.eigh((centred.T @ centred).double() / len(centred))
+        variance, axes = torch.linalg.eigh(_covariance(rows, centred))
         return variance[-count:].clamp(min=0).float(), axes[:, -count:].float()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        _, singular, axes = torch.svd_lowrank(centred, q=min(count + 32, *centred.shape), niter=4)
-    return singular[:count] ** 2 / len(centred), axes[:, :count]
+        if len(rows) < rows.shape[1]:
+            _, singular, axes = torch.svd_lowrank(centred(rows), q=min(count + 32, *rows.shape), niter=4)
+            return singular[:count] ** 2 / len(rows), axes[:, :count]
+        # A product with the covariance is two with the rows, so half as many iterations do.
+        _, variance, axes = torch.svd_lowrank(_covariance(rows, centred).float(), q=count + 32, niter=2)
+    return variance[:count], axes[:, :count]
+
+
+def _covariance(rows: Tensor, centred: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the covariance (D, D) in float64."""
+    total = torch.zeros(rows.shape[1], rows.shape[1], dtype=torch.float64, device=rows.device)
+    for piece in map(centred, in_pieces(rows)):
+        total += (piece.T @ piece).double()
+    return total / len(rows)
 
 
 def whitened(bank: Tensor, queries: Tensor, *, components: int) -> tuple[Tensor, Tensor]:
@@ -30,7 +55,11 @@ def whitened(bank: Tensor, queries: Tensor, *, components: int) -> tuple[Tensor,
     directions without signal is not amplified.
     """
     mean, std = bank.mean(0), bank.std(0) + 1e-3 * bank.std() + 1e-12
-    bank, queries = (bank - mean) / std, (queries - mean) / std
-    variance, axes = principal_axes(bank, components)
+
+    def standardised(piece: Tensor) -> Tensor:
+        return (piece - mean) / std
+
+    variance, axes = principal_axes(bank, components, standardised)
     axes = axes / (variance + 1e-3).sqrt()
-    return bank @ axes, queries @ axes
+    one, two = (torch.cat([standardised(piece) @ axes for piece in in_pieces(rows)]) for rows in (bank, queries))
+    return one, two

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sslcli.run_dir.console import progress
+
 _MOMENTUM = 0.9
 _PIECE = 4096  # rows at a time
 
@@ -87,16 +89,19 @@ class Classifiers:
         """Return the class (G, N) that each classifier predicts for rows (N, D)."""
         return torch.cat([self.logits(part).argmax(2).cpu() for part in rows.split(chunk)]).T
 
-    def score(self, rows: Tensor, labels: Tensor, *, chunk: int = 2048) -> tuple[Tensor, Tensor]:
-        """Return each classifier's accuracy (G,) and mean cross-entropy (G,) on rows (N, D) with labels (N,)."""
+    def score(
+        self, rows: Tensor, labels: Tensor, part: Tensor | None = None, *, chunk: int = 2048
+    ) -> tuple[Tensor, Tensor]:
+        """Return each classifier's accuracy (G,) and mean cross-entropy (G,) on rows (N, D), or those in ``part``."""
+        part = torch.arange(len(rows)) if part is None else part
         right = torch.zeros(len(self.settings), dtype=torch.float64)
         loss = torch.zeros(len(self.settings), dtype=torch.float64)
-        for part, truth in zip(rows.split(chunk), labels.split(chunk)):
-            logits = self.logits(part).cpu()
+        for index in part.split(chunk):
+            logits, truth = self.logits(rows[index]).cpu(), labels[index]
             right += (logits.argmax(2) == truth[:, None]).sum(0)
             each = F.cross_entropy(logits.flatten(0, 1), truth.repeat_interleave(logits.shape[1]), reduction="none")
             loss += each.unflatten(0, logits.shape[:2]).double().sum(0)
-        return right / len(rows), loss / len(rows)
+        return right / len(part), loss / len(part)
 
 
 def fit(
@@ -135,6 +140,7 @@ def fit(
     )
     found = Classifiers(settings, scale, weight, bias)
     weight_velocity, bias_velocity = torch.zeros_like(weight), torch.zeros_like(bias)
+    bar = progress("fitting a classifier", steps, "steps")
     for step, positions in enumerate(_batches(len(part), batch_size, steps, seed)):
         index = part[positions]
         batch = rows[index]
@@ -148,6 +154,8 @@ def fit(
         rate = lr * (1 + math.cos(math.pi * step / steps)) / 2
         weight -= rate * weight_velocity
         bias -= rate * bias_velocity
+        bar.update()
+    bar.close()
     return found
 
 

@@ -10,6 +10,22 @@ from tqdm import tqdm
 
 from sslcli.run_dir.files import writable
 
+SECONDS = 0.5  # how long a phase may take before it gets a bar
+
+
+def progress(what: str, total: int, unit: str) -> Any:
+    """Return a bar with the remaining time for a phase after the last step, on stderr; none where it is no terminal.
+
+    Args:
+        what: the name of the phase.
+        total: how many units it has.
+        unit: what is counted.
+    """
+    return tqdm(
+        total=total, desc=what, unit=f" {unit}", unit_scale=True, leave=False, disable=None, delay=SECONDS,
+        dynamic_ncols=True,
+    )  # fmt: skip
+
 
 class Console:
     """Prints the output of one run and, after ``log_to``, writes it to a file.

@@ -318,10 +318,11 @@ def test_whitening_is_scikit_learns_where_nothing_is_regularised():
     torch.testing.assert_close(ours @ ours.T, theirs @ theirs.T, rtol=0.02, atol=0.05)
 
 
-def test_the_randomised_axes_are_the_exact_ones():
+@pytest.mark.parametrize("rows", [300, 1500])  # of the rows, and of their covariance
+def test_the_randomised_axes_are_the_exact_ones(rows):
     """1,100 columns with a falling spectrum: the randomised way, against an exact decomposition."""
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(300, 1100, generator=generator) * 0.9 ** torch.arange(1100)
+    x = torch.randn(rows, 1100, generator=generator) * 0.9 ** torch.arange(1100)
     x = x - x.mean(0)
     variance, axes = principal_axes(x, 8)
     exact, basis = torch.linalg.eigh(x.double().T @ x.double() / len(x))
