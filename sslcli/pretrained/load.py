@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table
 from torch import Tensor, nn
 
 from sslcli.encoders.base import Encoder
@@ -83,6 +82,8 @@ def fitted(tensor: Tensor, name: str, ours: Tensor, encoder: nn.Module) -> Tenso
         return tensor
     if [n for n in tensor.shape if n > 1] == [n for n in ours.shape if n > 1]:
         return tensor.reshape(ours.shape)
+    from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table  # a second's import that few runs need
+
     model: Any = getattr(encoder, "model", encoder)
     if name == "pos_embed" and tensor.dim() == 3 and tensor.shape[2] == ours.shape[2]:
         prefix = 0 if model.no_embed_class else model.num_prefix_tokens
