@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sslcli.evaluation.rows import in_pieces
 
-_EXACT = 1024  # columns; an exact decomposition of a few thousand takes longer than the rest of the probe
+_EXACT = 1024  # rows or columns; an exact decomposition of a few thousand takes longer than the rest of the probe
 
 
 def principal_axes(
@@ -17,8 +17,9 @@ def principal_axes(
 ) -> tuple[Tensor, Tensor]:
     """Return the variances (count,) and axes (D, count) of the largest principal components of rows (N, D).
 
-    The result is exact up to 1,024 columns. Above, a seeded randomised decomposition is used (Halko et al. 2011): of
-    the covariance, which is added up piece by piece, or of the rows, where these are fewer than the columns.
+    The result is exact up to 1,024 rows or columns. Above, a seeded randomised decomposition is used (Halko et al.
+    2011): of the covariance, which is added up piece by piece, or of the rows, where these are fewer than the columns.
+    With at most 1,024 rows and more columns, the axis of a component without variance is zero.
 
     Args:
         rows: features; only ``centred`` pieces of them are read.
@@ -26,10 +27,12 @@ def principal_axes(
         centred: makes the mean of every column 0, and may scale columns; by default the rows are as they should be.
     """
     count = min(count, *rows.shape)
-    if rows.shape[1] <= _EXACT:
+    if rows.shape[1] <= min(_EXACT, len(rows)):
         # In float64: with constant and repeated columns the float32 solver may not converge.
         variance, axes = torch.linalg.eigh(_covariance(rows, centred))
         return variance[-count:].clamp(min=0).float(), axes[:, -count:].float()
+    if len(rows) <= _EXACT:
+        return _axes_of_few_rows(centred(rows).double(), count)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         if len(rows) < rows.shape[1]:
@@ -38,6 +41,15 @@ def principal_axes(
         # A product with the covariance is two with the rows, so half as many iterations do.
         _, variance, axes = torch.svd_lowrank(_covariance(rows, centred).float(), q=count + 32, niter=2)
     return variance[:count], axes[:, :count]
+
+
+def _axes_of_few_rows(centred: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the same from the products of rows (N, N): if their eigenvector is u, the axis is X' u / |X' u|."""
+    squares, rows = torch.linalg.eigh(centred @ centred.T)
+    squares, rows = squares[-count:], rows[:, -count:]
+    has_variance = squares > 1e-12 * squares.max()
+    axes = centred.T @ rows / squares.clamp(min=1e-300).sqrt()
+    return (squares.clamp(min=0) / len(centred)).float(), torch.where(has_variance, axes, 0).float()
 
 
 def _covariance(rows: Tensor, centred: Callable[[Tensor], Tensor]) -> Tensor:

@@ -318,7 +318,7 @@ def test_whitening_is_scikit_learns_where_nothing_is_regularised():
     torch.testing.assert_close(ours @ ours.T, theirs @ theirs.T, rtol=0.02, atol=0.05)
 
 
-@pytest.mark.parametrize("rows", [300, 1500])  # of the rows, and of their covariance
+@pytest.mark.parametrize("rows", [1050, 1500])  # of the rows, and of their covariance
 def test_the_randomised_axes_are_the_exact_ones(rows):
     """1,100 columns with a falling spectrum: the randomised way, against an exact decomposition."""
     generator = torch.Generator().manual_seed(0)
@@ -329,6 +329,18 @@ def test_the_randomised_axes_are_the_exact_ones(rows):
     exact, basis = exact.float(), basis.float()
     torch.testing.assert_close(variance, exact[-8:].flip(0), rtol=1e-3, atol=0)
     torch.testing.assert_close(axes @ axes.T, basis[:, -8:] @ basis[:, -8:].T, rtol=0, atol=2e-2)
+
+
+def test_the_axes_of_fewer_rows_than_columns_are_scikit_learns():
+    x = torch.randn(40, 90, generator=torch.Generator().manual_seed(0))
+    x = x - x.mean(0)
+    variance, axes = principal_axes(x, 12)
+    exact = PCA(12).fit(x.numpy())
+    torch.testing.assert_close(variance.flip(0), torch.from_numpy(exact.explained_variance_ * 39 / 40))
+    basis = torch.from_numpy(exact.components_)
+    torch.testing.assert_close(axes @ axes.T, basis.T @ basis, rtol=0, atol=1e-5)
+    variance, axes = principal_axes(x, 40)  # centred rows have 39 components
+    assert variance[0] < 1e-6 and not axes[:, 0].any()
 
 
 def test_dead_features_do_not_break_the_whitened_reading():
