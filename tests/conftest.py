@@ -7,6 +7,7 @@ import sys
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: the tests' processes share the cores
 
 import pytest
+from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 from xdist.scheduler import LoadScopeScheduling
 
@@ -35,6 +36,14 @@ def cache_of_its_own(tmp_path_factory):
     """Indices of folders are kept here and not in the home of whoever runs the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def composed_once():
+    """Hydra composes every config twice, first to read ``hydra.mode``, which no test sets: it is half of a start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Hydra, "get_mode", lambda self, config_name, overrides: None)
         yield
 
 

@@ -15,7 +15,7 @@ from sslcli.components import build_components
 from sslcli.config.identity import differences, run_name
 
 VIT = ("encoder=timm", "encoder.name=vit_mini", "encoder.norm=layer", *TINY, "device=cpu", "train.precision=fp32")
-NET = (*TINY, "device=cpu", "log.every=1")
+NET = (*TINY, "device=cpu", "log.every=1", "log.report=false")
 
 
 def newest(run_dir):
