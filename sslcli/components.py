@@ -16,14 +16,17 @@ from sslcli.data.base import Dataset
 from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.dataloading import kept_in_memory
 from sslcli.data.labelled import Labelled
+from sslcli.distributed import Ranks
 from sslcli.encoders.base import Encoder
 from sslcli.errors import UserError
 from sslcli.objectives.base import Objective
 from sslcli.objectives.teacher import teacher_weights
 from sslcli.pretrained.load import LoadReport, load_weights
+from sslcli.pretrained.normalisation import settle
 from sslcli.pretrained.safetensors_io import read_export
 from sslcli.randomness import fold
 from sslcli.run_dir.checkpoint import State, open_run
+from sslcli.run_dir.normalisation import Normalisation
 from sslcli.types import Spec
 from sslcli.views.base import Views
 
@@ -37,6 +40,7 @@ class Components:
     objective: Objective
     views: Views
     start: LoadReport | None = None  # which of the weights in ``encoder.weights`` were loaded
+    fitted: Normalisation | None = None  # mean and std that neither the config nor the dataset names
     weights: str = "student"  # or teacher: whose weights ``encoder`` has; heads are the student's
 
 
@@ -65,7 +69,9 @@ def build_views(config: TrainConfig, encoder: Encoder, objective: Objective) -> 
     return views
 
 
-def build_components(config: TrainConfig, *, afresh: bool = True) -> Components:
+def build_components(
+    config: TrainConfig, *, afresh: bool = True, fitted: Normalisation | None = None, ranks: Ranks | None = None
+) -> Components:
     """Build all components of a run as they are before its first step.
 
     Weights are random, except that the encoder loads ``encoder.weights`` where that is set.
@@ -74,14 +80,17 @@ def build_components(config: TrainConfig, *, afresh: bool = True) -> Components:
         config: the config of the run.
         afresh: whether the run starts at step 0. A resumed run reads its weights from a checkpoint and does not need
             the file that ``encoder.weights`` names.
+        fitted: what a resumed run has fitted on its data before.
+        ranks: the processes of the run.
     """
     dataset = kept_in_memory(build_dataset(config), config.dataset.cache)
+    fitted = settle(config, dataset, afresh=afresh, fitted=fitted, ranks=ranks or Ranks())
     encoder = build_encoder(config, dataset.spec)
     weights = config.encoder.weights
     start = load_weights(encoder, weights) if weights and afresh else None
     objective = build_objective(config, encoder)  # after loading weights, because a teacher copies the encoder
     views = build_views(config, encoder, objective)
-    return Components(readable(dataset, objective), encoder, objective, views, start)
+    return Components(readable(dataset, objective), encoder, objective, views, start, fitted)
 
 
 def readable(dataset: Dataset, objective: Objective) -> Dataset:
@@ -151,7 +160,17 @@ def restore_components(
     config: TrainConfig = replace(state["config"], dataset=other) if other else state["config"]
     dataset = kept_in_memory(build_dataset(config), config.dataset.cache)
     dataset.spec.check_readable(views.field, encoder.spec)
+    _normalise_as_trained(dataset, Spec.from_plain(state["spec"]))
     return Components(readable(dataset, objective), encoder, objective, views, weights=weights)
+
+
+def _normalise_as_trained(dataset: Dataset, trained: Spec) -> None:
+    """Let the pictures of a dataset have the numbers of the run, so that nothing is fitted on other data."""
+    for part in (dataset, dataset.held_out):
+        for name, field in part.spec.items() if part is not None else ():
+            if field.kind == "image" and name in trained and part is not None:
+                numbers = trained[name]
+                part.spec = part.spec.having(name, replace(field, mean=numbers.mean, std=numbers.std))
 
 
 class Pretrained(nn.Module):

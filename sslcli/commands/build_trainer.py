@@ -129,7 +129,7 @@ def make_hooks(
     if ranks.first and config.log.quality != "none":
         hooks.append(QualityMetrics(monitor or make_collapse_monitor(config, components, compute, console)))
     hooks.append(MetricLines(config.log.every, console, by_first))
-    facts = functools.cache(lambda: identity(config, components.dataset, compute, ranks))  # computed at the first save
+    facts = functools.cache(lambda: identity(config, components, compute, ranks))  # computed at the first save
     hooks.append(Checkpoints(run_dir, config.checkpoint, facts, best))
     return hooks
 
@@ -172,14 +172,15 @@ def make_collapse_monitor(
     )
 
 
-def identity(config: TrainConfig, dataset: Dataset, compute: Compute, ranks: Ranks) -> dict[str, Any]:
+def identity(config: TrainConfig, components: Components, compute: Compute, ranks: Ranks) -> dict[str, Any]:
     """Return the description of the run in its checkpoints, from which the encoder can be rebuilt without the data."""
     return {
         "version": sslcli.__version__,
         "config": to_plain(config),
-        "spec": dataset.spec.to_plain(),
-        "data": dataset.fingerprint(),
-        "classes": class_counts(dataset),
+        "spec": components.dataset.spec.to_plain(),
+        "data": components.dataset.fingerprint(),
+        "files": components.fitted.digests() if components.fitted else {},
+        "classes": class_counts(components.dataset),
         "environment": environment(compute, ranks),
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sslcli.commands.restored import budget, compute_for
+from sslcli.commands.restored import budget, compute_for, refuse_fitting
 from sslcli.components import restore_components
 from sslcli.config.composed import EvalConfig, TrainConfig
 from sslcli.config.instantiate import allow, build
@@ -22,6 +22,7 @@ from sslcli.run_dir.layout import START
 def run(config: EvalConfig) -> dict[str, Metric]:
     """Probe a run's newest checkpoint and write ``eval.json`` into its directory."""
     allow(config.plugins)
+    refuse_fitting(config.dataset)
     run_dir, state = open_run(config.run)
     newest = is_newest(run_dir, state["step"])  # checked now: a run in progress may write others meanwhile
     compute = compute_for(config.device, state)

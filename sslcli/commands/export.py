@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from pathlib import Path
 
+from sslcli.commands.restored import refuse_fitting
 from sslcli.components import Pretrained, restore_encoder
 from sslcli.config.composed import ExportConfig
 from sslcli.config.instantiate import allow, build
@@ -21,6 +22,7 @@ from sslcli.training.device import choose
 def run(config: ExportConfig) -> Path:
     """Write the file to a temporary path, load it as a user does, compare, and only then move it to its path."""
     allow(config.plugins)
+    refuse_fitting(config.dataset)
     kind = build(config.format.node, Format, where="format")
     source = _source(config, kind)
     path = _path(config, source.run_dir, kind)

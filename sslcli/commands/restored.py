@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from sslcli.components import Components
+from sslcli.config.choices import DatasetChoice
 from sslcli.config.composed import TrainConfig
 from sslcli.config.sections import DeviceSection
+from sslcli.errors import UserError
 from sslcli.evaluation.measure import embedder, random_init
 from sslcli.report.collect import collect_visuals
 from sslcli.report.visuals import Visuals
@@ -18,6 +20,12 @@ def compute_for(device: DeviceSection, state: State) -> Compute:
     set_threads(device.threads or state["environment"]["threads"])
     precision = state["config"].train.precision
     return choose(device.name, "auto" if precision == "fp16" else precision)  # a CPU does not support fp16
+
+
+def refuse_fitting(dataset: DatasetChoice) -> None:
+    """Raise UserError if the data that a run is evaluated on are to be normalised in another way than in training."""
+    if dataset.normalise is not None:
+        raise UserError("dataset.normalise: a trained encoder reads data as it was trained to. Leave this out.")
 
 
 def budget(train_seconds: float) -> float:

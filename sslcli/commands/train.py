@@ -25,7 +25,7 @@ from sslcli.pretrained.safetensors_io import write_weights
 from sslcli.report.preview import first_views, shows_pictures, write_preview
 from sslcli.report.visuals import Visuals
 from sslcli.report.write import write_report
-from sslcli.run_dir import checkpoint
+from sslcli.run_dir import checkpoint, normalisation
 from sslcli.run_dir.checkpoint import State, open_run
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.layout import START, make_room, write_config
@@ -34,7 +34,7 @@ from sslcli.run_dir.metrics_jsonl import NAME, JsonLines
 from sslcli.run_dir.result_json import finished, headline_value, write_result
 from sslcli.training.device import choose, set_determinism, set_threads
 from sslcli.training.environment import restore_environment
-from sslcli.training.resume import choose_start, finished_before, starts_afresh
+from sslcli.training.resume import choose_start, finished_before, run_before, starts_afresh
 from sslcli.types import Compute
 
 
@@ -77,7 +77,9 @@ class _Session:
 
     def __init__(self, config: TrainConfig, run_dir: Path, compute: Compute, console: Console, ranks: Ranks) -> None:
         self.config, self.run_dir, self.compute, self.console, self.ranks = config, run_dir, compute, console, ranks
-        self.components = build_components(config, afresh=starts_afresh(config, run_dir))
+        afresh = starts_afresh(config, run_dir)
+        fitted = None if afresh else normalisation.read(run_before(config, run_dir))
+        self.components = build_components(config, afresh=afresh, fitted=fitted, ranks=ranks)
         self.probe = build(config.probe.node, Probe, where="probe")
         self.loggers = make_loggers(config, console, ranks)
         self.monitor = make_collapse_monitor(config, self.components, compute, console)
@@ -102,7 +104,11 @@ class _Session:
             open_run(self.config.resume, "resume")  # raise an error before anything is written
         held.enter_context(locked(self.run_dir))
         checkpoint.sweep_temporaries(self.run_dir)
-        return choose_start(self.config, self.run_dir, self.trainer.length, self.components.dataset, self.console)
+        state = choose_start(self.config, self.run_dir, self.trainer.length, self.components.dataset, self.console)
+        if state is not None:
+            before = run_before(self.config, self.run_dir)
+            normalisation.check(before, self.components.fitted, state["files"])
+        return state
 
     def resume(self, state: State) -> dict[str, Any] | None:
         """Restore a checkpoint; return the result of the run if it is finished already."""
@@ -127,6 +133,8 @@ class _Session:
             if self.components.start is not None:
                 console.line(f"start     {self.components.start}")
                 write_weights(self.components.encoder, run_dir / START)
+        if self.components.fitted is not None:  # for a run that goes on from another one's checkpoint, too
+            normalisation.write(run_dir, self.components.fitted)
         write_config(run_dir, config)
         self.loggers.each(lambda logger: logger.start(to_plain(config), run_dir, self.trainer.step))
         if not resumed and shows_pictures(self.components):
@@ -187,7 +195,7 @@ class _Session:
         self.loggers.finish(flat(metrics))
         if not self.config.log.report:
             return f"none: log.report=false; ssl-report run={self.run_dir} writes it"
-        facts = identity(self.config, self.components.dataset, self.compute, self.ranks)
+        facts = identity(self.config, self.components, self.compute, self.ranks)
         return write_report(self.run_dir, facts, visuals, self.console)
 
 

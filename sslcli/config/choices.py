@@ -6,6 +6,7 @@ The constructor of a part is the schema of its node. Some keys of a part's secti
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
@@ -65,13 +66,15 @@ class Choice:
 
 @dataclass
 class DatasetChoice(Choice):
-    """A dataset, and how its samples are loaded. The loader reads these fields, the dataset does not."""
+    """A dataset, and how its samples are loaded and normalised. The dataset itself does not read these fields."""
 
     workers: int | None = None
     cache: str = "auto"
     max_bad: float | None = None
+    normalise: Any = None
 
     def check(self) -> None:
+        _check_normalise(self.normalise)
         if self.workers is not None and (not isinstance(self.workers, int) or self.workers < 0):
             raise UserError(f"dataset.workers={self.workers!r} must be a whole number, 0 or more, or null.")
         known = ("auto", "device", "memory", "none")
@@ -79,6 +82,20 @@ class DatasetChoice(Choice):
             raise UserError(f"dataset.cache: there is no '{self.cache}'. {suggest(str(self.cache), known)}")
         if self.max_bad is not None and not (isinstance(self.max_bad, (int, float)) and 0 <= self.max_bad <= 1):
             raise UserError(f"dataset.max_bad={self.max_bad!r} must be a share from 0 to 1, or null.")
+
+
+def _check_normalise(value: Any) -> None:
+    """Raise UserError if ``value`` is neither a name nor a pair of mean and std, each of all channels or of each."""
+    if value is None or value in ("measured", "imagenet"):
+        return
+    pair = value if isinstance(value, list) and len(value) == 2 else [None, None]
+    mean, std = (part if isinstance(part, list) else [part] for part in pair)
+    numbers = all(isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n) for n in (*mean, *std))
+    if not (mean and std and numbers and min(std) > 0):
+        raise UserError(
+            f"dataset.normalise={value!r} must be measured, imagenet, null, or mean and std, such as [0.5,0.25] or "
+            "[[0.5,0.4,0.3],[0.2,0.2,0.2]]."
+        )
 
 
 @dataclass

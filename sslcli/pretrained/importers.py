@@ -47,10 +47,10 @@ def read(source: str) -> dict[str, Tensor]:
             return load_file(path)
         except (SafetensorError, OSError) as error:
             raise UserError(f"{KEY}: {path} is cut short or not a safetensors file ({first_line(error)}).") from None
-    return _state_dict(_load(path), path)
+    return _state_dict(content_of(path), path)
 
 
-def _load(path: Path) -> Any:
+def content_of(path: Path) -> Any:
     """Read a file of ``torch.save``, with settings replaced by placeholders."""
     try:
         if zipfile.is_zipfile(path):  # torch may read a damaged archive without noticing, so check the checksums

@@ -42,6 +42,16 @@ def export_header(state: Mapping[str, Any], weights: str) -> dict[str, str]:
     }
 
 
+def spec_of(path: Path) -> dict[str, Any] | None:
+    """Return the plain columns in the header of an export of this tool; None if ``path`` is another file."""
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+    except (SafetensorError, OSError):
+        return None
+    return json.loads(header["spec"]) if {"config", "spec"} <= header.keys() else None
+
+
 def read_export(path: Path) -> dict[str, Any]:
     """Read the part of a checkpoint's state that ``format=safetensors`` writes: config, spec, step and encoder.
 

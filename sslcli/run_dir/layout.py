@@ -16,6 +16,7 @@ from sslcli.errors import UserError
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.files import write_text
 from sslcli.run_dir.formatting import first_line
+from sslcli.run_dir.normalisation import NAME as NORMALISATION
 
 START = "start.safetensors"  # the encoder after loading encoder.weights, before its first step
 CONFIG = "config.yaml"
@@ -23,6 +24,7 @@ _HEADER = "# sslcli format "
 _FILES = (
     "checkpoints",
     START,
+    NORMALISATION,
     "metrics.jsonl",
     "metrics.csv",
     "result.json",

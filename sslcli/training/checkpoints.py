@@ -46,7 +46,7 @@ class Checkpoints(Hook):
         checkpoint.save(
             self._run_dir,
             trainer.step,
-            {**self._identity(), **trainer.state_dict(), "files": {}},
+            {**self._identity(), **trainer.state_dict()},
             keep=self._options.keep,
             keep_every=self._options.keep_every,
             best=self._best.step,

@@ -14,6 +14,7 @@ from sslcli.run_dir.checkpoint import State, open_run
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.result_json import finished
 from sslcli.training.length import Length
+from sslcli.types import Spec
 
 CONTENT = 3  # the first format of checkpoints with a digest of the data's content, or of the files' sizes and times
 
@@ -21,6 +22,15 @@ CONTENT = 3  # the first format of checkpoints with a digest of the data's conte
 def starts_afresh(config: TrainConfig, run_dir: Path) -> bool:
     """Return whether ``choose_start`` will find no checkpoint; this is known before the components are built."""
     return config.resume == "never" or (config.resume == "auto" and not checkpoint.steps(run_dir))
+
+
+def run_before(config: TrainConfig, run_dir: Path) -> Path:
+    """Return the run directory of the checkpoint that a run goes on from.
+
+    Raises:
+        UserError: ``resume`` names no checkpoint.
+    """
+    return run_dir if checkpoint.steps(run_dir) else open_run(config.resume, "resume")[0]
 
 
 def finished_before(config: TrainConfig, run_dir: Path) -> dict[str, Any] | None:
@@ -83,9 +93,21 @@ def _check_data(path: Path, state: State, dataset: Dataset) -> None:
     """Raise UserError if the run was trained on other data; old checkpoints know less about theirs."""
     before, now = state["data"], dataset.fingerprint()
     if before == now or (state["format"] < CONTENT and before == dataset.old_fingerprint()):
+        _check_numbers(path, Spec.from_plain(state["spec"]), dataset.spec)
         return
     copied = " Where they were only copied, copy their times too (cp -a, rsync -a)." if "times" in before else ""
     raise UserError(
         f"dataset: {path} was trained on {before}, and these are {now}.{copied} "
         "Restore the data, or start afresh with resume=never."
     )
+
+
+def _check_numbers(path: Path, before: Spec, now: Spec) -> None:
+    """Raise UserError if the mean or std of a column is another one now."""
+    for name, field in before.items():
+        if name in now and (field.mean, field.std) != (now[name].mean, now[name].std):
+            raise UserError(
+                f"dataset: {path} was trained with mean {list(field.mean)} and std {list(field.std)} of '{name}', and "
+                f"these data have {list(now[name].mean)} and {list(now[name].std)}. Restore them, or start afresh with "
+                "resume=never."
+            )

@@ -24,7 +24,13 @@ def test_a_choice_goes_by_its_models_name_or_else_by_its_class():
 def test_keys_that_others_read_are_no_keys_of_the_part():
     chosen = DatasetChoice.read(PLAIN["dataset"])
     assert chosen.node == {"_target_": "mine.Data"} and chosen.workers == 3 and chosen.max_bad is None
-    assert chosen.to_plain() == {"_target_": "mine.Data", "workers": 3, "cache": "auto", "max_bad": None}
+    assert chosen.to_plain() == {
+        "_target_": "mine.Data",
+        "workers": 3,
+        "cache": "auto",
+        "max_bad": None,
+        "normalise": None,
+    }
     assert chosen.with_keys(path="x").node == {"_target_": "mine.Data", "path": "x"} and "path" not in chosen.node
 
 

@@ -1,0 +1,89 @@
+"""Mean and standard deviation of pictures that were fitted for a run, in the format of Hugging Face's image processors.
+
+``preprocessor_config.json`` in the run directory has the numbers that neither the config nor the dataset names: those
+that were measured on the training part, or those of the weights that the run began with. Checkpoints have its digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from sslcli.errors import UserError
+from sslcli.run_dir.files import write_atomically
+
+NAME = "preprocessor_config.json"
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """The numbers by which each channel of the pictures is normalised, and where they are from."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    source: str  # for people
+    unit: float = 1.0  # what the numbers of a picture are multiplied with first: 1/255 for uint8
+
+    def content(self) -> bytes:
+        """Return the content of the file."""
+        values = {
+            "do_rescale": self.unit != 1,
+            "rescale_factor": self.unit,
+            "do_normalize": True,
+            "image_mean": list(self.mean),
+            "image_std": list(self.std),
+            "source": self.source,
+        }
+        return f"{json.dumps(values, indent=2)}\n".encode()
+
+    def digests(self) -> dict[str, str]:
+        """Return the file's name and SHA-256 digest, for checkpoints."""
+        return {NAME: hashlib.sha256(self.content()).hexdigest()}
+
+    def __str__(self) -> str:
+        mean, std = (" ".join(f"{value:.4f}" for value in values) for values in (self.mean, self.std))
+        return f"mean {mean}, std {std} ({self.source})"
+
+
+def write(run_dir: Path, fitted: Normalisation) -> None:
+    """Write the file."""
+    write_atomically(run_dir / NAME, lambda file: file.write(fitted.content()))
+
+
+def read(run_dir: Path) -> Normalisation | None:
+    """Read the file; None if there is none.
+
+    Raises:
+        UserError: it is not as it was written.
+    """
+    path = run_dir / NAME
+    if not path.is_file():
+        return None
+    try:
+        content = path.read_bytes()
+        values = json.loads(content)
+        fitted = Normalisation(
+            tuple(values["image_mean"]), tuple(values["image_std"]), values["source"], values["rescale_factor"]
+        )
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UserError(f"run_dir: {path} cannot be read ({error}). {_WAY_OUT}") from None
+    if fitted.content() != content:
+        raise UserError(f"run_dir: {path} has been changed. {_WAY_OUT}")
+    return fitted
+
+
+def check(run_dir: Path, fitted: Normalisation | None, known: dict[str, str]) -> None:
+    """Check that the file in ``run_dir`` is the one whose digest a checkpoint has.
+
+    Raises:
+        UserError: it is not, or it is missing.
+    """
+    found = fitted.digests() if fitted else {}
+    if found != known:
+        fault = "is not that of its checkpoints" if found and known else "is missing" if known else "is not of this run"
+        raise UserError(f"run_dir: {run_dir / NAME} {fault}. {_WAY_OUT}")
+
+
+_WAY_OUT = "Restore it, or start afresh with resume=never."
