@@ -50,9 +50,13 @@ class Randomness:
     positions: np.ndarray  # (B,) int64, position of each sample in the global batch
     device: torch.device
 
-    @torch.compiler.disable  # numbers of the host's are no part of a graph
     def numbers(self, name: str, *shape: int) -> np.ndarray:
         """Draw (B, *shape) float32 uniforms in [0, 1) on the host; different names give independent streams."""
+        if torch.compiler.is_compiling():  # numbers of the host's are no part of a graph
+            return torch.compiler.disable(self._drawn)(name, *shape)
+        return self._drawn(name, *shape)
+
+    def _drawn(self, name: str, *shape: int) -> np.ndarray:
         count = math.prod(shape)
         stream = np.uint64(fold(self.seed, self.step, name))
         rows = mix(self.positions.astype(np.uint64) ^ stream)[:, None]
