@@ -13,6 +13,7 @@ from sslcli.config.composed import TrainConfig
 from sslcli.config.instantiate import allow, build
 from sslcli.config.paths import expand
 from sslcli.data.base import Dataset
+from sslcli.data.checked import Checked
 from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.dataloading import kept_in_memory
 from sslcli.data.labelled import Labelled
@@ -45,8 +46,8 @@ class Components:
 
 
 def build_dataset(config: TrainConfig) -> Dataset:
-    """Build the training split of a run's data, with its held-out part."""
-    return build(config.dataset.node, Dataset, where="dataset")
+    """Build the training split of a run's data, with its held-out part; the first read checks its columns."""
+    return Checked(build(config.dataset.node, Dataset, where="dataset"))
 
 
 def build_encoder(config: TrainConfig, spec: Spec) -> Encoder:
@@ -62,8 +63,19 @@ def build_objective(config: TrainConfig, encoder: Encoder) -> Objective:
 
 
 def build_views(config: TrainConfig, encoder: Encoder, objective: Objective) -> Views:
-    """Build a run's views, as many as the objective reads."""
-    views = build(config.views.node, Views, encoder.view_spec, encoder.spec, objective.num_views, where="views")
+    """Build a run's views, as many as the objective reads.
+
+    Raises:
+        UserError: the objective leaves out a view.
+    """
+    count = max(objective.reads, default=-1) + 1
+    for number in range(count):
+        if number not in objective.reads:
+            raise UserError(
+                f"objective.reads: view {count - 1} is read, and view {number} is read by nothing. Number the views "
+                "that are read from 0 on, without a gap."
+            )
+    views = build(config.views.node, Views, encoder.view_spec, encoder.spec, count, where="views")
     views.with_target = objective.needs_target
     objective.expect_local(views.num_local)
     return views
@@ -182,9 +194,15 @@ class Pretrained(nn.Module):
         self.dim = encoder.dim
         self.eval()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute features (B, dim) of raw samples: images (B, C, H, W) of any size, uint8 or floats in [0, 1]."""
-        view = self.views.evaluation_view({self.views.field: x})
+    def forward(self, x: Tensor, field: str | None = None) -> Tensor:
+        """Compute features (B, dim) of raw samples: images (B, C, H, W) of any size, uint8 or floats in [0, 1].
+
+        Args:
+            x: the samples; ids and numbers as the dataset has them, and so images that are no pixels.
+            field: the column that they are of; None is the first that the run's views read.
+        """
+        name = field or self.views.field
+        view = self.views.evaluation_view({name: x}, name)
         pooled: Tensor = self.encoder(view).pooled
         return pooled
 

@@ -49,6 +49,11 @@ class Randomness:
     step: int
     positions: np.ndarray  # (B,) int64, position of each sample in the global batch
     device: torch.device
+    prefix: str = ""  # of the names of all streams; each pipeline of several columns has one of its own
+
+    def named(self, name: str) -> Randomness:
+        """Return the randomness of the same step and samples whose streams are independent of all others."""
+        return replace(self, prefix=f"{self.prefix}{name}/")
 
     def numbers(self, name: str, *shape: int) -> np.ndarray:
         """Draw (B, *shape) float32 uniforms in [0, 1) on the host; different names give independent streams."""
@@ -58,7 +63,7 @@ class Randomness:
 
     def _drawn(self, name: str, *shape: int) -> np.ndarray:
         count = math.prod(shape)
-        stream = np.uint64(fold(self.seed, self.step, name))
+        stream = np.uint64(fold(self.seed, self.step, self.prefix + name))
         rows = mix(self.positions.astype(np.uint64) ^ stream)[:, None]
         words = mix(rows ^ mix(np.arange(count, dtype=np.uint64)))
         values = (words >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)

@@ -32,7 +32,7 @@ class Field:
     vocab: int = 0  # tokens and id: number of ids, from 0 to vocab - 1
     pad: int | None = None  # tokens: the id that fills short texts up; None: all texts have T tokens
     mask: int | None = None  # tokens: the id that hides a token
-    mean: tuple[float, ...] = ()  # per channel, of pixels in [0, 1] if they are uint8, else of the numbers as they are
+    mean: tuple[float, ...] = ()  # per channel, of pixels in [0, 1] (``is_pixels``), else of the numbers as they are
     std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -55,6 +55,11 @@ class Field:
     def is_ids(self) -> bool:
         """Whether the numbers are names, so that nothing can be computed from them but a look-up in a table."""
         return self.kind in ("tokens", "id")
+
+    @property
+    def is_pixels(self) -> bool:
+        """Whether this is an image of uint8 or uint16, which views scale to [0, 1]; others are data as they are."""
+        return self.kind == "image" and self.dtype in (torch.uint8, torch.uint16)
 
     @property
     def num_bytes(self) -> int:

@@ -128,7 +128,7 @@ class PilViews(torch.utils.data.Dataset):
 
 def feed_by_pil(trainer: Trainer, args: argparse.Namespace, batch: int) -> Iterator[list[dict[str, Tensor]]]:
     """Give the trainer finished views from workers; the batches."""
-    count = trainer.objective.num_views
+    count = len(trainer.objective.reads)
     data = PilViews(images(args.source, 4 * batch), count, simclr=count == 2, size=args.size)
     loader = DataLoader(
         data, batch, shuffle=True, drop_last=True, num_workers=args.workers, pin_memory=args.device == "cuda",

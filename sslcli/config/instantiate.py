@@ -83,6 +83,9 @@ def build(node: Mapping[str, Any], base: type[T], *injected: Any, where: str) ->
         UserError: the target is not allowed; a key is unknown, missing or of the wrong type; or the constructor
             raises ValueError.
     """
+    if isinstance(node, str) and "." in where:
+        group = where.partition(".")[0]
+        raise UserError(f"{where}: the text '{node}' stands where a part belongs. Write {group}@{where}={node}")
     if not isinstance(node, Mapping):
         raise UserError(f"{where}: {node!r} is not a section with a '_target_'.")
     factory = locate(node.get("_target_"), where)

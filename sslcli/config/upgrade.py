@@ -49,6 +49,19 @@ _WITHOUT: dict[int, dict[str, dict[str, Any]]] = {
         "sslcli.training.optim.adamw": {"lr": 1e-3},
         "sslcli.training.schedule.Cosine": {"warmup": 0.05},
     },
+    3: {
+        f"sslcli.objectives.{name}": {"reads": None}
+        for name in (
+            "barlow_twins.BarlowTwins",
+            "byol.BYOL",
+            "infomax.Infomax",
+            "infonce.InfoNCE",
+            "moco.moco",
+            "simmim.SimMIM",
+            "simsiam.SimSiam",
+            "vicreg.VICReg",
+        )
+    },
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -106,14 +107,21 @@ class Columns(Dataset):
 
 
 class Wrapper(Dataset):
-    """A dataset that wraps another one and forwards to it whatever a subclass does not override."""
+    """A dataset that wraps another one and forwards to it whatever a subclass does not override.
+
+    Attributes that only the wrapped dataset has are read from it, too, such as the texts that its ids stand for.
+    """
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
-        self.spec, self.labels, self.held_out = dataset.spec, dataset.labels, dataset.held_out
-        self.classes = dataset.classes
-        self.cuts_crops, self.keeps = dataset.cuts_crops, dataset.keeps
-        self.in_memory, self.decodes = dataset.in_memory, dataset.decodes
+        for name in Dataset.__annotations__:  # these have defaults in the class, which __getattr__ would never see
+            setattr(self, name, getattr(dataset, name))
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute that this class does not have from the wrapped dataset."""
+        if name == "dataset" or name.startswith("__"):  # while it is unpickled, there is no wrapped dataset yet
+            raise AttributeError(f"{type(self).__name__} has no attribute '{name}'")
+        return getattr(self.dataset, name)
 
     def __len__(self) -> int:
         return len(self.dataset)

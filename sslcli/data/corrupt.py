@@ -101,7 +101,7 @@ class CorruptFlagged(Wrapper):
 
     def _spread(self, name: str, rows: Tensor | None, mask: Tensor) -> Tensor:
         """Return a column (B, ...) with ``rows`` where ``mask`` (B,) is True, and zeros elsewhere."""
-        spread = torch.zeros(len(mask), *self.spec[name].shape, dtype=torch.uint8 if rows is None else rows.dtype)
-        if rows is not None:
-            spread[mask] = rows
-        return spread
+        field = self.spec[name]
+        zero = torch.zeros(1, *field.shape, dtype=field.dtype)
+        found = zero if rows is None else torch.cat([zero, rows])
+        return found[torch.where(mask, mask.cumsum(0), 0)]  # assigning by a mask is not possible for every dtype

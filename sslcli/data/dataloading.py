@@ -28,14 +28,13 @@ _FEW_PIECES = 4  # below this number, starting workers takes longer than reading
 
 
 def kept_in_memory(dataset: Dataset, cache: str) -> Dataset:
-    """Wrap a dataset of pictures in a RAM cache if ``cache`` is ``memory``, or ``auto`` and the pictures fit.
+    """Wrap a dataset in a RAM cache if ``cache`` is ``memory``, or ``auto`` and its samples fit.
 
     ``auto`` uses at most a quarter of the free memory. Datasets that are in memory already are not changed.
     """
     num_samples = len(dataset) + (len(dataset.held_out) if dataset.held_out is not None else 0)
     fits = num_bytes(dataset.spec, num_samples) <= SHARE * free_memory()
-    pictures = all(len(field.shape) == 3 for field in dataset.spec.values())
-    if dataset.in_memory or dataset.cuts_crops or not pictures:
+    if dataset.in_memory or dataset.cuts_crops:
         return dataset
     return RamCache(dataset) if cache == "memory" or (cache == "auto" and fits) else dataset
 

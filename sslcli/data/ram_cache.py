@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import mmap
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +12,11 @@ import torch
 from torch import Tensor
 
 from sslcli.data.base import CorruptSamples, Dataset, Wrapper
-from sslcli.types import Spec
+from sslcli.types import Field, Spec
 
 
 class RamCache(Wrapper):
-    """A dataset whose uint8 columns are cached when a sample is first fetched by any worker.
+    """A dataset whose columns are cached, as the bytes that they are, when a sample is first fetched by any worker.
 
     The memory is shared with workers that are forked from this process, and allocated page by page as samples are
     added. Workers that are not forked do not use the cache.
@@ -28,9 +27,9 @@ class RamCache(Wrapper):
         self.keeps = True
         self.held_out = None if dataset.held_out is None else RamCache(dataset.held_out)
         self._kept: dict[str, np.ndarray] | None = {
-            name: _shared(len(dataset), field.shape) for name, field in dataset.spec.items()
+            name: _shared(len(dataset), field.num_bytes) for name, field in dataset.spec.items()
         }
-        self._filled = _shared(len(dataset), ())
+        self._filled = _shared(len(dataset), 1)[:, 0]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": None, "_filled": None}
@@ -46,20 +45,30 @@ class RamCache(Wrapper):
             except CorruptSamples as error:
                 raise CorruptSamples({int(missing[row]): bad for row, bad in error.rows.items()}) from None
             for name, column in fresh.items():
-                self._kept[name][rows[missing]] = column.numpy()
+                self._kept[name][rows[missing]] = _as_bytes(column)
             self._filled[rows[missing]] = 1  # set after the pixels, because other workers may read them from now on
-        return {name: torch.from_numpy(kept[rows]) for name, kept in self._kept.items()}
+        return {name: _from_bytes(kept[rows], self.spec[name]) for name, kept in self._kept.items()}
 
 
-def _shared(count: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Allocate zeros (count, *shape) uint8 that forked processes share; not in /dev/shm, often small in containers."""
-    size = count * math.prod(shape)
-    return np.frombuffer(mmap.mmap(-1, max(1, size)), np.uint8, size).reshape(count, *shape)
+def _shared(count: int, size: int) -> np.ndarray:
+    """Allocate zeros (count, size) uint8 that forked processes share; not in /dev/shm, often small in containers."""
+    return np.frombuffer(mmap.mmap(-1, max(1, count * size)), np.uint8, count * size).reshape(count, size)
+
+
+def _as_bytes(column: Tensor) -> np.ndarray:
+    """Return the bytes (B, n) of a column (B, ...); NumPy does not have all dtypes of torch."""
+    flat = column.contiguous().reshape(len(column), -1)
+    return flat.view(torch.uint8).numpy()
+
+
+def _from_bytes(rows: np.ndarray, field: Field) -> Tensor:
+    """Return the column (B, *shape) whose bytes are ``rows`` (B, n)."""
+    return torch.from_numpy(rows).view(field.dtype).reshape(len(rows), *field.shape)
 
 
 def num_bytes(spec: Spec, count: int) -> int:
-    """Return the number of bytes of ``count`` samples as uint8."""
-    return count * sum(math.prod(field.shape) for field in spec.values())
+    """Return the number of bytes of ``count`` samples."""
+    return count * sum(field.num_bytes for field in spec.values())
 
 
 def free_memory() -> int:

@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sslcli.encoders.base import Encoder, hide_pixels, pool_cells, resized
+from sslcli.encoders.base import Encoder
+from sslcli.encoders.images import hide_pixels, pool_cells, resized
 from sslcli.types import Encoded, Spec, View
 
 
@@ -44,6 +45,7 @@ class ConvNetSmall(Encoder):
             raise ValueError("width and cells must be at least 1")
         if not 0 < view_share <= 1:
             raise ValueError(f"view_share={view_share} must be above 0 and at most 1")
+        self.field = field
         self.spec = resized(spec, field, image_size)
         channels, size, _ = self.spec[field].shape
         self.stride = 4
@@ -68,6 +70,7 @@ class ConvNetSmall(Encoder):
         return tuple(view.x.shape[-2:])
 
     def forward(self, view: View, mask: Tensor | None = None) -> Encoded:
+        self.expect(view, self.field)
         features = self.trunk(hide_pixels(view.x, mask, self.filler))  # (B, D, h, w)
         return Encoded(features.flatten(2).transpose(1, 2), pool_cells(features, mask, self.cells))
 

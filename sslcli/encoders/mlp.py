@@ -35,8 +35,9 @@ class MLP(Encoder):
             raise ValueError(f"the dataset has the columns {', '.join(spec)}: set field to one of them")
         if hidden_dim < 1 or depth < 1:
             raise ValueError("hidden_dim and depth must be at least 1")
-        column = spec[field or next(iter(spec))]
-        if column.vocab:
+        self.field = field or next(iter(spec))
+        column = spec[self.field]
+        if column.is_ids:
             raise ValueError("this encoder reads numbers, and the column holds ids")
         width = 1
         for size in column.shape:
@@ -55,6 +56,7 @@ class MLP(Encoder):
         raise ValueError("encoder=mlp has no tokens to mask; choose a convolutional net or a transformer")
 
     def forward(self, view: View, mask: Tensor | None = None) -> Encoded:
+        self.expect(view, self.field)
         pooled = self.trunk(view.x.flatten(1))
         return Encoded(pooled[:, None], pooled)
 

@@ -14,7 +14,8 @@ import torch
 from timm.layers import use_fused_attn
 from torch import Tensor, nn
 
-from sslcli.encoders.base import Encoder, pool_cells, resized
+from sslcli.encoders.base import Encoder
+from sslcli.encoders.images import pool_cells, resized
 from sslcli.encoders.timm_kinds import features_of, kind_of, visible_patches
 from sslcli.encoders.timm_model import check_name, make_model, shrink_stem
 from sslcli.types import Encoded, Spec, View
@@ -57,6 +58,7 @@ class Timm(Encoder):
     ) -> None:
         super().__init__()
         check_name(name)
+        self.field = field
         self.spec = resized(spec, field, image_size)
         channels, size, _ = self.spec[field].shape
         small = stem == "small" or (stem == "auto" and size <= SMALL)
@@ -91,6 +93,7 @@ class Timm(Encoder):
 
     def forward(self, view: View, mask: Tensor | None = None, visible_only: bool = False) -> Encoded:
         """Encode (B, C, H, W); with ``visible_only`` the tokens are the visible patches only, in raster order."""
+        self.expect(view, self.field)
         x = view.x.expand(-1, 3, -1, -1) if view.x.shape[1] == 1 else view.x
         choose_attention(self.attentions, x.device)
         if visible_only and mask is not None:

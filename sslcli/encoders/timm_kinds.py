@@ -23,7 +23,7 @@ from timm.layers import Format, PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sslcli.encoders.base import hide_pixels
+from sslcli.encoders.images import hide_pixels
 from sslcli.randomness import to_device
 from sslcli.types import View
 

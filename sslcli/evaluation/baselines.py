@@ -25,9 +25,9 @@ def inputs(context: ProbeContext, bank: Tensor, held_out: Dataset, queries: Tens
 
 
 def raw(context: ProbeContext, bank: Tensor, held_out: Dataset, queries: Tensor) -> Rows | None:
-    """Return the first column of the data as rows of numbers; None for ids, whose distances mean nothing."""
-    name, column = next(iter(context.dataset.spec.items()))
-    if column.vocab:
+    """Return the column that the encoder reads as rows of numbers; None for ids, whose distances mean nothing."""
+    name = context.views.field
+    if context.dataset.spec[name].is_ids:
         return None
     return _rows(context, context.dataset, bank, name), _rows(context, held_out, queries, name)
 
@@ -47,5 +47,5 @@ def reduced(rows: Rows) -> Iterator[tuple[str, Rows]]:
 
 
 def _rows(context: ProbeContext, dataset: Dataset, index: Tensor, name: str) -> Tensor:
-    parts = (numbers(columns[name]).cpu() for columns in context.pieces(dataset, index))
+    parts = (numbers(columns[name], dataset.spec[name]).cpu() for columns in context.pieces(dataset, index))
     return gathered(parts, len(index), "reading raw_input")

@@ -15,7 +15,7 @@ from sslcli.encoders.base import Encoder
 from sslcli.evaluation.rows import Columns, counted, gathered
 from sslcli.features import evaluating
 from sslcli.randomness import Randomness
-from sslcli.types import Compute, View
+from sslcli.types import Compute, Field, View
 from sslcli.views.base import Views
 
 RAW_PIXELS = 32  # side to which larger images are averaged down for the raw-input baseline
@@ -93,8 +93,9 @@ class ProbeContext:
             start += count
             with torch.inference_mode(), self.compute.autocast():
                 view = self._view(columns, positions, number)
-                if not dataset.spec[view.field].vocab:
-                    found.setdefault("raw_input", []).append(numbers(view.x).cpu())
+                column = dataset.spec[view.field]
+                if not column.is_ids and len(set(self.views.fields)) == 1:  # rows of different columns do not compare
+                    found.setdefault("raw_input", []).append(numbers(view.x, column).cpu())
             for name, encoder in self.encoders.items():
                 found.setdefault(name, []).append(_read(encoder, view, self.compute))
         return {name: torch.cat(parts) for name, parts in found.items()}
@@ -127,9 +128,9 @@ def chosen(labels: Tensor, count: int | None) -> Tensor:
     return balanced(labels, len(labels) if count is None else count)
 
 
-def numbers(x: Tensor) -> Tensor:
+def numbers(x: Tensor, field: Field) -> Tensor:
     """Return samples (B, ...) as float32 rows; images above 32 pixels are averaged down to 32, to limit memory."""
-    if x.dim() == 4 and x.shape[-1] > RAW_PIXELS:
+    if field.kind == "image" and x.shape[-1] > RAW_PIXELS:
         x = F.interpolate(x.float(), size=(RAW_PIXELS, RAW_PIXELS), mode="area")
     return x.float().flatten(1)
 

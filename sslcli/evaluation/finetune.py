@@ -113,7 +113,7 @@ class Finetune(Probe):
         ]
         if context.drops_paths:
             facts.append(f"drop path {self.drop_path:g}")
-        if len(context.dataset.spec[context.views.field].shape) == 3:
+        if _reads_images(context):
             facts += [f"mixup {self.mixup:g}", f"cutmix {self.cutmix:g}"]
         clip = "no clipping" if self.clip is None else f"gradients clipped to {self.clip:g}"
         return ", ".join([*facts, f"label smoothing {self.label_smoothing:g}", clip])
@@ -138,7 +138,7 @@ class Finetune(Probe):
             t_in_epochs=False,
         )  # fmt: skip
         scaler = torch.amp.GradScaler(device.type, enabled=compute.dtype == torch.float16)
-        mix = self._mixing(num_classes)
+        mix = self._mixing(num_classes, images=_reads_images(context))
         batches = _batches(train, size, self.epochs, context.seed)
         bar = progress(f"finetune {name}", steps, "steps")
         for step, index in enumerate(batches):
@@ -176,18 +176,22 @@ class Finetune(Probe):
                 view = context.views.evaluation_view(columns)
         return view, labels[index].to(context.compute.device)
 
-    def _mixing(self, num_classes: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    def _mixing(self, num_classes: int, *, images: bool) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Return a function from (inputs, labels) to (inputs, targets (B, C)); it mixes images and smooths labels."""
         mixup = Mixup(self.mixup, self.cutmix, label_smoothing=self.label_smoothing, num_classes=num_classes)
 
         def mix(x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-            if x.dim() == 4 and (self.mixup or self.cutmix):
+            if images and (self.mixup or self.cutmix):
                 mixed: tuple[Tensor, Tensor] = mixup(x, labels)
                 return mixed
             one_hot = F.one_hot(labels, num_classes).float()
             return x, one_hot * (1 - self.label_smoothing) + self.label_smoothing / num_classes
 
         return mix
+
+
+def _reads_images(context: ProbeContext) -> bool:
+    return context.dataset.spec[context.views.field].kind == "image"
 
 
 def _right(classifier: Classifier, context: ProbeContext, queries: Tensor) -> Tensor:

@@ -135,19 +135,23 @@ class Different(RuntimeError):
 
 
 def samples(column: Field, size: int) -> Tensor:
-    """Draw seeded raw samples (size, *shape): pixels in [0, 1], numbers, or ids."""
+    """Draw seeded raw samples (size, *shape): pixels in [0, 1], numbers, or ids, which end in padding if it exists."""
     generator = torch.Generator().manual_seed(size)
     shape = (size, *column.shape)
-    if column.vocab:
-        return torch.randint(column.vocab, shape, generator=generator)
-    return torch.rand(shape, generator=generator) if len(column.shape) == 3 else torch.randn(shape, generator=generator)
+    if column.is_ids:
+        ids = torch.randint(column.vocab, shape, generator=generator, dtype=column.dtype)
+        if column.pad is not None:
+            ids[:, (column.shape[0] + 1) // 2 :] = column.pad
+        return ids
+    draw = torch.rand if column.kind == "image" else torch.randn
+    return draw(shape, generator=generator)
 
 
 def normalising(column: Field, array: str = "torch.tensor") -> list[str]:
     """Return lines that compute the normalised ``x`` from a raw ``batch``; ``array`` is the array constructor."""
-    if column.vocab:
+    if column.is_ids:
         return [f"# batch: whole numbers of shape (B, {_sizes(column)})", "x = batch"]
-    kind = "float32 in [0, 1]" if len(column.shape) == 3 else "float32"
+    kind = "float32 in [0, 1]" if column.is_pixels else "float32"
     lines = [f"# batch: {kind} of shape (B, {_sizes(column)})"]
     if not column.mean:
         return [*lines, "x = batch"]

@@ -153,12 +153,10 @@ def _embedded(source: Source, columns: Mapping[str, Tensor]) -> np.ndarray:
 
 def _check_readable(dataset: Dataset, source: Source, chosen: DatasetChoice) -> None:
     """Raise UserError for data of another shape than the encoder's input, and for pictures reduced too far."""
-    theirs, ours = dataset.spec[source.model.views.field], source.field
-    picture = len(ours.shape) == 3
-    alike = theirs.shape[0] == ours.shape[0] if picture and len(theirs.shape) == 3 else theirs.shape == ours.shape
-    if not alike or theirs.vocab != ours.vocab:
-        raise UserError(f"dataset: this encoder reads samples of shape {ours.shape}, and these are {theirs.shape}.")
-    if picture and "size" in chosen.node and theirs.shape[1] < ours.shape[1]:
+    name, ours = source.model.views.field, source.field
+    dataset.spec.check_readable(name, source.model.encoder.spec)
+    theirs = dataset.spec[name]
+    if ours.kind == "image" and "size" in chosen.node and theirs.shape[1] < ours.shape[1]:
         raise UserError(
             f"dataset.size={chosen.node['size']}: this encoder reads {ours.shape[1]} pixels a side, and pictures that "
             f"are made smaller before lose detail. Set dataset.size={ours.shape[1]}"

@@ -15,6 +15,7 @@ from sslcli.errors import UserError
 from sslcli.export.base import Source, normalising, samples
 from sslcli.run_dir.formatting import first_line
 from sslcli.types import View
+from sslcli.views.base import valid_tokens
 
 
 class Graph(nn.Module):
@@ -31,7 +32,7 @@ class Graph(nn.Module):
     def __init__(self, source: Source, *, preprocessing: bool) -> None:
         super().__init__()
         self.encoder, self.name = source.model.encoder, source.model.views.field
-        column = source.field
+        self.column = column = source.field
         if preprocessing and not column.mean:
             raise UserError("format.preprocessing: this data is not normalised, so there is nothing to include.")
         self.preprocessing = preprocessing
@@ -44,7 +45,7 @@ class Graph(nn.Module):
         """Return the pooled features."""
         if self.preprocessing:
             x = (x - self.mean) / self.std
-        pooled: Tensor = self.encoder(View(x, self.name)).pooled
+        pooled: Tensor = self.encoder(View(x, self.name, valid_tokens(x, self.column))).pooled
         return pooled
 
 

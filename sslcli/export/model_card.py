@@ -48,11 +48,10 @@ def _input(source: Source) -> list[str]:
     """Describe size, statistics and interpolation of the input."""
     column = source.field
     rows = [f"- shape of a sample: {' x '.join(map(str, column.shape)) or 'one number'}"]
-    if column.vocab:
+    if column.is_ids:
         return [*rows, f"- ids from 0 to {column.vocab - 1}"]
-    picture = len(column.shape) == 3
     rows += [f"- mean: {list(column.mean)}", f"- std: {list(column.std)}"] if column.mean else ["- not normalised"]
-    if not picture:
+    if column.kind != "image":
         return rows
     grey = (
         [] if column.shape[0] == 3 else ["- grey: one channel, normalised before it is repeated for a model of three"]

@@ -40,7 +40,7 @@ def _options(options: Mapping[str, Any]) -> str:
 @torch.no_grad()
 def _features(encoder: TimmEncoder) -> str:
     """Return an expression for the mean over all positions: the model itself, if it pools so, else that of its map."""
-    field = next(name for name, column in encoder.spec.items() if len(column.shape) == 3)
+    field = next(name for name, column in encoder.spec.items() if column.kind == "image")
     size = encoder.spec[field].shape[1]
     x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     ours = encoder(View(x, field)).pooled

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sslcli.encoders.base import Encoder
 from sslcli.features import Features
-from sslcli.objectives.base import Objective
+from sslcli.objectives.base import Objective, two_views
 from sslcli.objectives.heads import Norm, mlp_head, widened
 from sslcli.types import Loss
 
@@ -48,6 +48,7 @@ class BarlowTwins(Objective):
         width: width of the embedding.
         depth: linear layers in the projector.
         norm: norm in the projector; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
+        reads: the numbers of the two views that it compares; null is the first two.
     """
 
     couples_batch = True
@@ -61,8 +62,10 @@ class BarlowTwins(Objective):
         width: int = 512,
         depth: int = 3,
         norm: Norm = "batch",
+        reads: list[int] | None = None,
     ) -> None:
         super().__init__()
+        self.reads = two_views(reads)
         if redundancy < 0:
             raise ValueError(f"redundancy={redundancy} must not be negative; the paper uses 0.005")
         self.redundancy = redundancy
@@ -70,7 +73,7 @@ class BarlowTwins(Objective):
         self.head = mlp_head(encoder.dim, hidden_dim, width, depth=depth, norm=norm, last_bias=False)
 
     def project(self, features: Features) -> dict[str, Tensor]:
-        return {f"z{i + 1}": widened(self.head(features.clean(i)[0].pooled)) for i in (0, 1)}
+        return {f"z{i + 1}": widened(self.head(features.clean(view)[0].pooled)) for i, view in enumerate(self.reads)}
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
         total, correlation = barlow_twins(outputs["z1"], outputs["z2"], self.redundancy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -20,7 +20,7 @@ class Objective(nn.Module):
     of the same batch gives the same loss and the same gradient.
     """
 
-    num_views: int = 2  # how many full-size views it reads
+    reads: tuple[int, ...] = (0, 1)  # the numbers of the full-size views that it reads; settled when it is built
     takes_local: bool = False  # whether it reads small views, too, where the pipeline makes them (multi-crop)
     num_local: int = 0  # how many small views follow the full-size ones; ``expect_local`` sets it
     needs_target: bool = False  # whether it reads the views' targets
@@ -70,3 +70,25 @@ class Objective(nn.Module):
     def chance(self, batch_size: int) -> float | None:
         """Return the loss of an uninformative encoder (chance level), where it has a closed form."""
         return None
+
+
+def two_views(reads: Sequence[int] | None) -> tuple[int, int]:
+    """Return the numbers of the two views that an objective compares: ``reads``, or 0 and 1 if it is None.
+
+    Raises:
+        ValueError: they are not two different numbers from 0 on.
+    """
+    first, second = distinct((0, 1) if reads is None else reads, 2)
+    return first, second
+
+
+def distinct(reads: Sequence[int], count: int | None = None) -> tuple[int, ...]:
+    """Return ``reads`` as a tuple, after checking that it is ``count`` different numbers of views, or any if None.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not reads or len(reads) != (count or len(reads)) or len(set(reads)) != len(reads) or min(reads) < 0:
+        wanted = "at least one view" if count is None else f"{count} different views"
+        raise ValueError(f"reads={list(reads)} must number {wanted}, from 0 on, such as {list(range(count or 1))}")
+    return tuple(reads)

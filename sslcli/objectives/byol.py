@@ -33,6 +33,7 @@ class BYOL(MomentumPredictor):
         width: width of the embedding.
         depth: linear layers of the projector.
         norm: norm in both heads; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
+        reads: the numbers of the two views that it compares; null is the first two.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class BYOL(MomentumPredictor):
         width: int = 128,
         depth: int = 2,
         norm: Norm = "batch",
+        reads: list[int] | None = None,
     ) -> None:
         super().__init__(
             encoder,
@@ -55,6 +57,7 @@ class BYOL(MomentumPredictor):
             projector_norm=False,
             predictor_norm=False,
             last_bias=True,
+            reads=reads,
         )
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Loss:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from sslcli.encoders.base import Encoder
 from sslcli.features import Features
-from sslcli.objectives.base import Objective
+from sslcli.objectives.base import Objective, two_views
 from sslcli.objectives.heads import Norm, mlp_head, widened
 from sslcli.objectives.losses.critics import Bilinear, Concat, Cosine, Critic, Separable
 from sslcli.objectives.losses.densities import BarberAgakov, DensityEstimator, Gaussian
@@ -56,6 +56,7 @@ class Infomax(Objective):
         width: width of the embeddings.
         depth: linear layers in the projectors.
         norm: norm in the projectors; ``layer`` and ``none`` do not couple the batch.
+        reads: the numbers of the two views that it compares; null is the first two.
     """
 
     couples_batch = True
@@ -80,8 +81,10 @@ class Infomax(Objective):
         width: int = 128,
         depth: int = 3,
         norm: Norm = "batch",
+        reads: list[int] | None = None,
     ) -> None:
         super().__init__()
+        self.reads = two_views(reads)
         positive = {"temperature": temperature, "sigma": sigma, "locations": locations, "shrinkage": shrinkage}
         for name, value in positive.items():
             if value <= 0:  # without shrinkage, covariances of small batches are singular
@@ -113,7 +116,7 @@ class Infomax(Objective):
             self.token_head = mlp_head(encoder.token_dim, hidden_dim, width, depth=depth, norm=norm)
 
     def project(self, features: Features) -> dict[str, Tensor]:
-        views = features.clean(0, 1)
+        views = features.clean(*self.reads)
         z1, z2 = self._unit(self.head(torch.cat([view.pooled for view in views]))).chunk(2)
         if self.pairs == "noise":
             z1 = z1 + self.sigma * normal(features.randomness, "infomax noise", self.width)

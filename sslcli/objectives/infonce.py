@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from sslcli.encoders.base import Encoder
 from sslcli.features import Features
-from sslcli.objectives.base import Objective
+from sslcli.objectives.base import Objective, two_views
 from sslcli.objectives.heads import Norm, mlp_head, widened
 from sslcli.objectives.losses import contrastive as contrast
 from sslcli.objectives.multi_crop import local_rows, with_local
@@ -47,6 +47,7 @@ class InfoNCE(Objective):
         width: width of the embedding.
         depth: linear layers in the projector.
         norm: norm in the projector; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
+        reads: the numbers of the two views that it compares; null is the first two.
     """
 
     couples_batch = True
@@ -65,8 +66,10 @@ class InfoNCE(Objective):
         width: int = 128,
         depth: int = 3,
         norm: Norm = "batch",
+        reads: list[int] | None = None,
     ) -> None:
         super().__init__()
+        self.reads = two_views(reads)
         if (form == "supervised") != (label is not None):
             raise ValueError("form=supervised and label=NAME belong together: give both or neither")
         self.form, self.symmetric, self.label = form, symmetric, label
@@ -81,7 +84,7 @@ class InfoNCE(Objective):
         self.temperature.clamp()
 
     def project(self, features: Features) -> dict[str, Tensor]:
-        pooled = torch.cat([encoded.pooled for encoded in features.clean(0, 1)])
+        pooled = torch.cat([encoded.pooled for encoded in features.clean(*self.reads)])
         z1, z2 = self._embedded(pooled).chunk(2)
         outputs = {"z1": z1, "z2": z2, **local_rows(features, self.num_local, self._embedded)}
         if self.label is not None:

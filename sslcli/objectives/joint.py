@@ -28,6 +28,8 @@ class Joint(Objective):
     The pooled vector averages visible tokens. Two heavily masked views have too little in common to be contrasted
     with each other, so a teacher is required (as in CMAE, arXiv:2207.13532, and iBOT, arXiv:2111.07832).
 
+    Each part reads the views that its ``reads`` names; all parts together leave out none.
+
     Small views (multi-crop, with ``share=none``) go to the parts that take them; the others read full-size views.
 
     Args:
@@ -64,9 +66,9 @@ class Joint(Objective):
         self.balance = balance
         self.masked = _the_masked_part(self._parts()) if share == "masked" else None
         self.terms = tuple(parts)
-        self.num_views = max(part.num_views for part in self._parts().values())
+        self.reads = tuple(sorted({i for part in self._parts().values() for i in part.reads}))
         if self.masked is not None:
-            self.masked.num_views = self.num_views
+            self.masked.reads = self.reads
         self.needs_target = any(part.needs_target for part in self._parts().values())
         self.takes_local = self.masked is None and any(part.takes_local for part in self._parts().values())
         self.couples_batch = any(part.couples_batch for part in self._parts().values())

@@ -33,6 +33,7 @@ def moco(
     symmetric: bool | None = None,
     bn_splits: int | None = None,
     freeze_patches: bool | None = None,
+    reads: list[int] | None = None,
 ) -> Objective:
     """Build MoCo of one version; null takes that version's default, and options of other versions are refused.
 
@@ -50,6 +51,7 @@ def moco(
         symmetric: versions 1 and 2: use each view as query and as key; null is true.
         bn_splits: versions 1 and 2: number of BatchNorm batches in a micro-batch; null is 1.
         freeze_patches: version 3: keep a ViT's patch embedding at its random initialisation; null is false.
+        reads: the numbers of the two views that it compares; null is the first two.
     """
     if not temperature > 0:
         raise ValueError(f"temperature={temperature} must be positive; 0.07 to 1 is usual")
@@ -57,8 +59,10 @@ def moco(
         _refuse("version=3 has no queue of keys", queue=queue, symmetric=symmetric, bn_splits=bn_splits)
         if freeze_patches:
             _freeze_patches(encoder)
-        shape = {"hidden_dim": 512 if hidden_dim is None else hidden_dim, "depth": 2 if depth is None else depth}
-        return MoCoV3(encoder, temperature=temperature, momentum=momentum, width=width, norm=norm or "batch", **shape)
+        heads = {"hidden_dim": 512 if hidden_dim is None else hidden_dim, "depth": 2 if depth is None else depth}
+        return MoCoV3(
+            encoder, temperature=temperature, momentum=momentum, width=width, norm=norm or "batch", reads=reads, **heads
+        )
     _refuse(f"version={version} trains its patch embedding", freeze_patches=freeze_patches)
     hidden = 256 if hidden_dim is None else hidden_dim
     head = mlp_head(encoder.dim, hidden, width, depth=version if depth is None else depth, norm=norm or "none")
@@ -71,6 +75,7 @@ def moco(
         queue=1024 if queue is None else queue,
         symmetric=symmetric is not False,
         bn_splits=1 if bn_splits is None else bn_splits,
+        reads=reads,
     )
 
 
@@ -92,6 +97,7 @@ class MoCoV3(MomentumPredictor):
         width: int,
         depth: int,
         norm: Norm,
+        reads: list[int] | None,
     ) -> None:
         super().__init__(
             encoder,
@@ -103,6 +109,7 @@ class MoCoV3(MomentumPredictor):
             projector_norm=True,
             predictor_norm=encoder.patch_embedding is not None,  # as published: with ViT, not with ResNet
             last_bias=False,
+            reads=reads,
         )
         self.temperature = temperature
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from sslcli.encoders.base import Encoder
 from sslcli.encoders.batchnorm import batch_norms
 from sslcli.features import Features
-from sslcli.objectives.base import Objective
+from sslcli.objectives.base import Objective, two_views
 from sslcli.objectives.heads import widened
 from sslcli.objectives.losses.tiled_logsumexp import rows_logsumexp
 from sslcli.objectives.multi_crop import local_rows, with_local
@@ -56,6 +56,7 @@ class MoCo(Objective):
         queue: number of keys in the queue.
         symmetric: use each view as query and as key, and sum the two losses.
         bn_splits: split each micro-batch into this many BatchNorm batches, differently for queries and keys.
+        reads: the numbers of the two views that it compares; null is the first two.
     """
 
     needs_teacher = True
@@ -72,8 +73,10 @@ class MoCo(Objective):
         queue: int,
         symmetric: bool,
         bn_splits: int,
+        reads: list[int] | None = None,
     ) -> None:
         super().__init__()
+        self.reads = two_views(reads)
         if queue < 1 or bn_splits < 1:
             raise ValueError("queue and bn_splits must be at least 1")
         self.head = head
@@ -102,8 +105,8 @@ class MoCo(Objective):
         directions = ((1, 2), (2, 1)) if self.symmetric else ((1, 2),)
         outputs = {}
         for query, key in directions:
-            outputs[f"q{query}"] = F.normalize(widened(self._queries(features, query - 1)), dim=1)
-            outputs[f"k{key}"] = F.normalize(widened(self._keys(features, key - 1)), dim=1)
+            outputs[f"q{query}"] = F.normalize(widened(self._queries(features, self.reads[query - 1])), dim=1)
+            outputs[f"k{key}"] = F.normalize(widened(self._keys(features, self.reads[key - 1])), dim=1)
         return {**outputs, **local_rows(features, self.num_local, self._local_queries)}
 
     def _local_queries(self, pooled: Tensor) -> Tensor:

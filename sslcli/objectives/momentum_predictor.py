@@ -6,7 +6,7 @@ from torch import Tensor
 
 from sslcli.encoders.base import Encoder
 from sslcli.features import Features
-from sslcli.objectives.base import Objective
+from sslcli.objectives.base import Objective, two_views
 from sslcli.objectives.heads import Norm, mlp_head, widened
 from sslcli.objectives.multi_crop import local_rows
 from sslcli.objectives.teacher import Teacher, checked_momentum, rising
@@ -28,6 +28,7 @@ class MomentumPredictor(Objective):
         projector_norm: add a norm without scale and shift after the projector's last layer.
         predictor_norm: add such a norm after the predictor's last layer.
         last_bias: whether the last layers have a bias, where no norm follows.
+        reads: the numbers of the two views that it compares; null is the first two.
     """
 
     needs_teacher = True
@@ -45,8 +46,10 @@ class MomentumPredictor(Objective):
         projector_norm: bool,
         predictor_norm: bool,
         last_bias: bool,
+        reads: list[int] | None,
     ) -> None:
         super().__init__()
+        self.reads = two_views(reads)
         self.momentum = checked_momentum(momentum)
         self.head = mlp_head(
             encoder.dim, hidden_dim, width, depth=depth, norm=norm, last_norm=projector_norm, last_bias=last_bias
@@ -62,11 +65,11 @@ class MomentumPredictor(Objective):
     def project(self, features: Features) -> dict[str, Tensor]:
         """Return the predictions q1, q2 and local, and the teacher's projections k1, k2 of the full-size views."""
         outputs = {}
-        for i in (0, 1):
-            (encoded,) = features.clean(i)
+        for i, view in enumerate(self.reads):
+            (encoded,) = features.clean(view)
             outputs[f"q{i + 1}"] = widened(self._predictions(encoded.pooled))
-        for i in (0, 1):
-            outputs[f"k{i + 1}"] = self.teacher.project(features, i)
+        for i, view in enumerate(self.reads):
+            outputs[f"k{i + 1}"] = self.teacher.project(features, view)
         return {**outputs, **local_rows(features, self.num_local, self._predictions)}
 
     def _predictions(self, pooled: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from sslcli.encoders.base import Encoder
 from sslcli.features import Features
-from sslcli.objectives.base import Objective
+from sslcli.objectives.base import Objective, distinct
 from sslcli.objectives.decoders import HEAD, TokenDecoder
 from sslcli.objectives.masking import MASKS, cell_size, scaled_to
 from sslcli.objectives.targets import target_function
@@ -33,8 +33,8 @@ class SimMIM(Objective):
     the linear layer. MAE is ``visible_only`` with ``mask=random mask_ratio=0.75 target=patch error=l2`` (its published
     decoder has 8 blocks, is 512 wide, and reads the class token too).
 
-    An objective that contains this one sets ``num_views`` to 2 to reconstruct both views, or calls the steps of
-    ``project`` itself to use the masked encodings: ``draw``, ``encode``, ``errors``.
+    An objective that contains this one may set ``reads`` to reconstruct other views, or call the steps of ``project``
+    itself to use the masked encodings: ``draw``, ``encode``, ``errors``.
 
     Args:
         encoder: the encoder to train; it applies the mask in its own way.
@@ -49,9 +49,9 @@ class SimMIM(Objective):
         visible_only: leave the hidden patches out of the encoder; for an encoder that can (a ViT).
         decoder_dim: width of the decoder with ``visible_only``, a multiple of 32.
         decoder_depth: number of blocks of that decoder.
+        reads: the numbers of the views that it reconstructs; null is the first.
     """
 
-    num_views = 1
     needs_target = True
 
     def __init__(
@@ -67,9 +67,11 @@ class SimMIM(Objective):
         visible_only: bool = False,
         decoder_dim: int = 256,
         decoder_depth: int = 1,
+        reads: list[int] | None = None,
     ) -> None:
         super().__init__()
-        images = {name: field for name, field in encoder.view_spec.items() if len(field.shape) == 3}
+        self.reads = distinct((0,) if reads is None else reads)
+        images = {name: field for name, field in encoder.view_spec.items() if field.kind == "image"}
         if not encoder.token_dim or not images:
             raise ValueError("simmim predicts pixels from tokens; this encoder has no image tokens to hide")
         if not 0 < mask_ratio < 1:
@@ -103,7 +105,7 @@ class SimMIM(Objective):
 
     def project(self, features: Features) -> dict[str, Tensor]:
         parts = []
-        for i in range(self.num_views):
+        for i in self.reads:
             mask = self.draw(features.randomness, i)
             parts.append(self.errors(self.encode(features, i, mask), features.views[i], mask))
         return {name: torch.stack([part[name] for part in parts]).sum(0) for name in parts[0]}
@@ -118,10 +120,10 @@ class SimMIM(Objective):
         return mask.pin_memory() if self.visible_only and randomness.device.type == "cuda" else mask
 
     def hidden(self, view: View, randomness: Randomness, i: int) -> Tensor | None:
-        return scaled_to(self.draw(randomness, i), *view.x.shape[-2:]) if i < self.num_views else None
+        return scaled_to(self.draw(randomness, i), *view.x.shape[-2:]) if i in self.reads else None
 
     def reconstruction(self, features: Features, i: int) -> Reconstruction | None:
-        if i >= self.num_views:
+        if i not in self.reads:
             return None
         mask = self.draw(features.randomness, i)
         return self.reconstruct(self.encode(features, i, mask), features.views[i], mask)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from sslcli.encoders.base import Encoder
 from sslcli.features import Features
-from sslcli.objectives.base import Objective
+from sslcli.objectives.base import Objective, two_views
 from sslcli.objectives.heads import Norm, mlp_head, widened
 from sslcli.objectives.multi_crop import local_rows, with_local
 from sslcli.types import Loss
@@ -41,6 +41,7 @@ class SimSiam(Objective):
         depth: linear layers in the projector, whose last norm has no scale and shift.
         bottleneck: width of the predictor's hidden layer, a quarter of ``width`` as published.
         norm: norm in both heads; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
+        reads: the numbers of the two views that it compares; null is the first two.
     """
 
     takes_local = True
@@ -54,15 +55,17 @@ class SimSiam(Objective):
         depth: int = 3,
         bottleneck: int = 128,
         norm: Norm = "batch",
+        reads: list[int] | None = None,
     ) -> None:
         super().__init__()
+        self.reads = two_views(reads)
         self.head = mlp_head(encoder.dim, hidden_dim, width, depth=depth, norm=norm, last_norm=True)
         self.predictor = mlp_head(width, bottleneck, width, depth=2, norm=norm)
 
     def project(self, features: Features) -> dict[str, Tensor]:
         outputs = {}
-        for i in (0, 1):
-            z = self.head(features.clean(i)[0].pooled)
+        for i, view in enumerate(self.reads):
+            z = self.head(features.clean(view)[0].pooled)
             outputs[f"p{i + 1}"], outputs[f"z{i + 1}"] = widened(self.predictor(z)), widened(z)
         return {**outputs, **local_rows(features, self.num_local, lambda pooled: self.predictor(self.head(pooled)))}
 

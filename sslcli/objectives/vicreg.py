@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from sslcli.encoders.base import Encoder
 from sslcli.features import Features
-from sslcli.objectives.base import Objective
+from sslcli.objectives.base import Objective, two_views
 from sslcli.objectives.heads import Norm, mlp_head, widened
 from sslcli.types import Loss
 
@@ -58,6 +58,7 @@ class VICReg(Objective):
         width: width of the embedding.
         depth: linear layers in the expander.
         norm: norm in the expander; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
+        reads: the numbers of the two views that it compares; null is the first two.
     """
 
     couples_batch = True
@@ -73,15 +74,17 @@ class VICReg(Objective):
         width: int = 512,
         depth: int = 3,
         norm: Norm = "batch",
+        reads: list[int] | None = None,
     ) -> None:
         super().__init__()
+        self.reads = two_views(reads)
         if min(invariance, variance, covariance) < 0:
             raise ValueError("the weights invariance, variance and covariance must not be negative")
         self.weights = (invariance, variance, covariance)
         self.head = mlp_head(encoder.dim, hidden_dim, width, depth=depth, norm=norm, last_bias=False)
 
     def project(self, features: Features) -> dict[str, Tensor]:
-        return {f"z{i + 1}": widened(self.head(features.clean(i)[0].pooled)) for i in (0, 1)}
+        return {f"z{i + 1}": widened(self.head(features.clean(view)[0].pooled)) for i, view in enumerate(self.reads)}
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
         terms = vicreg(outputs["z1"], outputs["z2"])

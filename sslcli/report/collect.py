@@ -102,16 +102,17 @@ def _pictures(
 
 
 def _masked(components: Components, shown: Dataset, index: Tensor, compute: Compute, seed: int) -> Masked | None:
-    """Return the reconstructions of the first view of the samples at ``index``, with the masks of step 0."""
+    """Return the reconstructions of the first masked view of the samples at ``index``, with the masks of step 0."""
     columns = {name: c.to(compute.device) for name, c in shown.fetch(index).items()}
     randomness = Randomness(seed, 0, np.arange(len(index)), compute.device)
     with evaluating(components.encoder, components.objective), compute.autocast():
         features = Features(components.encoder, components.views(columns, randomness), randomness, columns)
-        made = components.objective.reconstruction(features, 0)
+        tried = ((i, components.objective.reconstruction(features, i)) for i in components.objective.reads)
+        number, made = next(((i, made) for i, made in tried if made is not None), (0, None))
     if made is None:
         return None
     hidden = made.hidden[:, None].expand_as(made.target)
-    view = pixels(features.views[0].x, shown.spec[components.views.field])
+    view = pixels(features.views[number].x, shown.spec[components.views.field])
     pictures = {
         "input": view,
         "masked": masked_out(view, made.hidden),

@@ -36,8 +36,8 @@ def write_preview(components: Components, compute: Compute, path: Path, *, seed:
 
 def shows_pictures(components: Components) -> bool:
     """Return whether the run's views are pictures with 1 or 3 channels."""
-    shape = components.dataset.spec[components.views.field].shape
-    return len(shape) == 3 and shape[0] in (1, 3)
+    field = components.dataset.spec[components.views.field]
+    return field.kind == "image" and field.shape[0] in (1, 3)
 
 
 @torch.no_grad()
@@ -56,6 +56,8 @@ def first_views(components: Components, compute: Compute, *, seed: int) -> dict[
         "image" if name in columns else "crop 1": pixels(components.views.evaluation_view({name: source}).x, field)
     }
     for k, view in enumerate(views):
+        if view.field != name:  # a text, say
+            continue
         shown[f"view {k + 1}"] = pixels(view.x, field)
         hidden = components.objective.hidden(view, randomness, k)
         if hidden is not None:
@@ -78,10 +80,13 @@ def _first_samples(components: Components, compute: Compute, seed: int) -> dict[
 
 
 def pixels(x: Tensor, field: Field) -> Tensor:
-    """Convert normalised images to pixels in [0, 1], on the CPU."""
+    """Convert normalised images to pixels in [0, 1], on the CPU; numbers of any range go from black to white."""
     x = x.float().cpu()
     if field.mean:
         x = x * torch.tensor(field.std)[:, None, None] + torch.tensor(field.mean)[:, None, None]
+    if not field.is_pixels:
+        low, high = x.min().clamp(max=0), x.max().clamp(min=1)
+        x = (x - low) / (high - low)
     return x.clamp(0, 1)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from sslcli.errors import UserError, suggest
 from sslcli.randomness import Randomness
 from sslcli.types import Crops, Field, Spec, View
 from sslcli.views.constants import constant
@@ -27,9 +28,18 @@ class Views(nn.Module):
         """Return ``num_views`` random views of the batch, without gradients, in autocast's precision."""
         raise NotImplementedError
 
-    def evaluation_view(self, columns: Mapping[str, Tensor]) -> View:
-        """Return the view without augmentation, for evaluation."""
+    def evaluation_view(self, columns: Mapping[str, Tensor], field: str | None = None) -> View:
+        """Return the view of the column ``field`` without augmentation, for evaluation; None is ``self.field``.
+
+        Raises:
+            UserError: this pipeline makes no views of that column.
+        """
         raise NotImplementedError
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The column of each full-size view; if there is one entry, it is the column of all views."""
+        return (self.field,)
 
     def crops(self, randomness: Randomness) -> Crops | None:
         """Return the crops of ``forward``, for a dataset that cuts them from full images; None if there are none."""
@@ -44,30 +54,56 @@ class PassThrough(Views):
         spec: the same.
         num_views: how many views the objective reads.
         columns: the column of each view; null repeats the dataset's first.
+
+    Raises:
+        ValueError: a column holds images, or the objective reads another number of views.
     """
 
     def __init__(self, view_spec: Spec, spec: Spec, num_views: int, *, columns: list[str] | None = None) -> None:
         super().__init__()
-        self.columns = list(columns) if columns else [next(iter(spec))] * num_views
-        if len(self.columns) < num_views:
-            raise ValueError(f"columns={self.columns} makes {len(self.columns)} views; {num_views} are needed")
-        self.columns = self.columns[: max(num_views, 1)]
+        self.columns = list(columns) if columns else [next(iter(spec))] * max(num_views, 1)
+        if columns:
+            check_count("columns", columns, num_views)
         self.field = self.columns[0]
-        self.fields = {name: spec[name] for name in self.columns}
-        for name, column in self.fields.items():
-            if len(column.shape) == 3:
+        self.described = {name: spec[name] for name in self.columns}
+        for name, column in self.described.items():
+            if column.kind == "image":
                 raise ValueError(f"the column '{name}' holds images; use an image pipeline such as views=none")
 
     def forward(self, columns: Mapping[str, Tensor], randomness: Randomness) -> list[View]:
         return [self._view(columns, name) for name in self.columns]
 
-    def evaluation_view(self, columns: Mapping[str, Tensor]) -> View:
-        return self._view(columns, self.columns[0])
+    def evaluation_view(self, columns: Mapping[str, Tensor], field: str | None = None) -> View:
+        name = field or self.field
+        if name not in self.described:
+            raise UserError(f"views.columns: no view is made of the column '{name}'. {suggest(name, self.described)}")
+        return self._view(columns, name)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return tuple(self.columns)
 
     def _view(self, columns: Mapping[str, Tensor], name: str) -> View:
-        field = self.fields[name]
+        field = self.described[name]
         x = columns[name]
-        return View(x if field.vocab else normalise(x.float(), field), name)
+        return View(x if field.is_ids else normalise(x.float(), field), name, valid_tokens(x, field))
+
+
+def check_count(key: str, columns: Sequence[str], num_views: int) -> None:
+    """Raise ValueError if ``columns``, the column of each view, are not as many as the objective reads views."""
+    made = f"{key}={list(columns)} makes {len(columns)} views"
+    if len(columns) < num_views:
+        raise ValueError(f"{made}, and the objective reads view {num_views - 1}: {num_views} are needed")
+    if len(columns) > max(num_views, 1):
+        raise ValueError(
+            f"{made}, and the objective reads {num_views}: view {num_views} ('{columns[num_views]}') is read by "
+            f"nothing. Leave it out of {key}, or let a part of the objective read it"
+        )
+
+
+def valid_tokens(x: Tensor, field: Field) -> Tensor | None:
+    """Return (B, T) bool, False where tokens (B, T) are padding; None for a column that has no padding."""
+    return None if field.pad is None else x != field.pad
 
 
 def normalise(x: Tensor, field: Field) -> Tensor:

@@ -25,10 +25,11 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+IMAGE_PIPELINES = [option for option in options("views") if option not in ("columns", "image_text")]
 NEEDS_NO_FILES = [option for option in options("dataset") if "path" not in compose(f"dataset={option}").dataset.node]
 
 
-@pytest.mark.parametrize("option", [option for option in options("views") if option != "columns"])
+@pytest.mark.parametrize("option", IMAGE_PIPELINES)
 def test_every_number_of_a_pipeline_can_be_set(option):
     """What no yaml names could only be added with a +; and views=none leaves everything off."""
     parameters = inspect.signature(ImageViews).parameters.values()
@@ -95,7 +96,7 @@ def test_every_dataset_that_needs_no_files_trains(tmp_path, option):
     assert trainer.step == 2
 
 
-@pytest.mark.parametrize("views", sorted(set(options("views")) - {"columns"}))
+@pytest.mark.parametrize("views", IMAGE_PIPELINES)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_image_pipeline_makes_finite_views(tmp_path, views, channels):
     trainer = make_trainer(tmp_path, *TINY, f"views={views}", f"dataset.channels={channels}")
@@ -128,7 +129,7 @@ def test_an_own_part_works_from_an_own_package(tmp_path, monkeypatch):
 def test_joint_parts_share_the_encoder_and_keep_their_own_keys():
     parts = build_components(compose(*TINY, "objective=joint", "objective.parts.infonce.temperature=0.3"))
     assert parts.objective.parts["infonce"].temperature.start == 0.3
-    assert parts.objective.num_views == 2 and parts.objective.couples_batch
+    assert parts.objective.reads == (0, 1) and parts.objective.couples_batch
 
 
 def test_training_never_sees_labels():

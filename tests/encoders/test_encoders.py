@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from sslcli.encoders.base import repeatable_means
+from sslcli.encoders.images import repeatable_means
 from sslcli.encoders.timm import Timm
 from sslcli.types import Field, Spec, View
 

@@ -221,7 +221,7 @@ def test_the_loss_is_the_error_of_the_drawn_pixels(family):
 def test_two_views_add_their_errors(visible_only):
     encoder = encoder_of("vit")
     objective, batch = SimMIM(encoder, visible_only=visible_only), features(encoder, views=2)
-    objective.num_views = 2
+    objective.reads = (0, 1)
     both = objective.project(batch)
     for name in both:
         expected = 0
@@ -229,7 +229,7 @@ def test_two_views_add_their_errors(visible_only):
             mask = objective.draw(batch.randomness, i)
             expected = expected + objective.errors(objective.encode(batch, i, mask), batch.views[i], mask)[name]
         torch.testing.assert_close(both[name], expected)
-    objective.num_views = 1
+    objective.reads = (0,)
     assert not torch.allclose(objective.project(batch)["error"], both["error"])
 
 

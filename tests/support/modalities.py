@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -33,8 +35,50 @@ def vector_dataset(num_samples: int = 128, width: int = 10) -> Columns:
     return Columns(Spec(vector=field), {"vector": vectors})
 
 
+def image_text_dataset(num_samples: int = 128, *, texts: torch.Tensor | None = None) -> Columns:
+    """Float images in [-2, 2] of eight patterns, and for each a text of 2 to 5 tokens of its pattern, then padding."""
+    generator = torch.Generator().manual_seed(0)
+    pattern = torch.arange(num_samples) % 8
+    patterns = torch.rand(8, 1, 8, 8, generator=generator) * 4 - 2
+    image = (patterns[pattern] + 0.3 * torch.randn(num_samples, 1, 8, 8, generator=generator)).clamp(-2, 2)
+    ids = 1 + 4 * pattern[:, None] + torch.randint(0, 4, (num_samples, 5), generator=generator)
+    length = torch.randint(2, 6, (num_samples, 1), generator=generator)
+    text = torch.where(torch.arange(5) < length, ids, 0)
+    spec = Spec(
+        image=Field("image", (1, 8, 8), torch.float32, mean=(0.0,), std=(1.2,)),
+        text=Field("tokens", (5,), torch.int64, 33, pad=0),
+    )
+    return Columns(spec, {"image": image, "text": text}, pattern)
+
+
+class ImageText(Encoder):
+    """A linear map of an image's pixels and the mean of a text's embeddings, without its padding."""
+
+    def __init__(self, spec: Spec, *, dim: int = 16) -> None:
+        super().__init__()
+        self.spec = spec
+        width = math.prod(spec["image"].shape)
+        pixels = nn.Sequential(nn.Flatten(1), nn.Linear(width, dim), nn.Unflatten(1, (1, dim)))
+        self.towers = nn.ModuleDict({"image": pixels, "text": nn.Embedding(spec["text"].vocab, dim)})
+        self.dim, self.token_dim, self.stride = dim, dim, 1
+
+    def grid(self, view: View) -> tuple[int, ...]:
+        return (1,)
+
+    def forward(self, view: View, mask: Tensor | None = None) -> Encoded:
+        tokens = self.towers[view.field](view.x)
+        return Encoded(tokens, mean_of(tokens, view.valid), view.valid)
+
+
+def mean_of(tokens: Tensor, valid: Tensor | None) -> Tensor:
+    """The mean of tokens (B, T, D) that are no padding."""
+    if valid is None:
+        return tokens.mean(1)
+    return (tokens * valid[:, :, None]).sum(1) / valid.sum(1, keepdim=True)
+
+
 class Bag(Encoder):
-    """Mean of token embeddings after dropout (SimCSE's views: the same ids twice)."""
+    """Mean of token embeddings after dropout (SimCSE's views: the same ids twice), without padding."""
 
     def __init__(self, spec: Spec, *, field: str = "text", dim: int = 16, dropout: float = 0.1) -> None:
         super().__init__()
@@ -49,7 +93,7 @@ class Bag(Encoder):
 
     def forward(self, view: View, mask: Tensor | None = None) -> Encoded:
         tokens = self.dropout(self.embed(view.x))
-        return Encoded(tokens, self.out(tokens.mean(1)))
+        return Encoded(tokens, self.out(mean_of(tokens, view.valid)))
 
 
 class Towers(Encoder):

@@ -40,14 +40,18 @@ def gray_change(brightness: np.ndarray, contrast: np.ndarray) -> np.ndarray:
     return np.stack([brightness * contrast, (1 - contrast) * brightness], 1).astype(np.float32)
 
 
-def recolour(x: Tensor, change: Tensor) -> Tensor:
-    """Apply ``colour_change`` (B, 10) with C = 3, or ``gray_change`` (B, 2) with C = 1, to (B, C, H, W) in [0, 1]."""
+def recolour(x: Tensor, change: Tensor, *, clamp: bool = True) -> Tensor:
+    """Apply ``colour_change`` (B, 10) with C = 3, or ``gray_change`` (B, 2) with C = 1, to (B, C, H, W).
+
+    The change is linear, so it suits numbers of any range; ``clamp`` keeps pixels in [0, 1].
+    """
     channels = x.shape[1]
     pixels = x.flatten(2)
     weights = constant(LUMA if channels == 3 else (1.0,), x.dtype, x.device)
     luma = (pixels.mean(2) * weights).sum(1)
     matrix, offset = change[:, :-1].reshape(-1, channels, channels), change[:, -1] * luma
-    return torch.baddbmm(offset[:, None, None], matrix, pixels).view(x.shape).clamp_(0, 1)
+    changed = torch.baddbmm(offset[:, None, None], matrix, pixels).view(x.shape)
+    return changed.clamp_(0, 1) if clamp else changed
 
 
 def solarise(x: Tensor) -> Tensor:

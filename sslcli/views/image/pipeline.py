@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sslcli.config.keyword_fields import takes_fields_of
+from sslcli.errors import UserError
 from sslcli.randomness import Randomness
 from sslcli.types import Crops, Spec, View
 from sslcli.views.base import Views
@@ -57,7 +58,7 @@ class ImageViews(Views):
     ) -> None:
         super().__init__()
         self.field, self.column, self.evaluation_column = field, view_spec[field], spec[field]
-        if len(self.column.shape) != 3:
+        if self.column.kind != "image":
             raise ValueError(f"the column '{field}' holds no images; use views=columns")
         if num_local < 0:
             raise ValueError(f"num_local={num_local} must not be negative")
@@ -78,7 +79,9 @@ class ImageViews(Views):
         return [self._view(k, columns, randomness) for k in range(len(self.recipes))]
 
     @torch.no_grad()
-    def evaluation_view(self, columns: Mapping[str, Tensor]) -> View:
+    def evaluation_view(self, columns: Mapping[str, Tensor], field: str | None = None) -> View:
+        if field not in (None, self.field):
+            raise UserError(f"views.field={self.field}: no view is made of the column '{field}'.")
         images = columns[self.field]
         _, height, width = self.evaluation_column.shape
         x = _empty_views(images, (height, width), torch.float32)
