@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import re
 import shlex
 import sqlite3
@@ -14,8 +15,12 @@ import torch
 from sklearn.datasets import load_digits
 
 import sslcli
+from sslcli.components import restore_components
 from sslcli.config.instantiate import allow
 from sslcli.data.synthetic import synthetic
+from sslcli.evaluation.measure import dry_loss
+from sslcli.run_dir.checkpoint import open_run
+from sslcli.training.device import choose
 
 ROOT = Path(__file__).parent.parent
 QUICK = ("log.report=false", "device.threads=1")
@@ -85,6 +90,18 @@ def test_the_dataset_yields_the_arrays_of_its_files(follow):
     assert np.array_equal(dataset.labels.numpy(), digits.target)
     assert "1,438 training samples, 359 held out" in printed  # 80 and 20 % of 1,797
     assert 0.5 < json.loads(Path("r/result.json").read_text())["metrics"]["knn_top1"]["value"] <= 1
+
+
+def test_the_pairs_learn_that_they_belong_together(follow):
+    printed = follow("Add a second column", "run_dir=r", "objective.norm=layer")
+    assert "1,707 training samples, 90 held out" in printed  # 95 and 5 % of 1,797
+    components = restore_components(open_run("r")[1], torch.device("cpu"))
+    right = components.dataset.held_out.fetch(torch.arange(64))
+    shuffled = {**right, "text": right["text"].roll(1, 0)}
+    right_loss, shuffled_loss = (
+        dry_loss(components, columns, choose("cpu", "fp32"), seed=0) for columns in (right, shuffled)
+    )
+    assert right_loss < math.log(64) < shuffled_loss
 
 
 def test_a_folder_without_the_arrays_is_one_line(follow, run):
