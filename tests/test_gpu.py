@@ -217,7 +217,7 @@ def test_every_probe_reads_what_it_reads_on_a_cpu(tmp_path):
         trainer = trainer_on(device, tmp_path, *FP32, "dataset.num_samples=500")
         parts = Components(build_components(config).dataset, trainer.encoder, trainer.objective, trainer.views)
         probe = build(config.probe.node, Probe, where="probe")
-        found[device] = measure(config, parts, trainer.compute, probe, budget=15.0)
+        found[device] = measure(config, parts, trainer.compute, probe, budget=15.0).metrics
     assert found[GPU].keys() == found["cpu"].keys()
     for name, metric in found["cpu"].items():
         if name.startswith(("knn", "linear")):

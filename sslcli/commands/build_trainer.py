@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 
 import sslcli
@@ -16,16 +15,15 @@ from sslcli.components import Components
 from sslcli.config.composed import TrainConfig, to_plain
 from sslcli.config.instantiate import build
 from sslcli.config.sections import TrainSection
-from sslcli.data.base import Dataset
 from sslcli.data.classes import class_counts
 from sslcli.data.dataloading import make_loader
 from sslcli.data.loader import Loader
 from sslcli.distributed import Ranks
-from sslcli.encoders.base import Encoder
-from sslcli.errors import UserError, suggest
+from sslcli.errors import UserError
+from sslcli.evaluation.base import Probe
 from sslcli.evaluation.collapse_monitor import CollapseMonitor
-from sslcli.evaluation.measure import embedder
-from sslcli.evaluation.online import RISING, OnlineMetrics
+from sslcli.evaluation.measure import context_of
+from sslcli.evaluation.online import OnlineMetrics, online_name
 from sslcli.run_dir.console import Console
 from sslcli.training.checkpoints import Checkpoints
 from sslcli.training.early_stopping import BestSteps
@@ -113,21 +111,21 @@ def make_hooks(
 ) -> list[Hook]:
     """Build the hooks of a run, in the order in which they are called."""
     by_first = record if ranks.first else lambda line: None
-    best = BestSteps(config.checkpoint.keep_best, config.probe.patience)
-    hooks: list[Hook] = [
-        ProgressBar(console),
-        OnlineEvaluation(
-            make_online_metrics(config, components, compute, console) if config.probe.every else None,
-            every=config.probe.every or 1,
-            share=config.probe.share,
-            best=best,
-            console=console,
-            record=by_first,
-        ),
-        GradientConflict(config.log.every),
-    ]
+    metric = config.checkpoint.keep_best
+    best = BestSteps(metric and online_name(metric), config.probe.patience, config.probe.patience_after)
+    measure = make_online_metrics(config, components, compute, console) if config.probe.every else None
+    online = OnlineEvaluation(
+        measure,
+        every=config.probe.every or 1,
+        share=config.probe.share,
+        best=best,
+        console=console,
+        record=by_first,
+        **({} if measure is None else {"direction": measure.direction}),
+    )
+    hooks: list[Hook] = [ProgressBar(console), online, GradientConflict(config.log.every)]
     if ranks.first and config.log.quality != "none":
-        hooks.append(QualityMetrics(monitor or make_collapse_monitor(config, components, compute, console)))
+        hooks.append(QualityMetrics(monitor or make_collapse_monitor(config, components, compute, console), online))
     hooks.append(MetricLines(config.log.every, console, by_first))
     facts = functools.cache(lambda: identity(config, components, compute, ranks))  # computed at the first save
     hooks.append(Checkpoints(run_dir, config.checkpoint, facts, best))
@@ -140,22 +138,18 @@ def make_online_metrics(
     """Build the metrics that are measured during training.
 
     Raises:
-        UserError: ``checkpoint.keep_best`` is not a metric, or these data do not have it.
+        UserError: the probe has no cheap form.
     """
-    metric = config.checkpoint.keep_best
-
-    def embed(encoder: Encoder, dataset: Dataset, index: Tensor) -> Tensor:
-        return embedder(encoder, components.views, compute, workers=config.dataset.workers)(dataset, index)
-
+    probe = build(config.probe.node, Probe, where="probe").cheap()
+    if probe is None:
+        raise UserError(
+            f"probe.every: {config.probe.name} has no cheap form to be measured while training. "
+            "Take another probe, such as probe=knn, or none by probe.every=null."
+        )
     monitor = CollapseMonitor(
         components.dataset, components.views, compute.device, seed=config.seed, full=True, warn=console.warn
     )
-    measured = OnlineMetrics(components.dataset, embed, monitor)
-    if metric is not None and metric not in RISING:
-        raise UserError(f"checkpoint.keep_best: there is no '{metric}' to keep by. {suggest(metric, RISING)}")
-    if metric == "knn_top1" and not measured.has_labels:
-        raise UserError("checkpoint.keep_best=knn_top1: these data have no labels to read it by. Use rankme or lidar.")
-    return measured
+    return OnlineMetrics(probe, lambda encoder: context_of(config, components, compute, encoder), monitor)
 
 
 def make_collapse_monitor(

@@ -29,7 +29,7 @@ def run(config: EvalConfig) -> dict[str, Metric]:
     other = config.dataset or None  # null for the run's own
     trained: TrainConfig = state["config"]
     components = restore_components(state, compute.device, other, config.weights)
-    metrics = measure(
+    measured = measure(
         replace(trained, dataset=other or trained.dataset),
         components,
         compute,
@@ -39,15 +39,16 @@ def run(config: EvalConfig) -> dict[str, Metric]:
         settled=settled_size(run_dir, other),
         seed=config.seed,
     )
+    metrics = measured.metrics
     if not metrics:
-        raise UserError("probe: these data have no held-out part, so there is nothing to measure.")
+        raise UserError(f"probe: nothing was measured. {'; '.join(measured.left_out)}".rstrip())
     console = Console()
     console.line(f"{run_dir}, step {state['step']}" + (", the teacher" if config.weights == "teacher" else ""))
     if labels_of(components.dataset) is None:
         console.line("labels are missing in one split of these data, or in both: metrics that need them are left out")
     for text in unshared(components.dataset):
         console.line(f"classes {text}")
-    for text in table(metrics):
+    for text in (*measured.left_out, *table(metrics)):
         console.line(text)
     rows = {name: metric.to_json() for name, metric in metrics.items()}
     add_metrics(run_dir, rows, step=state["step"], dataset=other, newest=newest, weights=config.weights)

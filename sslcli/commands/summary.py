@@ -11,7 +11,8 @@ import torch
 from sslcli.components import Components
 from sslcli.config.composed import TrainConfig
 from sslcli.data.classes import unshared
-from sslcli.evaluation.base import Metric, table
+from sslcli.evaluation.base import in_short, table
+from sslcli.evaluation.measure import Measured
 from sslcli.run_dir.console import Console
 from sslcli.training.trainer import Trainer
 
@@ -40,12 +41,14 @@ def announce(console: Console, config: TrainConfig, components: Components, trai
         console.line(f"classes   {text}")
 
 
-def say_result(console: Console, trainer: Trainer, metrics: Mapping[str, Metric], page: str, seconds: float) -> None:
+def say_result(console: Console, trainer: Trainer, measured: Measured, page: str, seconds: float) -> None:
     """Print the metrics, the path of the report and the next commands."""
     run_dir = trainer.run_dir
     for text in (
         "",
-        *table(metrics),
+        *measured.left_out,
+        *table(measured.metrics),
+        *in_short("without labels", measured.label_free),
         "",
         f"trained {trainer.step} steps in {trainer.seconds:.0f} s; this command took {seconds:.0f} s",
         f"report  {page}",

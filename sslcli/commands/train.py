@@ -18,7 +18,7 @@ from sslcli.config.composed import TrainConfig, to_plain
 from sslcli.config.instantiate import allow, build
 from sslcli.config.paths import expand
 from sslcli.distributed import Ranks, joined
-from sslcli.evaluation.base import Metric, Probe, flat, headline
+from sslcli.evaluation.base import Metric, Probe, flat
 from sslcli.evaluation.measure import measure
 from sslcli.loggers.base import Logger, Loggers
 from sslcli.pretrained.safetensors_io import write_weights
@@ -152,29 +152,29 @@ class _Session:
         """Measure the encoder, write and print the result, and write the report; return the headline metric."""
         trainer = self.trainer
         with enough_memory():
-            metrics = measure(
+            measured = measure(
                 self.config,
                 self.components,
                 self.compute,
                 self.probe,
                 budget=budget(trainer.seconds),
                 start=self.run_dir / START,
+                with_label_free=True,
             )
-            quality = self.monitor(self.components.encoder)
+        everything = {**measured.metrics, **measured.label_free}
+        self.monitor.judge({name: metric.value for name, metric in everything.items()}, self.components.encoder.dim)
         write_result(
             self.run_dir,
-            {name: metric.to_json() for name, metric in metrics.items()},
-            headline=headline(metrics),
-            quality=quality,
+            {name: metric.to_json() for name, metric in everything.items()},
+            headline=measured.headline,
             steps=trainer.step,
             seconds=trainer.seconds,
             seed=self.config.seed,
             uses_labels=self.components.objective.label is not None,
         )
-        page = self._show(metrics)
-        say_result(self.console, trainer, metrics, page, time.perf_counter() - started)
-        name = headline(metrics)
-        return None if name is None else metrics[name].value
+        page = self._show(everything)
+        say_result(self.console, trainer, measured, page, time.perf_counter() - started)
+        return None if measured.headline is None else everything[measured.headline].value
 
     def _show(self, metrics: Mapping[str, Metric]) -> str:
         """Send the visuals of the trained model to the loggers and to the report; return the path of the report."""

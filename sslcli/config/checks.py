@@ -71,4 +71,4 @@ def check(config: TrainConfig) -> None:
         raise UserError(f"checkpoint.keep_best={save.keep_best} is measured while training: set probe.every=STEPS.")
     if config.probe.patience is not None and save.keep_best is None:
         patience = config.probe.patience
-        raise UserError(f"probe.patience={patience} needs a metric: set checkpoint.keep_best, e.g. to knn_top1.")
+        raise UserError(f"probe.patience={patience} needs a metric: set checkpoint.keep_best, e.g. to rankme.")

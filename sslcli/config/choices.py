@@ -111,16 +111,20 @@ class EncoderChoice(Choice):
 
 @dataclass
 class ProbeChoice(Choice):
-    """The probe at the end of a run, and the settings of online evaluation, which do not depend on the probe."""
+    """The probe at the end of a run, and the settings of online evaluation, which measures its cheap form."""
 
     every: int | None = None
     share: float | None = 0.1
     patience: int | None = None
+    patience_after: int = 0
 
     def check(self) -> None:
         for name in ("every", "patience"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise UserError(f"probe.{name}={value!r} must be a whole number, 1 or more, or null.")
+        grace = self.patience_after
+        if not isinstance(grace, int) or isinstance(grace, bool) or grace < 0:
+            raise UserError(f"probe.patience_after={grace!r} must be a whole number of steps, 0 or more.")
         if self.share is not None and not (isinstance(self.share, (int, float)) and 0 < self.share <= 1):
             raise UserError(f"probe.share={self.share!r} must be a share of the training time, above 0, or null.")

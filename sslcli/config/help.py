@@ -77,8 +77,9 @@ def text(name: str, conf: str, extra: str | None) -> str:
             "  dataset.size             pixels a side that a folder's pictures are decoded to",
             "  dataset.workers          processes that fetch data",
             "  probe.max_samples        maximum number of reference samples and of query samples",
-            "  probe.every              steps between evaluations during training (kNN and geometry)",
+            "  probe.every              steps between evaluations during training (the probe's cheap form)",
             "  probe.patience           stop after this many evaluations without a better checkpoint.keep_best",
+            "  probe.patience_after     steps before which no evaluation counts against the patience",
         ]
     lines += ["", "All other keys are in the composed config: ssl-" + name + " --cfg job"]
     return "\n".join(lines)

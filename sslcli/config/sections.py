@@ -38,7 +38,9 @@ class CheckpointSection:
     every: int = key(200, "steps between checkpoints; the last step always has one")
     keep: int = key(2, "number of newest checkpoints to keep")
     keep_every: int | None = key(None, "also keep checkpoints at multiples of this many steps")
-    keep_best: str | None = key(None, "also keep the best by this metric: knn_top1, rankme or lidar; see probe.every")
+    keep_best: str | None = key(
+        None, "also keep the best by this metric of probe.every, such as online_knn_top1 or rankme"
+    )
 
 
 @dataclass

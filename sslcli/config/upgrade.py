@@ -63,6 +63,11 @@ _WITHOUT: dict[int, dict[str, dict[str, Any]]] = {
         )
     },
 }
+# By target, old and new names of keys.
+_RENAMED: dict[str, dict[str, str]] = {
+    "sslcli.evaluation.geometry.Geometry": {"samples": "max_samples"},
+    "sslcli.evaluation.mutual_information.MutualInformation": {"samples": "max_samples"},
+}
 
 
 def up_to_date(config: Mapping[Any, Any], written_in: int = FORMAT) -> dict[str, Any]:
@@ -88,4 +93,6 @@ def _upgraded(node: Any, written_in: int) -> Any:
         for number, without in _WITHOUT.items():
             if written_in < number:
                 found = {**without.get(target, {}), **found}
+        renamed = _RENAMED.get(target, {})
+        found = {renamed.get(key, key): value for key, value in found.items()}
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
@@ -14,9 +14,10 @@ from sslcli.config.instantiate import build
 from sslcli.data.base import Dataset
 from sslcli.evaluation.context import ProbeContext
 from sslcli.evaluation.standard_errors import standard_error
-from sslcli.run_dir.formatting import best_baseline, number
+from sslcli.run_dir.measurements import best_baseline, gain, number, with_error
 
 WIDTH = 80  # of a terminal
+BANK, QUERIES = 2000, 1000  # training samples and held-out samples of a probe's cheap form
 Embed = Callable[[Dataset, Tensor], Tensor]  # (samples of a dataset) -> float32 features (N, D) on the CPU
 
 
@@ -33,6 +34,7 @@ class Metric:
     standard_error: float | None = None  # of the value, over the queries; None without queries
     gain_standard_error: float | None = None  # of the difference to the best baseline, on the same queries
     std: float | None = None  # standard deviation over repetitions, such as batches
+    bias: float | None = None  # how far the estimate lies above the truth on average, where that is known
     baselines: dict[str, float] = field(default_factory=dict)  # their values by name
     split: str | None = None  # the samples that it was measured on: held out, or train
     seed: int | None = None  # seed of the random numbers of the measurement
@@ -43,7 +45,7 @@ class Metric:
         flat = {"value": self.value, "std": self.std, **self.baselines, "protocol": self.protocol}
         errors = {"standard_error": self.standard_error, "gain_standard_error": self.gain_standard_error}
         facts = {"unit": self.unit, "higher_is_better": self.higher_is_better, "headline": self.headline}
-        more = {"split": self.split, "seed": self.seed, "samples": self.samples}
+        more = {"bias": self.bias, "split": self.split, "seed": self.seed, "samples": self.samples}
         return {**flat, **errors, **facts, **{name: value for name, value in more.items() if value is not None}}
 
 
@@ -68,15 +70,11 @@ def with_headline(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
 
 
 def table(metrics: Mapping[str, Metric]) -> list[str]:
-    """Return the metrics as lines for a terminal: a table of values and baselines, and the protocols below it."""
+    """Return the metrics as lines for a terminal: a table of values and baselines, then gains and protocols."""
     if not metrics:
         return []
-    values = {name: {"trained": metric.value, **metric.baselines} for name, metric in metrics.items()}
-    columns = list(dict.fromkeys(column for row in values.values() for column in row))
-    cells = [["", *columns]] + [
-        [name, *(number(row[column], metrics[name].unit) if column in row else "" for column in columns)]
-        for name, row in values.items()
-    ]
+    columns = list(dict.fromkeys(column for metric in metrics.values() for column in metric.baselines))
+    cells = [["", "trained", *columns]] + [[name, *_cells(metric, columns)] for name, metric in metrics.items()]
     widths = [max(map(len, column)) for column in zip(*cells)]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]).rstrip()
@@ -85,22 +83,44 @@ def table(metrics: Mapping[str, Metric]) -> list[str]:
     return [*lines, "", *_protocols(metrics)]
 
 
+def _cells(metric: Metric, columns: Sequence[str]) -> Iterator[str]:
+    yield with_error(metric)
+    for name in columns:
+        known = name in metric.baselines
+        yield number(metric.baselines[name], metric.unit, metric.standard_error) if known else ""
+
+
 def _protocols(metrics: Mapping[str, Metric]) -> Iterator[str]:
-    """Yield the protocols as wrapped lines; a protocol that begins like the previous one is shortened."""
+    """Yield gains and protocols as wrapped lines; a protocol that begins like the previous one is shortened."""
     previous = ""
     for name, metric in metrics.items():
         extends = previous and metric.protocol.startswith(previous)
         text = f"the same{metric.protocol.removeprefix(previous)}" if extends else metric.protocol
         previous = metric.protocol
-        yield from textwrap.wrap(f"{name}: {text}", WIDTH, subsequent_indent="  ")
+        best = best_baseline(metric.baselines, metric.higher_is_better)
+        gained = "" if best is None else f"{gain(metric, best)} against {best}; "
+        yield from textwrap.wrap(f"{name}: {gained}{text}", WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def in_short(title: str, metrics: Mapping[str, Metric]) -> list[str]:
+    """Return the values of the trained encoder in a sentence, as lines for a terminal."""
+    text = ", ".join(f"{name} {with_error(metric)}" for name, metric in metrics.items())
+    return textwrap.wrap(f"{title}: {text}", WIDTH, subsequent_indent="  ", break_on_hyphens=False) if metrics else []
 
 
 class Probe:
     """Measures an encoder."""
 
     def __call__(self, context: ProbeContext) -> dict[str, Metric]:
-        """Return metrics by name, each with its baselines; {} if the context lacks something, such as labels."""
+        """Return metrics by name, each with its baselines; {} if the context lacks something, such as labels.
+
+        Whoever leaves something out because there are too few samples says so by ``context.leave_out``.
+        """
         raise NotImplementedError
+
+    def cheap(self) -> Probe | None:
+        """Return the form of this probe that is measured while a run trains, in about a second; None if it has none."""
+        return None
 
 
 class NoProbe(Probe):
@@ -109,22 +129,39 @@ class NoProbe(Probe):
     def __call__(self, context: ProbeContext) -> dict[str, Metric]:
         return {}
 
+    def cheap(self) -> Probe:
+        return self
+
 
 class Several(Probe):
     """Runs several probes; they share the extracted features. The headline is that of the first that measures.
 
     Args:
         parts: the config section of each probe, by any name.
+        max_samples: replaces that of every part; null leaves them as they are.
     """
 
-    def __init__(self, *, parts: Mapping[str, Any]) -> None:
-        self.parts = {name: build(node, Probe, where=f"probe.parts.{name}") for name, node in parts.items()}
+    def __init__(self, *, parts: Mapping[str, Any], max_samples: int | None = None) -> None:
+        more = {} if max_samples is None else {"max_samples": max_samples}
+        self.parts = {
+            name: build({**node, **more} if isinstance(node, Mapping) else node, Probe, where=f"probe.parts.{name}")
+            for name, node in parts.items()
+        }
 
     def __call__(self, context: ProbeContext) -> dict[str, Metric]:
         found: dict[str, Metric] = {}
         for part in self.parts.values():
             found |= with_headline(part(context))
         return found
+
+    def cheap(self) -> Probe | None:
+        """Return the cheap forms of the parts that have one."""
+        found = {name: form for name, part in self.parts.items() if (form := part.cheap()) is not None}
+        if not found:
+            return None
+        several = Several(parts={})
+        several.parts = found
+        return several
 
 
 def compared(

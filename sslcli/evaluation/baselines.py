@@ -26,6 +26,8 @@ def inputs(context: ProbeContext, bank: Tensor, held_out: Dataset, queries: Tens
 
 def raw(context: ProbeContext, bank: Tensor, held_out: Dataset, queries: Tensor) -> Rows | None:
     """Return the column that the encoder reads as rows of numbers; None for ids, whose distances mean nothing."""
+    if not context.raw_input:
+        return None
     name = context.views.field
     if context.dataset.spec[name].is_ids:
         return None

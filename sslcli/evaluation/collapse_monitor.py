@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -67,12 +67,16 @@ class CollapseMonitor:
             return {}
         with evaluating(encoder):
             found = self._measure(lambda view: _pooled(encoder, view))
-        for text in collapse(found, samples=self.count, dim=encoder.dim):
+        self.judge(found, encoder.dim)
+        return found
+
+    def judge(self, metrics: Mapping[str, float], dim: int) -> None:
+        """Warn of each metric of ``count`` features of width ``dim`` that shows a collapse, once a metric."""
+        for text in collapse(metrics, samples=self.count, dim=dim):
             metric = text.partition(" ")[0]
             if metric not in self._warned:
                 self._warned.add(metric)
                 self._warn(text)
-        return found
 
     def _measure(self, embed: Callable[[View], Tensor]) -> dict[str, float]:
         everything = {name: column.to(self._device) for name, column in self._columns.items()}

@@ -37,6 +37,8 @@ class ProbeContext:
         seed: seed of all random numbers.
         budget: seconds that a probe may take if it chooses its own size.
         settled: the size that such a probe chose before, to be used again.
+        raw_input: whether the input without any encoder is a baseline, too.
+        left_out: what probes did not measure, each with the reason, to be printed.
     """
 
     dataset: Dataset
@@ -49,6 +51,8 @@ class ProbeContext:
     seed: int = 0
     budget: float = 15.0
     settled: int | None = None
+    raw_input: bool = True
+    left_out: list[str] = field(default_factory=list)
     _features: dict[tuple[str, int, bytes], Tensor] = field(default_factory=dict, repr=False)
 
     @property
@@ -60,6 +64,10 @@ class ProbeContext:
     def queried(self) -> Dataset:
         """The samples to measure on: held-out samples, or training samples if nothing is held out."""
         return self.dataset if self.dataset.held_out is None else self.dataset.held_out
+
+    def leave_out(self, reason: str) -> None:
+        """Record that there are too few samples for a measurement, which is then not replaced by another."""
+        self.left_out.append(reason)
 
     def labelled(self) -> tuple[Tensor, Tensor] | None:
         """Return ``labels_of`` the dataset."""
@@ -94,7 +102,8 @@ class ProbeContext:
             with torch.inference_mode(), self.compute.autocast():
                 view = self._view(columns, positions, number)
                 column = dataset.spec[view.field]
-                if not column.is_ids and len(set(self.views.fields)) == 1:  # rows of different columns do not compare
+                same = len(set(self.views.fields)) == 1  # rows of different columns do not compare
+                if self.raw_input and same and not column.is_ids:
                     found.setdefault("raw_input", []).append(numbers(view.x, column).cpu())
             for name, encoder in self.encoders.items():
                 found.setdefault(name, []).append(_read(encoder, view, self.compute))

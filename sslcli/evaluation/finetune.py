@@ -90,6 +90,7 @@ class Finetune(Probe):
             return {}
         train, queries = (chosen(labels, self.max_samples) for labels in labelled)
         if len(train) < 2:
+            context.leave_out("finetune: one train label is too few, it needs 2")
             return {}
         num_classes = int(torch.cat([labelled[0][train], labelled[1][queries]]).max()) + 1
         right = {}

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from sslcli.data.base import Dataset, balanced
 from sslcli.data.ram_cache import free_memory
-from sslcli.evaluation.base import Metric, Probe, compared
+from sslcli.evaluation.base import BANK, QUERIES, Metric, Probe, compared
 from sslcli.evaluation.baselines import Rows, inputs, reduced
 from sslcli.evaluation.context import ProbeContext
 from sslcli.evaluation.pca import whitened
@@ -151,13 +151,20 @@ class KNN(Probe):
             raise ValueError(f"whiten={whiten} must be a number of components, or 0")
         self.temperature, self.whiten = temperature, whiten
         self.max_samples = "all" if max_samples is None else max_samples
+        self._num_queries: int | None = None  # of the cheap form, which has fewer queries than bank samples
+
+    def cheap(self) -> Probe:
+        """Return the probe with the first k on 2,000 bank samples and 1,000 queries, without whitening."""
+        form = KNN(k=self.ks[0], temperature=self.temperature, max_samples=_cheaper(self.max_samples, BANK), whiten=0)
+        form._num_queries = _cheaper(self.max_samples, QUERIES)
+        return form
 
     def __call__(self, context: ProbeContext) -> dict[str, Metric]:
         labelled, held_out = context.labelled(), context.dataset.held_out
         if labelled is None or held_out is None:
             return {}
         count = self._count(context)
-        bank, queries = (balanced(labels, count) for labels in labelled)
+        bank, queries = balanced(labelled[0], count), balanced(labelled[1], self._num_queries or count)
         labels, truth = labelled[0][bank], labelled[1][queries]
         plain: dict[str, list[Tensor]] = {}  # by representation, for each k whether each query is right
         white: dict[str, list[Tensor]] = {}
@@ -224,3 +231,7 @@ class KNN(Probe):
         if affordable >= everything:
             return everything
         return max([n for n in _LADDER if n <= affordable], default=_LADDER[0])
+
+
+def _cheaper(max_samples: int | str, most: int) -> int:
+    return min(max_samples, most) if isinstance(max_samples, int) else most

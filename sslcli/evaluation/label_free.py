@@ -33,13 +33,13 @@ def rankme(features: Tensor) -> float:
     paper's epsilon of 1e-7. It is near 1 after either collapse. It is meant to compare runs of one method and one
     encoder, not different methods.
     """
-    return _effective_rank(torch.linalg.svdvals(features.double()), epsilon=1e-7)
+    return float(effective_rank(torch.linalg.svdvals(features.double()), epsilon=1e-7))
 
 
-def _effective_rank(spectrum: Tensor, epsilon: float) -> float:
+def effective_rank(spectrum: Tensor, epsilon: float) -> Tensor:
     """Return the exponential of the entropy of a spectrum (D,) >= 0: the number of equal values with that entropy."""
     p = spectrum / spectrum.sum().clamp(min=1e-12) + epsilon
-    return float(torch.exp(-(p * p.log()).sum()))
+    return torch.exp(-(p * p.log()).sum())
 
 
 def alignment(z1: Tensor, z2: Tensor) -> float:
@@ -106,10 +106,7 @@ def alpha_req(features: Tensor, *, first: int = 11, last: int = 100) -> PowerLaw
             ``3 * first`` eigenvalues remain, a third of them is skipped.
         last: largest rank of the fit, as the tail of a spectrum is noise.
     """
-    centred = features.double() - features.double().mean(dim=0)
-    # X^T X and X X^T have the same eigenvalues above 0; use the smaller matrix.
-    gram = centred.T @ centred if len(centred) >= centred.shape[1] else centred @ centred.T
-    eigenvalues = torch.linalg.eigvalsh(gram).flip(0) / len(centred)
+    eigenvalues = spectrum(features, torch.ones(len(features), dtype=torch.float64, device=features.device))
     # Rounding noise of float32 features in an unused direction, relative to the scale of the features.
     floor = 1e-12 * float(features.double().pow(2).sum(1).mean())
     count = int((eigenvalues > floor).sum())
@@ -117,13 +114,29 @@ def alpha_req(features: Tensor, *, first: int = 11, last: int = 100) -> PowerLaw
     first = min(first, last // 3 + 1)
     if last - first < 2:
         return PowerLaw(math.nan, math.nan, first, last)
+    slope, r2 = fit(eigenvalues, first, last)
+    return PowerLaw(-float(slope), float(r2), first, last)
+
+
+def spectrum(features: Tensor, weights: Tensor) -> Tensor:
+    """Return the eigenvalues, descending, of the covariance of features (N, D) with ``weights`` (N,) of the rows."""
+    share = (weights / weights.sum())[:, None]
+    centred = features.double() - (share * features.double()).sum(dim=0)
+    rows = share.sqrt() * centred
+    # X^T X and X X^T have the same eigenvalues above 0; use the smaller matrix.
+    gram = rows.T @ rows if len(rows) >= rows.shape[1] else rows @ rows.T
+    return torch.linalg.eigvalsh(gram).flip(0)
+
+
+def fit(eigenvalues: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
+    """Return slope and r2 of the line through log eigenvalue over log rank, from rank ``first`` to ``last``."""
     x = torch.arange(first, last + 1, dtype=torch.float64, device=eigenvalues.device).log()
     y = eigenvalues[first - 1 : last].log()
     x, y = x - x.mean(), y - y.mean()
-    slope = float(x @ y / (x @ x))
-    explained, total = slope**2 * float(x @ x), float(y @ y)
+    slope = x @ y / (x @ x)
+    explained, total = slope**2 * (x @ x), y @ y
     # Equal eigenvalues are a power law with slope 0, and their remaining variance is rounding noise.
-    return PowerLaw(-slope, explained / total if total > 1e-20 else 1.0, first, last)
+    return slope, torch.where(total > 1e-20, explained / total, torch.ones_like(total))
 
 
 def lidar(groups: Tensor, *, delta: float = 1e-4, epsilon: float = 1e-8) -> float:
@@ -138,15 +151,22 @@ def lidar(groups: Tensor, *, delta: float = 1e-4, epsilon: float = 1e-8) -> floa
         delta: added to the diagonal of the within-sample covariance, so that it is invertible.
         epsilon: added to the normalised eigenvalues, so that their logarithms are finite.
     """
+    weights = torch.ones(len(groups), dtype=torch.float64, device=groups.device)
+    return float(effective_rank(discriminant(groups, weights, delta), epsilon))
+
+
+def discriminant(groups: Tensor, weights: Tensor, delta: float = 1e-4) -> Tensor:
+    """Return the eigenvalues of Fisher's discriminant matrix of groups (n, q, D) with ``weights`` (n,)."""
     n, q, dim = groups.shape
     groups = groups.double()
+    share = n * weights / weights.sum()
     means = groups.mean(dim=1)
-    within = (groups - means[:, None]).flatten(0, 1)
-    between = means - means.mean(dim=0)
+    within = (share.sqrt()[:, None, None] * (groups - means[:, None])).flatten(0, 1)
+    between = share.sqrt()[:, None] * (means - (share[:, None] * means).mean(dim=0))
     scatter = within.T @ within / (n * (q - 1)) + delta * torch.eye(dim, dtype=within.dtype, device=within.device)
     # With Sw = L L^T, L^-1 Sb L^-T has the same eigenvalues: the squared singular values of between L^-T.
     white = torch.linalg.solve_triangular(torch.linalg.cholesky(scatter), between.T, upper=False)
-    return _effective_rank(torch.linalg.svdvals(white).pow(2) / (n - 1), epsilon)
+    return torch.linalg.svdvals(white).pow(2) / (n - 1)
 
 
 def spread(clean: Tensor, one: Tensor, two: Tensor, groups: Tensor | None = None) -> dict[str, float]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sslcli.data.base import balanced
-from sslcli.evaluation.base import Metric, Probe, compared
+from sslcli.evaluation.base import BANK, QUERIES, Metric, Probe, compared
 from sslcli.evaluation.baselines import Rows, inputs
 from sslcli.evaluation.context import ProbeContext, chosen
 from sslcli.evaluation.softmax_regression import Classifiers, Setting, fit, grid
@@ -64,15 +64,31 @@ class Linear(Probe):
         if folds < 2 or min(steps, batch_size) < 1 or (max_samples is not None and max_samples < 1):
             raise ValueError("folds must be at least 2, and steps, batch_size and max_samples at least 1")
         self.settings = grid(lrs, weight_decays, [False, True])
+        self.lrs, self.weight_decays = lrs, weight_decays
         self.shares, self.folds, self.steps, self.batch_size = labels, folds, steps, batch_size
-        self.max_samples = max_samples
+        self.max_samples = self._num_queries = max_samples
+
+    def cheap(self) -> Probe:
+        """Return the probe with a quarter of the settings, a fifth of the steps, 2,000 labels and 1,000 queries."""
+        form = Linear(
+            lrs=self.lrs[1::2] or self.lrs,
+            weight_decays=self.weight_decays[1::2] or self.weight_decays,
+            labels=self.shares[:1],
+            folds=self.folds,
+            steps=max(1, self.steps // 5),
+            batch_size=self.batch_size,
+            max_samples=min(self.max_samples or BANK, BANK),
+        )
+        form._num_queries = min(self.max_samples or QUERIES, QUERIES)
+        return form
 
     def __call__(self, context: ProbeContext) -> dict[str, Metric]:
         labelled, held_out = context.labelled(), context.dataset.held_out
         if labelled is None or held_out is None:
             return {}
-        train, queries = (chosen(labels, self.max_samples) for labels in labelled)
+        train, queries = chosen(labelled[0], self.max_samples), chosen(labelled[1], self._num_queries)
         if len(train) < 2 * self.folds:
+            context.leave_out(f"linear: {len(train)} train labels are too few, it needs {2 * self.folds}")
             return {}
         labels, truth = labelled[0][train], labelled[1][queries]
         shares = self._shares(labels, context.seed)

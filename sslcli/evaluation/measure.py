@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,10 @@ from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.dataloading import in_pieces
 from sslcli.encoders.base import Encoder
 from sslcli.encoders.batchnorm import batch_norms
-from sslcli.evaluation.base import Embed, Metric, Probe, compared, with_headline
+from sslcli.evaluation.base import Embed, Metric, Probe, headline, with_headline
 from sslcli.evaluation.context import ProbeContext
 from sslcli.evaluation.context import embed as features_of
-from sslcli.evaluation.label_free import rankme
+from sslcli.evaluation.geometry import label_free
 from sslcli.features import Features, evaluating
 from sslcli.objectives.multi_crop import check_readable
 from sslcli.randomness import Randomness
@@ -44,6 +45,20 @@ def on_device(dataset: Dataset, index: Tensor, compute: Compute, workers: int | 
         yield {name: column.to(compute.device) for name, column in piece.items()}
 
 
+@dataclass
+class Measured:
+    """What an evaluation measured."""
+
+    metrics: dict[str, Metric]  # of the probe; if these data lack what it needs, held-out loss and label-free metrics
+    label_free: dict[str, Metric]  # RankMe and its like, where they were asked for and are not among those
+    left_out: list[str]  # what was not measured, and why
+
+    @property
+    def headline(self) -> str | None:
+        """The name of the metric by which runs are compared; None if the probe had too few samples."""
+        return headline(self.metrics)
+
+
 def measure(
     config: TrainConfig,
     components: Components,
@@ -54,8 +69,9 @@ def measure(
     start: Path | None = None,
     settled: int | None = None,
     seed: int | None = None,
-) -> dict[str, Metric]:
-    """Return all metrics of a run: those of the probe, or, if it returns none, the held-out loss and RankMe.
+    with_label_free: bool = False,
+) -> Measured:
+    """Measure a run's encoder and its baselines.
 
     Args:
         config: the run's config.
@@ -66,44 +82,46 @@ def measure(
         start: the file of the given weights that the run began with, if any; they become a baseline.
         settled: the size that the probe chose before.
         seed: seed of the probe; None is the run's.
+        with_label_free: measure the label-free metrics also where the probe does not.
     """
-    measured = probe_context(config, components, compute, budget=budget, start=start)
-    measured.settled = settled
-    measured.seed = measured.seed if seed is None else seed
-    metrics = with_headline(probe(measured) or without_labels(config, components, compute, measured))
-    if components.objective.label is not None:
-        for metric in metrics.values():
-            metric.protocol += "; training used labels"
+    context = probe_context(config, components, compute, budget=budget, start=start)
+    context.settled = settled
+    context.seed = context.seed if seed is None else seed
+    metrics, others = probe(context), {}
+    if not metrics and not context.left_out:
+        metrics = {**held_out_loss(config, components, compute), **label_free(context)}
+    elif with_label_free and "rankme" not in metrics:
+        others = label_free(context)
+    notes = "; training used labels" if components.objective.label is not None else ""
     replaced = sum(
         len(part.corrupt_places)
         for part in (components.dataset, components.dataset.held_out)
         if isinstance(part, CorruptReplaced)
     )
-    for metric in metrics.values():
-        metric.protocol += f"; {replaced} unreadable samples replaced by others" if replaced else ""
-    return metrics
+    notes += f"; {replaced} unreadable samples replaced by others" if replaced else ""
+    for metric in (*metrics.values(), *others.values()):
+        metric.protocol += notes
+    unmarked = {name: replace(metric, headline=False) for name, metric in others.items()}
+    return Measured(with_headline(metrics), unmarked, context.left_out)
 
 
-def without_labels(
-    config: TrainConfig, components: Components, compute: Compute, measured: ProbeContext
-) -> dict[str, Metric]:
-    """Return the held-out loss and RankMe, for data on which the probe can measure nothing."""
-    held_out = components.dataset.held_out
-    if held_out is None:
-        return {}
-    metrics: dict[str, Metric] = {}
-    loss = held_out_loss(config, components, compute, held_out)
-    if loss is not None and components.weights == "student":  # the heads of the loss are the student's
-        metrics["held_out_loss"] = loss
-    index = drawn(len(held_out), 2048)
-    metrics["rankme"] = compared(
-        measured,
-        {name: rankme(measured.features(name, held_out, index)) for name in measured.encoders},
-        f"effective rank of {len(index):,} held-out features of width {components.encoder.dim} (RankMe)",
-        unit="",
-        higher_is_better=True,
+def context_of(config: TrainConfig, components: Components, compute: Compute, encoder: Encoder) -> ProbeContext:
+    """Return the context in which probes read one encoder only, without baselines."""
+    workers = config.dataset.workers
+
+    def copied(name: str, drop_path: float) -> Encoder:
+        return copy.deepcopy(encoder)
+
+    return ProbeContext(
+        components.dataset,
+        {"trained": encoder},
+        components.views,
+        compute,
+        pieces=lambda dataset, index: on_device(dataset, index, compute, workers),
+        copied=copied,
+        seed=config.seed,
+        raw_input=False,
     )
-    return metrics
 
 
 def probe_context(
@@ -165,15 +183,18 @@ def random_init(config: TrainConfig, components: Components, compute: Compute, *
 
 
 @torch.no_grad()
-def held_out_loss(config: TrainConfig, components: Components, compute: Compute, held_out: Dataset) -> Metric | None:
-    """Return the objective's loss on one held-out batch, with its chance level as baseline."""
-    size = min(config.train.batch_size, len(held_out), 1024)
-    if size < 2 and components.objective.couples_batch:
-        return None
+def held_out_loss(config: TrainConfig, components: Components, compute: Compute) -> dict[str, Metric]:
+    """Return the objective's loss on one held-out batch, with its chance level as baseline; {} if it has none."""
+    held_out = components.dataset.held_out
+    size = 0 if held_out is None else min(config.train.batch_size, len(held_out), 1024)
+    if held_out is None or (size < 2 and components.objective.couples_batch):
+        return {}
+    if components.weights != "student":
+        return {}  # the heads of the loss are the student's
     columns = {name: c.to(compute.device) for name, c in held_out.fetch(drawn(len(held_out), size)).items()}
     value = dry_loss(components, columns, compute, seed=config.seed)
     chance = components.objective.chance(size)
-    return Metric(
+    metric = Metric(
         value,
         f"the objective's loss on {size:,} held-out samples, eval mode",
         unit="",
@@ -181,7 +202,9 @@ def held_out_loss(config: TrainConfig, components: Components, compute: Compute,
         baselines={} if chance is None else {"chance": chance},
         split="held out",
         seed=config.seed,
+        headline=True,
     )
+    return {"held_out_loss": metric}
 
 
 @torch.no_grad()

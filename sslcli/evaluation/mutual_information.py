@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from sslcli.data.base import Dataset, drawn
-from sslcli.evaluation.base import Metric, Probe, compared
+from sslcli.evaluation.base import BANK, Metric, Probe, compared
 from sslcli.evaluation.context import ProbeContext
+from sslcli.evaluation.information_scores import club_scores, gaussian_bias, gaussian_scores, info_nce_scores
 from sslcli.evaluation.pca import principal_axes
+from sslcli.evaluation.standard_errors import standard_error
 from sslcli.objectives.losses.critics import Separable
-from sslcli.objectives.losses.densities import ConditionalGaussian, club, gaussian_information
+from sslcli.objectives.losses.densities import ConditionalGaussian
 from sslcli.objectives.losses.estimates import info_nce
 from sslcli.randomness import fold
 from sslcli.run_dir.console import progress
@@ -22,26 +24,25 @@ from sslcli.run_dir.console import progress
 _BATCH = 512  # pairs per step of fitting
 _EVERY = 50  # steps between validations
 _PATIENCE = 4  # validations without improvement before fitting stops
-_SHRINKAGE = 1e-3  # of the Gaussian estimate's covariances, which redundant features make singular
+_FEWEST = 20  # pairs
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Estimates for one encoder, in nats."""
+    """Estimates for one encoder, in nats: a score of each held-out pair, whose mean is the estimate."""
 
-    floor: float
+    floor: Tensor
     floor_std: float  # over the batches of held-out pairs
-    ceiling: float
+    ceiling: Tensor
     ceiling_std: float
-    gaussian: float
+    gaussian: Tensor | float
     components: int  # number of principal components of the features
-    batches: int
 
     @property
     def has_ceiling(self) -> bool:
         """Whether the ceiling is not below the floor by more than two standard errors, where it is certainly none."""
-        error = math.sqrt((self.floor_std**2 + self.ceiling_std**2) / self.batches)
-        return self.ceiling >= self.floor - 2 * error
+        error = standard_error(self.ceiling - self.floor) or 0.0
+        return float((self.ceiling - self.floor).mean()) >= -2 * error
 
 
 class MutualInformation(Probe):
@@ -61,7 +62,7 @@ class MutualInformation(Probe):
 
     Args:
         components: number of principal components.
-        samples: largest number of training samples, and of held-out samples.
+        max_samples: largest number of training samples, and of held-out samples; null takes all.
         batch_size: N, the number of pairs of one estimate.
         hidden_dim: width of the hidden layers of critic and q.
         steps: largest number of steps to fit each of them.
@@ -72,7 +73,7 @@ class MutualInformation(Probe):
         self,
         *,
         components: int = 32,
-        samples: int = 10_000,
+        max_samples: int | None = 10_000,
         batch_size: int = 1000,
         hidden_dim: int = 256,
         steps: int = 2000,
@@ -80,14 +81,16 @@ class MutualInformation(Probe):
     ) -> None:
         if min(components, hidden_dim, steps) < 1 or lr <= 0:
             raise ValueError("components, hidden_dim and steps must be at least 1 and lr positive")
-        if batch_size < 2 or samples < 20:
-            raise ValueError("batch_size must be at least 2 and samples at least 20")
-        self.components, self.samples, self.batch_size = components, samples, batch_size
+        if batch_size < 2 or (max_samples is not None and max_samples < _FEWEST):
+            raise ValueError(f"batch_size must be at least 2 and max_samples at least {_FEWEST}")
+        self.components, self.max_samples, self.batch_size = components, max_samples, batch_size
         self.hidden_dim, self.steps, self.lr = hidden_dim, steps, lr
 
     def __call__(self, context: ProbeContext) -> dict[str, Metric]:
         held_out = context.dataset.held_out
-        if held_out is None or min(len(context.dataset), len(held_out)) < 20:
+        fewest = 0 if held_out is None else min(len(context.dataset), len(held_out))
+        if held_out is None or fewest < _FEWEST:
+            context.leave_out(f"mutual information: {fewest} held-out pairs are too few, it needs {_FEWEST}")
             return {}
         pairs = [self._pairs(context, dataset) for dataset in (context.dataset, held_out)]
         found = {name: self._interval(pairs[0][name], pairs[1][name], context) for name in pairs[0]}
@@ -108,13 +111,7 @@ class MutualInformation(Probe):
                 headline=True,
                 std=trained.floor_std,
             ),
-            "mi_gaussian": compared(
-                context,
-                {name: interval.gaussian for name, interval in found.items()},
-                f"{between}: of Gaussians with these covariances, no bound; {queried:,} held-out pairs",
-                unit="nats",
-                higher_is_better=None,
-            ),
+            **self._gaussian(context, found, between, queried),
         }
         if "trained" in ceilings:
             metrics["mi_ceiling"] = compared(
@@ -128,8 +125,39 @@ class MutualInformation(Probe):
             )
         return metrics
 
+    def _gaussian(
+        self, context: ProbeContext, found: Mapping[str, Interval], between: str, queried: int
+    ) -> dict[str, Metric]:
+        """Return ``mi_gaussian`` with its bias; {} if there are too few pairs for an estimate."""
+        dim = found["trained"].components
+        bias = gaussian_bias(queried, dim)
+        if bias == math.inf:
+            least = 2 * dim + 1
+            context.leave_out(f"mi_gaussian: {queried} pairs of 2 x {dim} components are too few, it needs {least}")
+            return {}
+        metric = compared(
+            context,
+            {name: interval.gaussian for name, interval in found.items()},
+            f"{between}: of Gaussians with these covariances, no bound; {queried:,} held-out pairs",
+            unit="nats",
+            higher_is_better=None,
+            bias=bias,
+        )
+        return {"mi_gaussian": metric}
+
+    def cheap(self) -> Probe:
+        """Return the probe on 2,000 samples, with a tenth of the steps."""
+        return MutualInformation(
+            components=self.components,
+            max_samples=min(self.max_samples or BANK, BANK),
+            batch_size=self.batch_size,
+            hidden_dim=self.hidden_dim,
+            steps=max(1, self.steps // 10),
+            lr=self.lr,
+        )
+
     def _pairs(self, context: ProbeContext, dataset: Dataset) -> dict[str, tuple[Tensor, Tensor]]:
-        index = drawn(len(dataset), self.samples)
+        index = drawn(len(dataset), len(dataset) if self.max_samples is None else self.max_samples)
         one, two = (context.draw(dataset, index, number) for number in (0, 1))
         return {name: (one[name], two[name]) for name in one}
 
@@ -150,14 +178,12 @@ class MutualInformation(Probe):
         size = min(self.batch_size, len(x))
         batches = [slice(start, start + size) for start in range(0, len(x) - size + 1, size)]
         with torch.no_grad():
-            floors = torch.stack([info_nce(critic(x[part], y[part])) for part in batches])
-            ceilings = torch.stack([club(density.pairs(u[part], v[part])) for part in batches])
-            gaussian = gaussian_information(x, y, _SHRINKAGE)
+            floors = [critic(x[part], y[part]) for part in batches]
+            ceilings = [density.pairs(u[part], v[part]) for part in batches]
+        floor, ceiling = [info_nce_scores(each) for each in floors], [club_scores(each) for each in ceilings]
         return Interval(
-            float(floors.mean()), float(floors.std(correction=0)),
-            float(ceilings.mean()), float(ceilings.std(correction=0)),
-            float(gaussian), x.shape[1], len(batches),
-        )  # fmt: skip
+            torch.cat(floor), _std(floor), torch.cat(ceiling), _std(ceiling), gaussian_scores(x, y), x.shape[1]
+        )
 
     def _fit(
         self, module: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, seed: int
@@ -184,6 +210,11 @@ class MutualInformation(Probe):
             bar.update()
         bar.close()
         module.load_state_dict(best)
+
+
+def _std(batches: Sequence[Tensor]) -> float:
+    """Return the standard deviation of the estimates of batches."""
+    return float(torch.stack([each.mean() for each in batches]).std(correction=0))
 
 
 def _normal_marginals(rows: Tensor) -> Callable[[Tensor], Tensor]:

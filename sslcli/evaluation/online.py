@@ -1,62 +1,68 @@
-"""The metrics of an encoder during training: kNN and label-free metrics on a small, fixed sample."""
+"""The metrics of an encoder during training: the cheap form of the run's probe, and label-free metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor
-
-from sslcli.data.base import Dataset, balanced
 from sslcli.encoders.base import Encoder
+from sslcli.errors import UserError, suggest
+from sslcli.evaluation.base import Metric, Probe
 from sslcli.evaluation.collapse_monitor import CollapseMonitor
-from sslcli.evaluation.context import labels_of
-from sslcli.evaluation.knn import knn_accuracy
+from sslcli.evaluation.context import ProbeContext
+from sslcli.evaluation.label_free import HIGHER_IS_BETTER
 
-BANK, QUERIES = 2000, 1000
-K, TEMPERATURE = 20, 0.07
-RISING = ("knn_top1", "rankme", "lidar")  # metrics for which higher is better
+_PREFIX = "online_"
+
+
+def online_name(metric: str) -> str:
+    """Return the name of a metric while a run trains: ``online_knn_top1`` for ``knn_top1``.
+
+    It is measured on fewer samples than the final one. Label-free metrics are called the same: the final ones are
+    measured on as many samples, unless the probe is about them.
+    """
+    return metric if metric in HIGHER_IS_BETTER or metric.startswith(_PREFIX) else f"{_PREFIX}{metric}"
 
 
 class OnlineMetrics:
-    """Measures ``knn_top1``, if there are labels, and the metrics of ``CollapseMonitor``, always on the same samples.
+    """Measures the cheap form of a probe and the metrics of ``CollapseMonitor``, always on the same samples.
 
-    20-NN of 1,000 held-out samples in 2,000 training samples has a standard error of about a point. Differences
+    For kNN, 1,000 held-out samples in 2,000 training samples have a standard error of about a point. Differences
     between steps of a run are more precise, as they are measured on the same samples.
 
     Args:
-        dataset: the training split.
-        embed: returns float32 features (N, D), on the CPU, of samples of a split, in eval mode.
+        probe: the cheap form of the run's probe.
+        context: returns the context of an encoder without baselines.
         monitor: measures the label-free metrics.
     """
 
-    def __init__(
-        self, dataset: Dataset, embed: Callable[[Encoder, Dataset, Tensor], Tensor], monitor: CollapseMonitor
-    ) -> None:
-        self._dataset, self._embed, self._monitor = dataset, embed, monitor
-        labelled = labels_of(dataset)
-        self._samples = labelled and (balanced(labelled[0], BANK), balanced(labelled[1], QUERIES))
-
-    @property
-    def has_labels(self) -> bool:
-        """Whether it measures ``knn_top1``."""
-        return self._samples is not None
+    def __init__(self, probe: Probe, context: Callable[[Encoder], ProbeContext], monitor: CollapseMonitor) -> None:
+        self._probe, self._context, self._monitor = probe, context, monitor
 
     def __call__(self, encoder: Encoder) -> dict[str, float]:
         """Return the metrics by name."""
-        return {**self._knn(encoder), **self._monitor(encoder)}
+        return {name: metric.value for name, metric in self.metrics(encoder).items()}
 
-    def _knn(self, encoder: Encoder) -> dict[str, float]:
-        held_out = self._dataset.held_out
-        if self._samples is None or held_out is None:
-            return {}
-        bank, queries = self._samples
-        assert self._dataset.labels is not None and held_out.labels is not None
-        (accuracy,) = knn_accuracy(
-            self._embed(encoder, self._dataset, bank),
-            self._dataset.labels[bank],
-            self._embed(encoder, held_out, queries),
-            held_out.labels[queries],
-            ks=[K],
-            temperature=TEMPERATURE,
-        )
-        return {"knn_top1": accuracy}
+    def metrics(self, encoder: Encoder) -> dict[str, Metric]:
+        """Return the metrics by name, each with its direction."""
+        found = {online_name(name): metric for name, metric in self._probe(self._context(encoder)).items()}
+        label_free = {
+            name: Metric(value, "", unit="", higher_is_better=HIGHER_IS_BETTER[name])
+            for name, value in self._monitor(encoder).items()
+        }
+        return {**found, **label_free}
+
+    def direction(self, metric: str, encoder: Encoder) -> bool:
+        """Return whether a higher value of a metric is better.
+
+        Raises:
+            UserError: it is not measured while training, or neither direction is better.
+        """
+        known = self.metrics(encoder)
+        if metric not in known:
+            directed = [name for name, found in known.items() if found.higher_is_better is not None]
+            what = f"checkpoint.keep_best: '{metric.removeprefix(_PREFIX)}' is not measured on these data by this probe"
+            raise UserError(f"{what} while it trains. {suggest(metric, directed)}")
+        higher_is_better = known[metric].higher_is_better
+        if higher_is_better is None:
+            raise UserError(f"checkpoint.keep_best={metric}: neither a higher nor a lower value of it is better.")
+        return higher_is_better

@@ -7,6 +7,7 @@ mean, and two metrics of the same queries are compared pair by pair.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -14,14 +15,13 @@ from torch import Tensor
 
 
 def standard_error(scores: Tensor) -> float | None:
-    """Return the standard error of the mean of scores (Q,); None for less than two.
+    """Return the standard error of the mean of scores (Q,); None for less than two, or if it is not finite.
 
     For scores of 0 and 1 it is the binomial sqrt(p (1 - p) / Q). For others it is what a bootstrap over the queries
     converges to (Efron 1982, the bootstrap of a mean).
     """
-    if len(scores) < 2:
-        return None
-    return float(scores.double().std(correction=0) / len(scores) ** 0.5)
+    error = float(scores.double().std(correction=0) / len(scores) ** 0.5) if len(scores) > 1 else math.nan
+    return error if math.isfinite(error) else None
 
 
 def pseudo_values(statistic: Callable[[Tensor], Tensor], count: int) -> Tensor:

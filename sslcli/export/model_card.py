@@ -12,7 +12,7 @@ import sslcli
 from sslcli.config.composed import TrainConfig, to_plain
 from sslcli.errors import UserError
 from sslcli.export.base import Checked, Lines, Source
-from sslcli.run_dir.formatting import number
+from sslcli.run_dir.measurements import number, with_error
 from sslcli.run_dir.records import Reading, measured_at
 
 NAME = "model_card.md"
@@ -96,9 +96,10 @@ def _metrics(source: Source) -> list[str]:
 
 
 def _row(name: str, reading: Reading, file: str) -> str:
-    spread = f" ± {number(reading.std, reading.unit)}" if reading.std is not None else ""
-    shown = ", ".join(f"{key} {number(value, reading.unit)}" for key, value in reading.baselines.items())
-    return f"| {name} | {number(reading.value, reading.unit)}{spread} | {shown} | {reading.protocol} | {file} |"
+    spread = f", std {number(reading.std, reading.unit)}" if reading.std is not None else ""
+    error = reading.standard_error
+    shown = ", ".join(f"{key} {number(value, reading.unit, error)}" for key, value in reading.baselines.items())
+    return f"| {name} | {with_error(reading)}{spread} | {shown} | {reading.protocol} | {file} |"
 
 
 def _rights(config: TrainConfig) -> list[str]:

@@ -14,7 +14,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from torch import Tensor
 
 from sslcli.report.figures import ACCENT, CATEGORIES, CONTROL, INK, MUTED, drawing
-from sslcli.run_dir.formatting import SHARE, number
+from sslcli.run_dir.formatting import SHARE
+from sslcli.run_dir.measurements import Measurement, number
 
 _POINTS = 600  # points of a curve; more would not be visible
 
@@ -73,22 +74,29 @@ def short(value: float) -> str:
     return f"{value / 1e3:g}k" if abs(value) >= 1e4 else f"{value:.4g}"
 
 
-def dots(name: str, metric: str, rows: Mapping[str, float], unit: str = "") -> Markup:
-    """Draw a metric's finite values as labelled dots on one axis, the first emphasised."""
+def dots(name: str, metric: str, rows: Mapping[str, float], measured: Measurement) -> Markup:
+    """Draw a metric's finite values as labelled dots on one axis, the first emphasised, with its standard error."""
+    error = measured.standard_error
+
+    def shown(value: float) -> str:
+        return number(value, measured.unit, error)
+
     rows = {label: value for label, value in rows.items() if math.isfinite(value)}
     if not rows:
         return Markup("")
     labels, values = list(rows), list(rows.values())
-    description = f"{metric}: " + ", ".join(f"{label} {number(value, unit)}" for label, value in rows.items())
+    description = f"{metric}: " + ", ".join(f"{label} {shown(value)}" for label, value in rows.items())
     with drawing(name, description, height=34 * len(rows) + 44) as made:
         axes = made.axes
         spread = (max(values) - min(values)) or abs(values[0]) or 1.0
+        if error:
+            axes.plot([values[0] - error, values[0] + error], [0, 0], color=ACCENT, linewidth=1.8)
         for row, value in enumerate(values):
             colour = ACCENT if row == 0 else CONTROL
             axes.plot([value], [-row], "o", color=colour, markersize=9 if row == 0 else 7, clip_on=False)
             weight = "bold" if row == 0 else "normal"
             axes.annotate(
-                number(value, unit), (value, -row), (9, 0), textcoords="offset points", va="center",
+                shown(value), (value, -row), (9, 0), textcoords="offset points", va="center",
                 color=INK if row == 0 else MUTED, fontweight=weight, fontsize=12 if row == 0 else 11,
             )  # fmt: skip
         axes.set_yticks([-row for row in range(len(labels))], labels)
@@ -96,8 +104,8 @@ def dots(name: str, metric: str, rows: Mapping[str, float], unit: str = "") -> M
         axes.set_ylim(0.6 - len(rows), 0.6)
         axes.set_xlim(min(values) - 0.1 * spread, max(values) + 0.45 * spread)
         axes.xaxis.set_major_locator(MaxNLocator(4))
-        shown = (lambda value, _: f"{100 * value:g} %") if unit == SHARE else (lambda value, _: short(value))
-        axes.xaxis.set_major_formatter(FuncFormatter(shown))
+        ticks = (lambda value, _: f"{100 * value:g} %") if measured.unit == SHARE else (lambda value, _: short(value))
+        axes.xaxis.set_major_formatter(FuncFormatter(ticks))
         return made.svg()
 
 

@@ -13,7 +13,8 @@ from sslcli.report import charts
 from sslcli.report.figures import variable
 from sslcli.report.page import Chart, title
 from sslcli.report.render import render
-from sslcli.run_dir.formatting import is_number, number
+from sslcli.run_dir.formatting import is_number
+from sslcli.run_dir.measurements import best_baseline, gain, number, with_error
 from sslcli.run_dir.records import Record, choice
 
 _NO_SETTINGS = (
@@ -37,7 +38,7 @@ class Cell:
 
     text: str
     order: str  # the value to sort by
-    baseline: str = ""  # a second line with the value of a baseline
+    baseline: str = ""  # a second line with the value of a baseline, and the gain over the best one
 
 
 @dataclass(frozen=True)
@@ -129,15 +130,17 @@ def _setting(value: Any) -> Cell:
 
 
 def _metrics(record: Record, names: Sequence[str]) -> Iterator[Cell]:
-    """Yield a cell for each metric, with the baseline of random weights or the chance level."""
+    """Yield a cell for each metric, with random weights or the chance level, and the gain over the best baseline."""
     for name in names:
         reading = record.metrics.get(name)
         if reading is None:
             yield Cell("–", "")
             continue
         known = next((c for c in ("random_init", "chance") if c in reading.baselines), None)
-        baseline = "" if known is None else f"{known} {number(reading.baselines[known], reading.unit)}"
-        yield Cell(number(reading.value, reading.unit), repr(float(reading.value)), baseline)
+        best = best_baseline(reading.baselines, reading.higher_is_better)
+        shown = number(reading.baselines[known], reading.unit, reading.standard_error) if known else ""
+        notes = [f"{known} {shown}" if known else "", f"{gain(reading, best)} against {best}" if best else ""]
+        yield Cell(with_error(reading), repr(float(reading.value)), "; ".join(filter(None, notes)))
 
 
 def _protocols(records: Sequence[Record]) -> dict[str, list[str]]:

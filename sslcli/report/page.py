@@ -21,7 +21,8 @@ from sslcli.report.figures import CONTROL, variable
 from sslcli.report.maps import maps, singular_values
 from sslcli.report.render import render
 from sslcli.report.visuals import Embedding, Visuals
-from sslcli.run_dir.formatting import SHARE, best_baseline, number, override
+from sslcli.run_dir.formatting import SHARE, override
+from sslcli.run_dir.measurements import best_baseline, gain, number, with_error
 from sslcli.run_dir.records import Reading, Record
 
 _BOOKKEEPING = ("step", "epoch", "loss", "chance", "lr", "samples_per_second", "data_wait")
@@ -74,7 +75,6 @@ def run_page(record: Record, identity: Mapping[str, Any], visuals: Visuals | Non
             "held_out": visuals.embedding.held_out,
             **_embedding(visuals.embedding),
         }
-    quality = {name: number(value) for name, value in (record.result or {}).get("quality", {}).items()}
     return render(
         "run.html",
         record=record,
@@ -84,8 +84,7 @@ def run_page(record: Record, identity: Mapping[str, Any], visuals: Visuals | Non
             ("At the end of training", _rows(record.metrics)),
             ("Evaluated since", _rows(record.evaluations, dated=True)),
         ],
-        quality=quality,
-        measured=bool(record.metrics or record.evaluations or quality),
+        measured=bool(record.metrics or record.evaluations),
         charts=list(_charts(record)),
         note=note,
         environment={"sslcli": identity.get("version"), **identity.get("environment", {})},
@@ -108,10 +107,10 @@ def _headline(record: Record) -> dict[str, Any] | None:
     reading = record.metrics[name]
     return {
         "name": name,
-        "value": number(reading.value, reading.unit),
+        "value": with_error(reading),
         "verdict": _verdict(reading),
         "protocol": reading.protocol,
-        "chart": charts.dots("headline", name, {"trained": reading.value, **reading.baselines}, reading.unit),
+        "chart": charts.dots("headline", name, {"trained": reading.value, **reading.baselines}, reading),
     }
 
 
@@ -126,24 +125,25 @@ def _verdict(reading: Reading) -> str:
     return ", ".join(gains)
 
 
-def gain(reading: Reading, baseline: str) -> str:
-    """Return the difference to a baseline, of shares in points."""
-    difference = reading.value - reading.baselines[baseline]
-    text = f"{100 * difference:+.2f} points" if reading.unit == SHARE else f"{difference:+.4f} {reading.unit}".rstrip()
-    return text.replace("-", "−")
-
-
 def _rows(metrics: Mapping[str, Reading], *, dated: bool = False) -> list[Row]:
     """Return the rows of a table; ``dated`` adds each metric's step and seed, where they differ between metrics."""
     return [
         Row(
             name,
-            number(reading.value, reading.unit) + (f" ± {number(reading.std, reading.unit)}" if reading.std else ""),
-            [(baseline, number(value, reading.unit)) for baseline, value in reading.baselines.items()],
-            "; ".join(filter(None, [reading.protocol, _date(reading) if dated else ""])),
+            with_error(reading) + (f", std {number(reading.std, reading.unit)}" if reading.std else ""),
+            [
+                (baseline, number(value, reading.unit, reading.standard_error))
+                for baseline, value in reading.baselines.items()
+            ],
+            "; ".join(filter(None, [_gain(reading), reading.protocol, _date(reading) if dated else ""])),
         )
         for name, reading in metrics.items()
     ]
+
+
+def _gain(reading: Reading) -> str:
+    best = best_baseline(reading.baselines, reading.higher_is_better)
+    return "" if best is None else f"{gain(reading, best)} against {best}"
 
 
 def _date(reading: Reading) -> str:

@@ -24,6 +24,9 @@ def upgrade(state: dict[str, Any]) -> dict[str, Any]:
         if seen is not None:
             found["hooks"]["online_evaluation"] = {**seen, "count": seen.get("looks", 0)}
         found["files"] = {}
+    online = found.get("hooks", {}).get("online_evaluation")
+    if online is not None:
+        found["hooks"] = {**found["hooks"], "online_evaluation": _with_online_names(online)}
     if "config" in found:
         found["config"] = read(up_to_date(found["config"], state["format"]), TrainConfig)
     if "spec" in found:
@@ -42,3 +45,10 @@ def _guessed(field: Mapping[str, Any]) -> dict[str, Any]:
     if len(field["shape"]) == 3:
         return {"kind": "image", "dtype": "uint8"}
     return {"kind": "vector", "dtype": "float32"}
+
+
+def _with_online_names(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the state of online evaluation with the name that its kNN accuracy has now."""
+    new: dict[Any, Any] = {"knn_top1": "online_knn_top1"}
+    others = {new.get(name, name): value for name, value in state.get("others", {}).items()}
+    return {**state, "metric": new.get(state.get("metric"), state.get("metric")), "others": others}

@@ -1,27 +1,13 @@
-"""Formats numbers, names and errors for people, in the same way in the terminal, in reports and in messages."""
+"""Formats names and errors for people, in the same way in the terminal, in reports and in messages."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 SHARE = "share"  # the unit of metrics that are fractions
-
-
-def number(value: float, unit: str = "") -> str:
-    """Format a metric's value: a share in per cent with two decimals, any other value with four, and its unit."""
-    if unit == SHARE:
-        return f"{100 * value:.2f} %"
-    return f"{value:.4f} {unit}".rstrip()
-
-
-def best_baseline(baselines: Mapping[str, float], higher_is_better: bool | None) -> str | None:
-    """Return the name of the baseline that is hardest to beat; None without baselines or direction."""
-    if higher_is_better is None or not baselines:
-        return None
-    return (max if higher_is_better else min)(baselines, key=lambda name: baselines[name])
 
 
 def is_number(value: Any) -> bool:

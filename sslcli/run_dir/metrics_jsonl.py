@@ -21,7 +21,14 @@ def read_lines(run_dir: Path) -> Iterator[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
         if isinstance(line, dict) and "step" in line:
-            yield line
+            yield {_up_to_date(key): value for key, value in line.items()}
+
+
+def _up_to_date(key: str) -> str:
+    """Return the name of a value as this version writes it: one name for label-free metrics, another for online kNN."""
+    if key.startswith("quality/"):
+        return key.replace("quality/", "probe/", 1)
+    return "probe/online_knn_top1" if key == "probe/knn_top1" else key
 
 
 class JsonLines:

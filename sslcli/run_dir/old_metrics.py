@@ -47,7 +47,10 @@ def result_up_to_date(result: Mapping[str, Any]) -> Json:
     metrics = result.get("metrics")
     known = [name for name in metrics if is_metric(metrics[name])] if isinstance(metrics, Mapping) else []
     headline = next((name for name in (*_HEADLINES, *known) if name in known), None)
-    return {**result, "headline": headline}
+    quality = result.get("quality")  # label-free metrics had a place of their own
+    more = {name: {"value": value} for name, value in quality.items()} if isinstance(quality, Mapping) else {}
+    found = {key: value for key, value in result.items() if key != "quality"}
+    return {**found, "metrics": {**more, **(metrics or {})}, "headline": headline}
 
 
 def is_metric(entry: Any) -> bool:

@@ -22,7 +22,7 @@ from sslcli.run_dir.result_json import read_json, read_result
 Line = dict[str, Any]  # of metrics.jsonl
 
 # Numbers of an entry that are not baselines.
-_NOT_BASELINES = ("value", "std", "standard_error", "gain_standard_error", "samples", "seed", "step")
+_NOT_BASELINES = ("value", "std", "standard_error", "gain_standard_error", "bias", "samples", "seed", "step")
 _FACTS = ("data", "encoder", "objective", "training")
 
 
@@ -37,6 +37,7 @@ class Reading:
     standard_error: float | None = None
     gain_standard_error: float | None = None
     std: float | None = None
+    bias: float | None = None
     baselines: Mapping[str, float] = field(default_factory=dict)
     step: int | None = None  # of the checkpoint; in eval.json only
     seed: int | None = None

@@ -18,7 +18,6 @@ def write_result(
     metrics: Mapping[str, Mapping[str, Any]],
     *,
     headline: str | None,
-    quality: Mapping[str, float],
     steps: int,
     seconds: float,
     seed: int,
@@ -28,7 +27,6 @@ def write_result(
     result = {
         "metrics": dict(metrics),
         "headline": headline,
-        "quality": dict(quality),
         "steps": steps,
         "seconds": round(seconds, 2),
         "seed": seed,

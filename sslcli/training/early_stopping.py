@@ -14,15 +14,17 @@ class BestSteps:
     The best steps are part of a run's state, also those of metrics that earlier sessions of the run used.
 
     Args:
-        metric: the metric whose highest value is the best; null for none.
+        metric: the metric whose best value is looked for; null for none.
         patience: number of evaluations without a better value after which the run ends; null never ends it.
+        after: steps of grace: only evaluations after them count against the patience.
     """
 
-    def __init__(self, metric: str | None = None, patience: int | None = None) -> None:
-        self.metric, self.patience = metric, patience
+    def __init__(self, metric: str | None = None, patience: int | None = None, after: int = 0) -> None:
+        self.metric, self.patience, self.after = metric, patience, after
+        self.higher_is_better = True
         self.value: float | None = None
         self.step: int | None = None
-        self.since = 0  # evaluations since the best
+        self.since = 0  # evaluations since the best, without those in the steps of grace
         self._others: dict[str, dict[str, Any]] = {}  # the best by metrics of other sessions
 
     def update(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -30,10 +32,10 @@ class BestSteps:
         if self.metric is None or self.metric not in metrics:
             return
         value = metrics[self.metric]
-        if self.value is None or value > self.value:
+        if self.value is None or (value > self.value if self.higher_is_better else value < self.value):
             self.value, self.step, self.since = value, step, 0
         else:
-            self.since += 1
+            self.since += step > self.after
 
     @property
     def exhausted(self) -> bool:
@@ -49,10 +51,11 @@ class BestSteps:
         """Return the lines to print about the best step at the end of a run of ``step`` steps."""
         if self.step is None:
             return []
-        best = f"{self.metric} was highest at step {self.step}, {self.value:.4f}, of {evaluations} evaluations"
+        most, more = ("highest", "higher") if self.higher_is_better else ("lowest", "lower")
+        best = f"{self.metric} was {most} at step {self.step}, {self.value:.4f}, of {evaluations} evaluations"
         lines = [f"{best}: checkpoints/best names it"]
         if self.exhausted:
-            reason = f"{self.since} evaluations without a higher {self.metric} (probe.patience={self.patience})"
+            reason = f"{self.since} evaluations without a {more} {self.metric} (probe.patience={self.patience})"
             lines.insert(0, f"stopped early at step {step}: {reason}")
         return lines
 

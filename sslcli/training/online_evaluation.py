@@ -29,6 +29,8 @@ class OnlineEvaluation(Hook):
         best: records the best step and ends the run.
         console: prints a line for each evaluation.
         record: writes its metrics, in the first process only.
+        direction: returns whether a higher value of a metric of an encoder is better; raises UserError if it is not
+            measured.
     """
 
     name = "online_evaluation"
@@ -42,17 +44,27 @@ class OnlineEvaluation(Hook):
         best: BestSteps,
         console: Console,
         record: Callable[[Mapping[str, Any]], None],
+        direction: Callable[[str, Encoder], bool] = lambda metric, encoder: True,
     ) -> None:
         self._measure, self._every, self._share, self.best = measure, every, share, best
-        self._console, self._record = console, record
+        self._console, self._record, self._direction = console, record, direction
         self.seconds = 0.0  # time of all evaluations
         self.last = 0.0  # time of the last evaluation
         self.count = 0
+        self.latest: tuple[int, Mapping[str, float]] = (-1, {})  # step and metrics of the last evaluation
         self._reported = False  # whether a line has been printed that evaluations are left out
 
     @property
     def ends_run(self) -> bool:
         return self.best.exhausted
+
+    def start(self, trainer: Trainer) -> None:
+        """Find the direction of the best metric, before the first step, so that a mistake in its name costs none."""
+        metric = self.best.metric
+        if self._measure is not None and metric is not None:
+            with trainer.clock_stopped():
+                found = trainer.ranks.by_first(lambda: self._direction(metric, trainer.encoder))
+            self.best.higher_is_better = found
 
     def after_step(self, trainer: Trainer) -> None:
         if self._measure is None or (trainer.step % self._every and not trainer.reached_end):
@@ -63,6 +75,7 @@ class OnlineEvaluation(Hook):
             if found:
                 self.seconds, self.last, self.count = self.seconds + taken, taken, self.count + 1
             self.best.update(trainer.step, found)
+            self.latest = trainer.step, found
             self._show(trainer.step, found)
 
     def _timed(self, trainer: Trainer) -> tuple[dict[str, float], float]:
@@ -93,7 +106,7 @@ class OnlineEvaluation(Hook):
 
     def load_state_dict(self, state: Mapping[str, Any], trainer: Trainer) -> None:
         """Restore the state if the best checkpoints are in this run's directory; else it is that of another run."""
-        best = BestSteps(self.best.metric, self.best.patience)
+        best = BestSteps(self.best.metric)
         best.load_state_dict(state)
         paths = [checkpoint.path_of(trainer.run_dir, step) for step in best.all_steps]
         if trainer.ranks.from_first(all(path.is_file() for path in paths)):

@@ -10,7 +10,7 @@ import sys
 from fcntl import ioctl
 from termios import TIOCSWINSZ
 
-from support.helpers import compose
+from support.helpers import compose, percent
 
 from sslcli.commands.train import run
 from sslcli.evaluation.base import Metric, table
@@ -29,16 +29,24 @@ def test_the_end_is_one_screen_with_the_numbers_of_the_result(tmp_path, capsys, 
     assert len(end) <= ROWS - 2
     assert all(len(line) <= COLUMNS for line in end if not line.startswith(("  python -c", "  ssl-export")))
     result = json.loads((folder / "result.json").read_text())["metrics"]
-    head, *rows = (line.split("  ") for line in end[1 : 2 + len(result)])
+    label_free = [name for name in result if name not in ("knn_top1", "knn_whitened_top1")]
+    head, *rows = (line.split("  ") for line in end[1:4])
     names = [cell for cell in head if cell]
     for cells, (name, metric) in zip(rows, result.items()):
         shown = [cell.strip() for cell in cells if cell.strip()]
         assert shown[0] == name
-        values = {"trained": metric["value"], **metric}
-        assert shown[1:] == [f"{100 * values[column.strip()]:.2f} %" for column in names]
+        queries = int(re.search(r"queries ([\d,]+)", metric["protocol"])[1].replace(",", ""))
+        error = (metric["value"] * (1 - metric["value"]) / queries) ** 0.5  # binomial
+        values = [percent(metric[column.strip()], error).partition(" ")[0] for column in names[1:]]
+        assert shown[1:] == [f"{percent(metric['value'], error)} %", *(f"{value} %" for value in values)]
     text = " ".join(" ".join(end).split())
-    first, second = (metric["protocol"] for metric in result.values())
-    assert f"knn_top1: {first}" in text and f"knn_whitened_top1: the same{second.removeprefix(first)}" in text
+    first, second = (result[name]["protocol"] for name in ("knn_top1", "knn_whitened_top1"))
+    for name, protocol in (("knn_top1", first), ("knn_whitened_top1", f"the same{second.removeprefix(first)}")):
+        best = max(("raw_input", "centred", "pca64", "random_init"), key=lambda baseline: result[name][baseline])
+        gain = percent(result[name]["value"] - result[name][best], result[name]["gain_standard_error"], sign="+")
+        assert f"{name}: {gain.replace('-', '−')} points against {best}; {protocol}" in text
+    assert label_free == ["rankme", "alignment", "uniformity", "dimension_std"]
+    assert re.search(r"without labels: rankme [\d.]+ ± [\d.]+, alignment", text)
     assert f"report {folder}/report.html" in text and (folder / "report.html").is_file()
 
 
@@ -54,8 +62,8 @@ def test_metrics_with_different_baselines_share_a_table():
         ["rankme", "10.0000", "3.0000"],
     ]
     assert lines[2].index("3.0000") + len("3.0000") == len(lines[0]) and lines[4:] == [
-        "held_out_loss: one",
-        "rankme: two",
+        "held_out_loss: −4.2500 against chance; one",
+        "rankme: +7.0000 against random_init; two",
     ]
     assert table({}) == []
 

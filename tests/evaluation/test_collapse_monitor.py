@@ -58,7 +58,7 @@ def test_measuring_does_not_change_the_bits(tmp_path):
         trainer.fit()
         ends.append({**trainer.encoder.state_dict(), **trainer.objective.state_dict()})
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        assert all(("quality/rankme" in line) == (option == "full") for line in lines)
+        assert all(("probe/rankme" in line) == (option == "full") for line in lines)
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
@@ -92,8 +92,11 @@ def test_a_supervised_objective_reads_the_labels_and_says_so(supervised, tmp_pat
     config, parts = supervised
     index = torch.tensor([3, 1, 4])
     assert torch.equal(parts.dataset.fetch(index)["label"], parts.dataset.labels[index])
-    metrics = measure(config, parts, make_trainer(tmp_path, *TINY).compute, KNN(max_samples=50), budget=15.0)
-    assert metrics and all("training used labels" in metric.protocol for metric in metrics.values())
+    found = measure(config, parts, make_trainer(tmp_path, *TINY).compute, KNN(max_samples=50), budget=15.0)
+    metrics = found.metrics
+    assert found.headline == "knn_top1" and all(
+        "training used labels" in metric.protocol for metric in metrics.values()
+    )
 
 
 def test_supervised_positives_are_the_class(supervised, tmp_path):

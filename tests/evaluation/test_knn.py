@@ -211,7 +211,9 @@ def test_more_neighbours_than_samples_are_said_to_be_fewer():
     assert metric.protocol.startswith("weighted 20-NN")
 
 
-@pytest.mark.parametrize("probe", [Geometry(samples=32, lidar_samples=16), MutualInformation(samples=40, steps=2)])
+@pytest.mark.parametrize(
+    "probe", [Geometry(max_samples=32, lidar_samples=16), MutualInformation(max_samples=40, steps=2)]
+)
 def test_what_reads_no_labels_reads_all_classes_of_data_in_their_order(probe):
     """Folders are read by path, so the first samples are of one class."""
     labels = torch.arange(8).repeat_interleave(100)

@@ -181,7 +181,7 @@ def test_no_ceiling_is_printed_where_it_falls_below_the_floor():
 
 def test_geometry_has_the_raw_input_and_the_random_initialisation_beside_it():
     context = make_context(gaussians(500), Noisy(0.5), trained=Half(), random_init=Flat(DIM))
-    metrics = Geometry(samples=400, lidar_samples=100, lidar_views=8)(context)
+    metrics = Geometry(max_samples=400, lidar_samples=100, lidar_views=8)(context)
     assert {"rankme", "lidar", "alignment", "uniformity", "dimension_std"} <= metrics.keys()
     rank = metrics["rankme"]
     assert rank.value == pytest.approx(DIM / 2, rel=0.02)  # white Gaussians: as many directions as there are

@@ -100,11 +100,11 @@ def test_what_is_seen_while_training_is_logged_once(tmp_path):
     killed_after(tmp_path / "r", 3)
     run(compose(*options, "train.steps=8"), tmp_path / "r")
     written = lines(tmp_path / "r")
-    assert [line["step"] for line in written if "probe/knn_top1" in line] == [2, 4, 6, 8]
+    assert [line["step"] for line in written if "probe/lidar" in line] == [2, 4, 6, 8]
     assert [line["step"] for line in written if "loss" in line] == [3, 6, 8]
     assert all(same(row, line) for row, line in zip(rows(tmp_path / "r"), written, strict=True))
     read = events(tmp_path / "r")
-    for key in ("probe/knn_top1", "probe/rankme", "loss"):
+    for key in ("probe/lidar", "probe/rankme", "loss"):
         expected = [(line["step"], np.float32(line[key])) for line in written if key in line]
         assert [(event.step, event.value) for event in read.Scalars(key)] == expected
 

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
-from support.helpers import compose
+from support.helpers import compose, percent
 from support.modalities import vector_dataset
 from torch.nn import functional as F
 
@@ -39,6 +39,7 @@ from sslcli.run_dir.formatting import override
 from sslcli.run_dir.records import readings
 from sslcli.training.device import choose
 
+INPUTS = ("raw_input", "centred", "pca64")
 SVG, HTML = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xhtml}"
 DATA = (
     "dataset=synthetic", "dataset.num_samples=300", "dataset.size=16", "train.batch_size=32", "train.precision=fp32",
@@ -122,20 +123,21 @@ def test_the_numbers_are_those_of_the_result(infonce):
     rows = {words(row[0]): row for row in document.iter(f"{HTML}tr") if row[0].tag == f"{HTML}td"}
     for name, metric in result["metrics"].items():
         cells = rows[name]
-        assert words(cells[1]) == f"{100 * metric['value']:.2f} %"
+        if metric["unit"] != "share":
+            assert re.fullmatch(r"[-\d.]+ ± [\d.]+", words(cells[1]))
+            assert float(words(cells[1]).partition(" ")[0]) == pytest.approx(metric["value"], rel=0.05)
+            continue
+        error = (metric["value"] * (1 - metric["value"]) / 60) ** 0.5  # binomial, of 60 queries
+        assert words(cells[1]) == f"{percent(metric['value'], error)} %"
         own = ("value", "std", "standard_error", "gain_standard_error")
         baselines = {k: v for k, v in metric.items() if isinstance(v, float) and k not in own}
         assert len(baselines) == 4
         for control, value in baselines.items():
-            assert f"{control} {100 * value:.2f} %" in words(cells[2])
-        assert words(cells[3]) == metric["protocol"]
+            assert f"{control} {percent(value, error).partition(' ')[0]} %" in words(cells[2])
+        assert words(cells[3]).endswith(f"; {metric['protocol']}")
     top = result["metrics"]["knn_top1"]
-    gain = f"{100 * (top['value'] - top['random_init']):+.2f} points against random weights".replace("-", "−")
-    best = f"{100 * (top['value'] - max(top[c] for c in baselines)):+.2f} points against the best baseline"
-    assert gain in shown or top["random_init"] == max(top[c] for c in baselines)
-    assert best.replace("-", "−") in shown
-    for name, value in result["quality"].items():
-        assert f"{name} {value:.4f}" in shown
+    gain = percent(top["value"] - max(top[c] for c in baselines), top["gain_standard_error"], sign="+")
+    assert f"{gain.replace('-', '−')} points against the best baseline" in shown
 
 
 def test_curves_go_through_the_logged_values(infonce, simmim):
@@ -385,8 +387,9 @@ def test_what_was_evaluated_since_is_on_the_page_written_again(infonce, tmp_path
     (folder / "eval.json").write_text(json.dumps(evaluated))
     rewritten(folder)
     rows = [[words(cell) for cell in row] for row in parsed(folder / "report.html").iter(f"{HTML}tr")]
-    assert ["knn_top1", "50.00 % ± 1.00 %", "random_init 25.00 %", "flat"] in rows
-    assert ["linear/cifar10/linear_top1", "75.00 %", "raw_input 12.50 %", "deep; seed 3"] in rows
+    assert ["knn_top1", "50.00 %, std 1.00 %", "random_init 25.00 %", "+25.00 points against random_init; flat"] in rows
+    against = "+62.50 points against raw_input; deep; seed 3"
+    assert ["linear/cifar10/linear_top1", "75.00 %", "raw_input 12.50 %", against] in rows
     assert [name for name, _ in readings(evaluated)] == ["metrics/knn_top1", "metrics/linear/cifar10/linear_top1"]
 
 
@@ -465,7 +468,8 @@ def test_a_sweep_is_compared_by_what_differs(sweep):
     page = rewritten(sweep)
     assert page == sweep / "comparison.html"
     rows = table(parsed(page))
-    assert list(rows[0]) == ["run", "objective.temperature", "probe.k", "seed", "knn_top1", "knn_whitened_top1"]
+    settings, names = ["objective.temperature", "probe.k", "seed"], ["knn_top1", "knn_whitened_top1"]
+    assert list(rows[0]) == ["run", *settings, *names, "rankme", "alignment", "uniformity", "dimension_std"]
     for job, row in enumerate(rows):
         result = json.loads((sweep / str(job) / "result.json").read_text())["metrics"]
         config = OmegaConf.load(sweep / str(job) / "config.yaml")
@@ -474,9 +478,12 @@ def test_a_sweep_is_compared_by_what_differs(sweep):
         assert int(words(row["seed"])) == config.seed
         for name, metric in result.items():
             assert row[name].get("data-sort") == repr(metric["value"])
-            assert words(row[name]) == (
-                f"{100 * metric['value']:.2f} % random_init {100 * metric['random_init']:.2f} %"
-            )  # the control is the other line of the cell
+            if name in names:  # the baseline and the gain are the other line of the cell
+                error, best = metric["standard_error"], max(metric[b] for b in (*INPUTS, "random_init"))
+                gain = percent(metric["value"] - best, metric["gain_standard_error"], sign="+").replace("-", "−")
+                random_init = percent(metric["random_init"], error).partition(" ")[0]
+                said = f"{percent(metric['value'], error)} % random_init {random_init} %; {gain} points against "
+                assert words(row[name]).startswith(said)
     text = words(parsed(page))
     assert "knn_top1: not by one protocol, so the numbers do not compare: weighted 5-NN" not in text
     assert "not by one protocol" in text and "weighted 7-NN" in text and "weighted 20-NN" in text

@@ -9,6 +9,9 @@ import sys
 import time
 
 import pytest
+from support.helpers import percent
+
+from sslcli.run_dir.result_json import headline_value, read_result
 
 RUN = (
     "debug=tiny", "dataset.size=16", "dataset.num_samples=300", "device=cpu", "run_dir=r", "log.report=false",
@@ -77,12 +80,15 @@ def test_the_card_has_what_was_measured_at_its_step_and_no_other(run, tmp_path, 
     }  # fmt: skip
     assert run("run=r", command="export")[0] == 0
     both = {(name, file) for name in ("knn_top1", "knn_whitened_top1") for file in ("result.json", "eval.json")}
-    assert card(tmp_path).keys() == both
+    label_free = {(name, "result.json") for name in ("rankme", "alignment", "uniformity", "dimension_std")}
+    assert card(tmp_path).keys() == both | label_free
     assert run("run=r/checkpoints/step-00000010.pt", command="export")[0] == 0
     ((key, row),) = card(tmp_path).items()
     metric = evaluated(tmp_path)["metrics"]["linear_top1"]
-    assert key == ("linear_top1", "eval.json") and row[1] == f"{100 * metric['value']:.2f} %"
-    baselines = [f"{name} {100 * metric[name]:.2f} %" for name in ("raw_input", "random_init")]
+    error = (metric["value"] * (1 - metric["value"]) / 60) ** 0.5  # binomial, of 60 queries
+    assert key == ("linear_top1", "eval.json") and row[1] == f"{percent(metric['value'], error)} %"
+    values = {name: percent(metric[name], error).partition(" ")[0] for name in ("raw_input", "random_init")}
+    baselines = [f"{name} {value} %" for name, value in values.items()]
     assert sorted(row[2].split(", ")) == sorted(baselines)
 
 
@@ -90,7 +96,7 @@ def test_the_page_says_of_each_evaluation_its_step_and_seed(run, tmp_path, longe
     assert run("run=r", command="report")[0] == 0
     for name, metric in evaluated(tmp_path)["metrics"].items():
         said = f"{metric['protocol']}; step {metric['step']}, seed {metric['seed']}"
-        assert said in [row[3] for row in rows_of_page(tmp_path) if row[0] == name]
+        assert any(row[3].endswith(f"; {said}") for row in rows_of_page(tmp_path) if row[0] == name)
 
 
 def test_another_checkpoint_than_the_newest_is_kept_apart(run, tmp_path):
@@ -123,7 +129,7 @@ def test_a_run_evaluated_on_other_data_is_exported_with_a_card(run, tmp_path):
     (name,) = evaluated(tmp_path)["datasets"]
     metric = evaluated(tmp_path)["metrics"][name]["knn_top1"]
     row = card(tmp_path)[f"{name}/knn_top1", "eval.json"]
-    assert row[1] == f"{100 * metric['value']:.2f} %" and row[3] == metric["protocol"]
+    assert row[1] == f"{percent(metric['value'], metric['standard_error'])} %" and row[3] == metric["protocol"]
 
 
 def test_a_run_that_is_not_finished_shows_what_was_evaluated(run, tmp_path):
@@ -137,10 +143,30 @@ def test_a_run_that_is_not_finished_shows_what_was_evaluated(run, tmp_path):
     assert 'href="#result"' in text and 'id="result"' in text and "Evaluated since" in text
 
 
-def test_a_run_that_measured_nothing_still_shows_its_quality(run, tmp_path):
+def test_an_old_result_is_read_as_if_it_were_written_today(run, tmp_path):
+    """Without units, directions, errors and headline, with the label-free metrics in a place of their own."""
     assert run(*RUN, "train.steps=10", "probe=none")[0] == 0
-    result = json.loads((tmp_path / "r" / "result.json").read_text())
-    result["metrics"] = {}
-    (tmp_path / "r" / "result.json").write_text(json.dumps(result))
-    assert result["quality"] and run("run=r", command="report")[0] == 0
-    assert "Without labels:" in (tmp_path / "r" / "report.html").read_text()
+    metrics = {
+        "finetune_top1": {"value": 0.5, "std": None, "random_init": 0.25, "protocol": "p"},
+        "mi_floor": {"value": 1.5, "std": 0.5, "random_init": 0.25, "protocol": "q"},
+        "knn_top1": {"value": 0.75, "std": None, "raw_input": 0.8, "random_init": 0.5, "protocol": "r"},
+    }
+    old = {
+        "metrics": metrics,
+        "quality": {"rankme": 12.5},
+        "steps": 10,
+        "seconds": 1.0,
+        "seed": 0,
+        "uses_labels": False,
+    }
+    (tmp_path / "r" / "result.json").write_text(json.dumps(old))
+    assert run("run=r", command="report")[0] == 0
+    assert rows_of_page(tmp_path) == [
+        ["rankme", "12.5000", "", ""],
+        ["finetune_top1", "50.00 %", "random_init 25.00 %", "+25.00 points against random_init; p"],
+        ["mi_floor", "1.5000 nats, std 0.5000 nats", "random_init 0.2500 nats", "+1.2500 nats against random_init; q"],
+        ["knn_top1", "75.00 %", "raw_input 80.00 % random_init 50.00 %", "−5.00 points against raw_input; r"],
+    ]
+    assert '<p class="kicker">knn_top1</p>' in (tmp_path / "r" / "report.html").read_text()
+    result = read_result(tmp_path / "r")
+    assert headline_value(result) == 0.75 and "quality" not in result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 import os
 import socket
 import subprocess
@@ -75,6 +76,12 @@ def trainer_of(
     lines = JsonLines(run_dir / NAME)
     parts = parts or build_components(config)
     return assemble(config, parts, compute, run_dir, Console(), ranks, record=lines.write)
+
+
+def percent(value: float, error: float, *, sign: str = "") -> str:
+    """How a share with this standard error is printed, without its unit: as many digits as two digits of the error."""
+    digits = max(0, 1 - math.floor(math.log10(100 * error))) if error else 2
+    return f"{100 * value:{sign}.{digits}f}" + (f" ± {100 * error:.{digits}f}" if error else "")
 
 
 def hook_of(trainer: Trainer, kind: type[H]) -> H:

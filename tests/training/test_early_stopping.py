@@ -10,11 +10,9 @@ from support.helpers import TINY, compose, hook_of, make_trainer
 from sslcli.commands.build_trainer import make_online_metrics
 from sslcli.components import build_components
 from sslcli.errors import UserError
-from sslcli.evaluation.collapse_monitor import CollapseMonitor
 from sslcli.evaluation.knn import knn_accuracy
-from sslcli.evaluation.label_free import rankme
+from sslcli.evaluation.label_free import HIGHER_IS_BETTER, rankme
 from sslcli.evaluation.measure import embedder
-from sslcli.evaluation.online import OnlineMetrics
 from sslcli.run_dir import checkpoint
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.metrics_jsonl import JsonLines
@@ -71,7 +69,7 @@ def test_evaluating_changes_no_bit_of_training(watched, tmp_path):
     plain.fit()
     folder, trainer = watched
     assert same_bits(ended(trainer), ended(plain))
-    evaluated = [line for line in lines(folder) if "probe/knn_top1" in line]
+    evaluated = [line for line in lines(folder) if "probe/online_knn_top1" in line]
     assert [line["step"] for line in evaluated] == [2, 4, 6, 8, 9]  # the last step, too
     assert {"probe/rankme", "probe/lidar", "probe/alignment", "probe/uniformity"} <= evaluated[0].keys()
     assert [line for line in lines(folder) if "loss" in line] == lines(tmp_path)
@@ -86,7 +84,7 @@ def test_a_killed_run_sees_the_same_and_keeps_the_same_best(watched, tmp_path, s
     with pytest.raises(KeyboardInterrupt):
         first.fit()
     kept = JsonLines(tmp_path / "metrics.jsonl")
-    kept.write({"step": 9, "probe/knn_top1": 1.0})  # which a kill after the checkpoint left
+    kept.write({"step": 9, "probe/online_knn_top1": 1.0})  # which a kill after the checkpoint left
     second = make_trainer(tmp_path, *RUN, *EVALUATED)
     _, state = checkpoint.newest(tmp_path, print)
     second.load_state_dict(state)
@@ -110,7 +108,9 @@ def test_what_is_seen_is_measured_in_eval_mode_on_the_held_out_samples():
     embed = embedder(parts.encoder, parts.views, compute)
     train, test = parts.dataset, parts.dataset.held_out
     bank, queries = (embed(part, torch.arange(len(part))) for part in (train, test))
-    assert [seen["knn_top1"]] == knn_accuracy(bank, train.labels, queries, test.labels, ks=[20], temperature=0.07)
+    assert [seen["online_knn_top1"]] == knn_accuracy(
+        bank, train.labels, queries, test.labels, ks=[20], temperature=0.07
+    )
     assert seen["rankme"] == pytest.approx(rankme(queries), rel=1e-4)
 
 
@@ -118,12 +118,12 @@ def test_samples_without_labels_are_seen_without_knn():
     parts, compute = build_components(compose(*TINY)), choose("cpu", "fp32")
     for part in (parts.dataset, parts.dataset.held_out):
         part.labels = None
-    quality = CollapseMonitor(parts.dataset, parts.views, compute.device, seed=0, full=True, warn=print)
-    online = OnlineMetrics(parts.dataset, lambda *_: pytest.fail("nothing to embed"), quality)
-    assert not online.has_labels and "knn_top1" not in online(parts.encoder) and "rankme" in online(parts.encoder)
-    config = compose(*TINY, "probe.every=1", "checkpoint.keep_best=knn_top1")
-    with pytest.raises(UserError, match="no labels to read it by. Use rankme or lidar"):
-        make_online_metrics(config, parts, compute, Console(silent=True))
+    online = make_online_metrics(compose(*TINY), parts, compute, Console(silent=True))
+    assert set(online(parts.encoder)) == {*HIGHER_IS_BETTER}
+    with pytest.raises(
+        UserError, match="'knn_top1' is not measured on these data by this probe while it trains. Known"
+    ):
+        online.direction("online_knn_top1", parts.encoder)
 
 
 # --- what is remembered ---------------------------------------------------------------------------
@@ -235,21 +235,21 @@ KNN, RANK = ("probe.every=1", "checkpoint.keep_best=knn_top1"), ("probe.every=1"
 
 @pytest.mark.parametrize("between", [(), ("probe.every=1",)])
 def test_the_best_is_remembered_by_a_session_that_does_not_ask_for_it(tmp_path, between):
-    session(tmp_path, 3, *KNN, knn_top1=[0.25, 0.75, 0.5])
-    session(tmp_path, 5, *between, knn_top1=[0.875, 0.875])
+    session(tmp_path, 3, *KNN, online_knn_top1=[0.25, 0.75, 0.5])
+    session(tmp_path, 5, *between, online_knn_top1=[0.875, 0.875])
     assert files(tmp_path) == {2, 5}
-    last = session(tmp_path, 7, *KNN, knn_top1=[0.5, 0.625])
+    last = session(tmp_path, 7, *KNN, online_knn_top1=[0.5, 0.625])
     assert (online(last).best.value, online(last).best.step, online(last).best.since) == (0.75, 2, 3)
     assert (tmp_path / "checkpoints" / "best").read_text() == "step-00000002.pt\n" and files(tmp_path) == {2, 7}
 
 
 def test_each_metric_keeps_its_best_while_another_is_asked_for(tmp_path):
-    session(tmp_path, 3, *KNN, knn_top1=[0.25, 0.75, 0.5])
-    other = session(tmp_path, 6, *RANK, rankme=[1.0, 3.0, 2.0], knn_top1=[0.875] * 3)
+    session(tmp_path, 3, *KNN, online_knn_top1=[0.25, 0.75, 0.5])
+    other = session(tmp_path, 6, *RANK, rankme=[1.0, 3.0, 2.0], online_knn_top1=[0.875] * 3)
     assert (online(other).best.value, online(other).best.step) == (3.0, 5) and files(tmp_path) == {2, 5, 6}
     assert (tmp_path / "checkpoints" / "best").read_text() == "step-00000005.pt\n"
     session(tmp_path, 7)
-    again = session(tmp_path, 8, *KNN, knn_top1=[0.5])
+    again = session(tmp_path, 8, *KNN, online_knn_top1=[0.5])
     assert (online(again).best.value, online(again).best.step) == (0.75, 2) and files(tmp_path) == {2, 5, 8}
     assert (tmp_path / "checkpoints" / "best").read_text() == "step-00000002.pt\n"
     last = session(tmp_path, 9, *RANK, rankme=[4.0])
@@ -258,8 +258,8 @@ def test_each_metric_keeps_its_best_while_another_is_asked_for(tmp_path):
 
 
 def test_a_checkpoint_from_before_there_were_other_metrics_is_gone_on_from(tmp_path):
-    trainer = session(tmp_path, 2, *KNN, knn_top1=[0.75, 0.5])
+    trainer = session(tmp_path, 2, *KNN, online_knn_top1=[0.75, 0.5])
     state = trainer.state_dict()
     del state["hooks"]["online_evaluation"]["others"]
     checkpoint.save(tmp_path, 2, state, keep=1, keep_every=None)
-    assert online(session(tmp_path, 3, *KNN, knn_top1=[0.5])).best.step == 1
+    assert online(session(tmp_path, 3, *KNN, online_knn_top1=[0.5])).best.step == 1
