@@ -1,6 +1,6 @@
 """Communication between the processes of one run, as torchrun starts them.
 
-A run with a single process calls the same methods, which then communicate nothing.
+A run with a single process calls the same methods, which then communicate nothing, unless it has joined a group itself.
 """
 
 from __future__ import annotations
@@ -32,9 +32,14 @@ class Ranks:
         """Whether this is rank 0, the process that writes files and prints."""
         return self.rank == 0
 
+    @property
+    def _alone(self) -> bool:
+        """Whether there is nobody to communicate with: one process that is in no group, not even in one of its own."""
+        return self.size == 1 and not (dist.is_available() and dist.is_initialized())
+
     def gather(self, rows: Tensor) -> Tensor:
         """Return the rows (B, ...) of all processes in the order of their ranks, (size * B, ...), without gradients."""
-        if self.size == 1:
+        if self._alone:
             return rows.detach()
         parts = [torch.empty_like(rows) for _ in range(self.size)]
         dist.all_gather(parts, rows.detach().contiguous())
@@ -43,7 +48,7 @@ class Ranks:
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace every gradient by its sum over the processes, with a single all-reduce."""
         gradients = [p.grad for p in parameters if p.grad is not None]
-        if self.size == 1 or not gradients:
+        if self._alone or not gradients:
             return
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
@@ -52,7 +57,7 @@ class Ranks:
 
     def highest(self, value: int) -> int:
         """Return the maximum of ``value`` over the processes."""
-        if self.size == 1:
+        if self._alone:
             return value
         shared = torch.tensor(value)
         dist.all_reduce(shared, dist.ReduceOp.MAX)
@@ -60,7 +65,7 @@ class Ranks:
 
     def from_first(self, value: T) -> T:
         """Return the value of rank 0 in every process."""
-        if self.size == 1:
+        if self._alone:
             return value
         box: list[Any] = [value]
         dist.broadcast_object_list(box)

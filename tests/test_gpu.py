@@ -4,11 +4,13 @@ import math
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
 from support.helpers import TINY, compose
 from support.layouts import CASES
+from support.overflow import assert_overflows_and_goes_on
 
 from sslcli.commands.build_trainer import make_trainer
 from sslcli.components import Components, build_components
@@ -127,6 +129,14 @@ def test_half_precision_trains(tmp_path, case, precision):
     assert found[-15:].mean() < found[:15].mean()
 
 
+@pytest.mark.parametrize("case", ["infonce", "moco"])
+def test_fp16_skips_the_steps_that_overflow_and_goes_on(tmp_path, case):
+    """With a scale that is far too large: no weight and no queue moves until the scaler has lowered it."""
+    options = ("objective=moco", "objective.queue=64") if case == "moco" else ()
+    trainer = trainer_on(GPU, tmp_path, *TINY, "train.precision=fp16", "train.steps=100", "log.every=1000", *options)
+    assert_overflows_and_goes_on(trainer)
+
+
 @pytest.mark.parametrize("case", ["infonce", "resnet18", "simmim of a ViT", "visible only"])
 def test_a_compiled_encoder_trains(tmp_path, case):
     found = losses(tmp_path, 60, "train.compile=true", "train.precision=bf16", *TRAINED[case])
@@ -134,12 +144,20 @@ def test_a_compiled_encoder_trains(tmp_path, case):
     assert found[-10:].mean() < found[:10].mean()
 
 
+def command_of(run_dir, *overrides):
+    command = [sys.executable, "-c", "from sslcli.cli import train; train()", f"device={GPU}", f"run_dir={run_dir}"]
+    options = ["train.steps=8", "train.deterministic=true", "checkpoint.every=4", "probe=none", "log.report=false"]
+    return [*command, *TINY, *options, *overrides]
+
+
+def plain_environment():
+    return {name: value for name, value in os.environ.items() if name != "CUBLAS_WORKSPACE_CONFIG"}
+
+
 def train(run_dir, *overrides):
     """``ssl-train`` in a process of its own: cuBLAS reads its settings when it starts."""
-    command = [sys.executable, "-c", "from sslcli.cli import train; train()", f"device={GPU}", f"run_dir={run_dir}"]
-    options = [*TINY, "train.steps=8", "train.deterministic=true", "checkpoint.every=4", "probe=none", *overrides]
-    environment = {name: value for name, value in os.environ.items() if name != "CUBLAS_WORKSPACE_CONFIG"}
-    done = subprocess.run([*command, *options], capture_output=True, text=True, env=environment, timeout=300)
+    command = command_of(run_dir, *overrides)
+    done = subprocess.run(command, capture_output=True, text=True, env=plain_environment(), timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return checkpoint.steps(run_dir)
 
@@ -178,6 +196,41 @@ def test_a_deterministic_run_resumes_to_the_same_bits(tmp_path, case):
     assert states[0].keys() == states[1].keys()
     different = [name for name in states[0] if not torch.equal(states[0][name], states[1][name])]
     assert not different
+
+
+def test_a_killed_run_ends_in_the_same_bits(tmp_path):
+    """SIGKILL after the second checkpoint, then the same command."""
+    options = ("train.steps=400", "checkpoint.every=4")
+    whole = train(tmp_path / "whole", *options)
+    process = subprocess.Popen(command_of(tmp_path / "killed", *options), env=plain_environment())
+    end = time.monotonic() + 120
+    while len(checkpoint.steps(tmp_path / "killed")) < 2:
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert checkpoint.step_of(checkpoint.steps(tmp_path / "killed")[0]) < 400
+    killed = train(tmp_path / "killed", *options)
+    one, other = (dict(tensors(torch.load(paths[0], map_location="cpu"))) for paths in (whole, killed))
+    assert one.keys() == other.keys() and not [name for name in one if not torch.equal(one[name], other[name])]
+
+
+@pytest.mark.parametrize("objective", ["infonce", "moco"])
+def test_nccl_with_one_process_takes_the_same_step(tmp_path, objective, exact_convolutions):
+    """Gathers, sums and broadcasts go through NCCL; the micro-batches are two, so that rows are gathered."""
+    norms = ("encoder.norm=layer", *(("objective.norm=layer",) if objective == "infonce" else ()))
+    options = (*FP32, *norms, f"objective={objective}", "train.accumulate=2", "train.deterministic=true")
+    alone = first_step(trainer_on(GPU, tmp_path, *options))
+    torch.distributed.init_process_group(
+        "cpu:gloo,cuda:nccl", init_method=f"file://{tmp_path}/group", rank=0, world_size=1
+    )
+    try:
+        grouped = first_step(trainer_on(GPU, tmp_path, *options))
+    finally:
+        torch.distributed.destroy_process_group()
+    torch.testing.assert_close(grouped[0], alone[0], rtol=1e-6, atol=0)
+    for name, gradient in alone[1].items():
+        torch.testing.assert_close(grouped[1][name], gradient, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("case", [*CASES, *ENCODERS])

@@ -1,10 +1,11 @@
 """The parts of a training step on a GPU: rate, share of the matrix rate, memory, and the same model fed by PIL workers.
 
-python scripts/benchmarks/bench_gpu.py [--compile] [--json FILE]      # one CUDA GPU, bf16, some minutes
+python scripts/benchmarks/bench_gpu.py [--compile] [--precision fp16] [--json FILE]      # one CUDA GPU, some minutes
 python scripts/benchmarks/bench_gpu.py --device cpu --tiny            # a test of the script itself
 
 The times of the parts are device times between events in its queue; "wait" is the time between the end of a step and
-the start of the next. The matrix rate is that of a large bf16 product measured in the same run; a step's operations are
+the start of the next; "host waits" are the times a step that the host waits for the GPU. The matrix rate
+is that of a large bf16 product measured in the same run; a step's operations are
 counted by torch.utils.flop_counter, without those of the views. Images are in memory as uint8. A batch that does not
 fit is halved.
 """
@@ -14,6 +15,7 @@ import gc
 import os
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -155,7 +157,7 @@ def measure(args: argparse.Namespace, overrides: str, batch: int, *, pil: bool) 
     trainer = our_trainer(
         args.device,
         *f"dataset=synthetic dataset.size={args.source} dataset.num_samples={4 * batch}".split(),
-        *f"encoder.image_size={args.size} train.batch_size={batch} train.precision=bf16".split(),
+        *f"encoder.image_size={args.size} train.batch_size={batch} train.precision={args.precision}".split(),
         *f"train.compile={args.compile} {overrides}".split(),
     )
     batches = feed_by_pil(trainer, args, batch) if pil else trainer.loader.batches(0)
@@ -174,7 +176,23 @@ def measure(args: argparse.Namespace, overrides: str, batch: int, *, pil: bool) 
     seconds = (time.perf_counter() - start) / args.steps
     memory = torch.cuda.max_memory_allocated() if args.device == "cuda" else 0
     middle = {name: statistics.median(values) for name, values in parts.items()}
-    return {"parts": middle, "rate": batch / seconds, "seconds": seconds, "flops": flops, "memory": memory}
+    waits = host_waits(trainer, batches) if args.device == "cuda" and not pil else 0
+    return {"parts": middle, "rate": batch / seconds, "seconds": seconds, "flops": flops, "memory": memory} | {
+        "waits": waits
+    }
+
+
+def host_waits(trainer: Trainer, batches: Iterator[list[dict[str, Tensor]]], steps: int = 3) -> float:
+    """How often the host waits for the GPU in a step; with fp16 once, for the scaler."""
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            for _ in range(steps):
+                trainer.train_step(next(batches))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("synchronizing" in str(warning.message) for warning in found) / steps
 
 
 def fitting(run: Callable[[int], dict], batch: int) -> tuple[int, dict]:
@@ -244,6 +262,7 @@ def models(args: argparse.Namespace, rate: float) -> tuple[list[Row], list[str]]
     head = "".join(f"{name:>10}" for name in PARTS)
     print(f"\n{'milliseconds a step':28}{'batch':>6}{head}{'images/s':>10}{'PIL fed':>9}{'rate':>7}{'GB':>7}")
     rows, goals = [], []
+    allowed = 1 if args.precision == "fp16" else 0
     for objective, ours in OBJECTIVES.items():
         for model, encoder in (TINY if args.tiny else MODELS).items():
             name, overrides = f"{objective}, {model}", f"{ours} {encoder}"
@@ -259,6 +278,8 @@ def models(args: argparse.Namespace, rate: float) -> tuple[list[Row], list[str]]
             rows.append(row(f"gpu: {name}", found["rate"], "images/s", fed["rate"]))
             rows += [row(f"gpu: {name}, {p}", parts[p], "ms", fed["parts"][p]) for p in PARTS]
             rows.append(row(f"gpu: {name}, memory", found["memory"], "B"))
+            rows.append(row(f"gpu: {name}, host waits", found["waits"], "a step"))
+            goals.append(_goal(f"{name}: host waits for the GPU", found["waits"], found["waits"] <= allowed))
             goals.append(
                 _goal(f"{name}: views under 5 % of the step", parts["views"] / total, parts["views"] < total / 20)
             )
@@ -271,7 +292,7 @@ def models(args: argparse.Namespace, rate: float) -> tuple[list[Row], list[str]]
 
 
 def _goal(name: str, value: float, reached: bool) -> str:
-    return f"{'reached' if reached else 'MISSED':8} {name}: {value:.1%}"
+    return f"{'reached' if reached else 'MISSED':8} {name}: {value if value > 1 else f'{value:.1%}'}"
 
 
 def main() -> None:
@@ -281,6 +302,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, help="256")
     parser.add_argument("--steps", type=int, help="measured; 20")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="that make views by PIL")
+    parser.add_argument("--precision", choices=["bf16", "fp16", "fp32"], default="bf16", help="of the steps")
     parser.add_argument("--compile", action="store_true", help="train.compile=true")
     add_json(parser, "the model fed by PIL, or the dense loss")
     args = parser.parse_args()
@@ -293,7 +315,9 @@ def main() -> None:
     set_determinism(False)  # as ssl-train does: cuDNN picks its fastest
     rate = matrix_rate(args.device, 256 if args.tiny else 8192)
     name = torch.cuda.get_device_name() if args.device == "cuda" else "a processor, one thread"
-    print(f"{name}, torch {torch.__version__}, {args.workers} CPUs, bf16{', compiled' if args.compile else ''}")
+    print(
+        f"{name}, torch {torch.__version__}, {args.workers} CPUs, {args.precision}{', compiled' if args.compile else ''}"
+    )
     print(f"product of two {'tiny ' if args.tiny else ''}bf16 matrices: {rate / 1e12:.2f} Tflop/s")
     rows, goals = models(args, rate)
     rows += contrastive(args)

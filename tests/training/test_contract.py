@@ -53,6 +53,18 @@ def test_accumulation_without_the_cache_would_be_wrong(tmp_path):
     assert abs(float(whole["loss"] - small["loss"])) > 0.1
 
 
+def test_a_group_of_one_process_gives_the_same_bits(tmp_path):
+    """As a run with NCCL on one GPU does (test_gpu.py): everything goes through the group."""
+    options = (*TINY, *EXACT, "objective.norm=layer", "train.accumulate=2")
+    alone = gradient_of_first_step(make_trainer(tmp_path, *options))
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        grouped = gradient_of_first_step(make_trainer(tmp_path, *options))
+    finally:
+        torch.distributed.destroy_process_group()
+    assert alone.keys() == grouped.keys() and all(torch.equal(alone[name], grouped[name]) for name in alone)
+
+
 def test_batch_norm_statistics_move_once_a_step(tmp_path):
     trainer = make_trainer(tmp_path, *TINY, "train.accumulate=4")
     trainer.train_step(next(trainer.loader.batches(0)))
