@@ -1,4 +1,4 @@
-"""fp16 through an overflow of its scaler, on a CPU: the commands refuse fp16 there, as it is slow; the loop is the same."""
+"""fp16 through an overflow of its scaler, on a CPU, where the commands refuse it as slow; the loop is the same."""
 
 import pytest
 import torch
