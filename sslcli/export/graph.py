@@ -45,6 +45,8 @@ class Graph(nn.Module):
         """Return the pooled features."""
         if self.preprocessing:
             x = (x - self.mean) / self.std
+        if self.column.is_ids:
+            x = x.long()
         pooled: Tensor = self.encoder(View(x, self.name, valid_tokens(x, self.column))).pooled
         return pooled
 

@@ -58,7 +58,7 @@ def _input(source: Source) -> list[str]:
     )
     return [
         *rows,
-        "- pixels in [0, 1] before they are normalised",
+        "- pixels in [0, 1] before they are normalised" if column.is_pixels else "- numbers as the dataset has them",
         *grey,
         "- interpolation: bilinear, antialiased (torchvision's `resize(..., antialias=True)`); of a picture file, the "
         "largest centred square",

@@ -49,6 +49,8 @@ class Views(nn.Module):
 class PassThrough(Views):
     """Uses columns as views: the same ids twice for views that differ by dropout, or one column for each of two towers.
 
+    Ids become int64, other numbers float32, normalised where the field has mean and std.
+
     Args:
         view_spec: the dataset's columns.
         spec: the same.
@@ -85,8 +87,8 @@ class PassThrough(Views):
 
     def _view(self, columns: Mapping[str, Tensor], name: str) -> View:
         field = self.described[name]
-        x = columns[name]
-        return View(x if field.is_ids else normalise(x.float(), field), name, valid_tokens(x, field))
+        x = columns[name].long() if field.is_ids else normalise(columns[name].float(), field)
+        return View(x, name, valid_tokens(x, field))
 
 
 def check_count(key: str, columns: Sequence[str], num_views: int) -> None:

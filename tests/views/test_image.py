@@ -595,6 +595,26 @@ def test_colour_on_pictures_of_other_than_1_or_3_channels_is_refused_at_once():
         ImageViews(spec, spec, 2, jitter=0.8, brightness=0.4)
 
 
+def test_numbers_that_are_no_pixels_are_neither_scaled_nor_clamped():
+    x = torch.rand(5, 1, 8, 8) * 4 - 2
+    spec = Spec(image=Field("image", (1, 8, 8), torch.float32))
+    views = ImageViews(spec, spec, 1, jitter=1.0, brightness=0.5)
+    assert torch.equal(views.evaluation_view({"image": x}).x, x)
+    factor = (views({"image": x}, randomness(5))[0].x / x).flatten(1)
+    torch.testing.assert_close(factor, factor[:, :1].expand_as(factor))
+    assert factor.min() >= 0.499 and factor.max() <= 1.501 and factor[:, 0].std() > 0
+
+
+@pytest.mark.parametrize(
+    ("dtype", "white"), [(torch.uint8, 255), (torch.uint16, 65_535), (torch.int64, 1), (torch.bool, 1)]
+)
+def test_pixels_are_scaled_by_their_white_and_other_numbers_by_nothing(dtype, white):
+    x = torch.tensor([0, 1, white]).to(dtype).reshape(3, 1, 1, 1).expand(3, 1, 4, 4)
+    spec = Spec(image=Field("image", (1, 4, 4), dtype))
+    found = ImageViews(spec, spec, 1).evaluation_view({"image": x}).x[:, 0, 0, 0]
+    torch.testing.assert_close(found, torch.tensor([0, 1 / white, 1.0]))
+
+
 # --- columns as they are ----------------------------------------------------------------------------
 
 
