@@ -163,7 +163,7 @@ def _charts(record: Record) -> Iterator[Chart]:
         if name in _BOOKKEEPING or name.endswith("/chance") or record.series(name) in drawn:
             continue  # an objective with one term logs its loss under that term's name, too
         drawn.append(record.series(name))
-        final = record.metrics.get(name.removeprefix("probe/"))
+        final = record.metrics.get(name.removeprefix("probe/").removeprefix("online_"))
         yield _chart(record, name, level if level in names else None, share=final is not None and final.unit == SHARE)
     yield _chart(record, "lr", None, title="learning rate")
     yield _chart(record, "samples_per_second", None, title="samples per second")
