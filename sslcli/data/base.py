@@ -43,7 +43,7 @@ class Dataset:
     """
 
     spec: Spec
-    labels: Tensor | None = None  # (N,) int64, -1 where a sample has none; None where no sample has one
+    labels: Tensor | None = None  # (N,) int64, -1 for none, or (N, C) bool, several a sample; None where no one has any
     classes: tuple[str, ...] = ()  # the name of each label, by its value; () where the names are not known
     held_out: Dataset | None = None  # samples that training never reads; probes use them as queries
     cuts_crops: bool = False  # whether training uses ``fetch_crops``
@@ -193,13 +193,15 @@ def with_held_out(train: Dataset, test: Dataset | None, holdout: float | None) -
 
 
 def with_label(labels: Tensor) -> Tensor:
-    """Return the indices of the samples that have a label, which are those with labels other than -1."""
+    """Return the indices of the samples that have a label other than -1; with several labels a sample, of all."""
+    if labels.dim() == 2:
+        return torch.arange(len(labels))
     return torch.nonzero(labels >= 0)[:, 0]
 
 
 def any_known(labels: Tensor) -> Tensor | None:
     """Return the labels, or None if no sample has one."""
-    return labels if (labels >= 0).any() else None
+    return labels if len(with_label(labels)) else None
 
 
 def drawn(size: int, count: int) -> Tensor:
@@ -211,10 +213,15 @@ def drawn(size: int, count: int) -> Tensor:
 
 
 def balanced(labels: Tensor, count: int) -> Tensor:
-    """Return indices of at most ``count`` labelled samples, with classes as balanced as the labels (N,) allow."""
+    """Return indices of at most ``count`` labelled samples, with classes as balanced as the labels (N,) allow.
+
+    With several labels a sample, (N, C), they are drawn at random.
+    """
     order = with_label(labels)
     order = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(0))]
-    shuffled = labels[order]
+    if labels.dim() == 2:
+        return order[:count].sort().values
+    shuffled = labels[order].unique(return_inverse=True)[1]
     by_class = torch.argsort(shuffled, stable=True)
     # Rank of each sample within its class; the lowest ranks of all classes come first.
     starts = torch.cumsum(torch.bincount(shuffled), 0) - torch.bincount(shuffled)

@@ -24,6 +24,8 @@ def class_counts(dataset: Dataset) -> dict[str, int]:
     """Return the number of samples of each class by its name, in the order of the labels; {} without labels."""
     if dataset.labels is None:
         return {}
+    if dataset.labels.dim() == 2:
+        return {class_name(dataset.classes, label): int(count) for label, count in enumerate(dataset.labels.sum(0))}
     labels, counts = dataset.labels[dataset.labels >= 0].unique(return_counts=True)
     found = {class_name(dataset.classes, label): count for label, count in zip(labels.tolist(), counts.tolist())}
     return {**dict.fromkeys(dataset.classes, 0), **found}
@@ -40,7 +42,12 @@ def share_classes(train: Dataset, test: Dataset) -> None:
     if test.labels is not None:
         rank = {name: i for i, name in enumerate(names)}
         number = torch.tensor([rank[name] for name in test.classes])
-        test.labels = torch.where(test.labels < 0, -1, number[test.labels.clamp(min=0)])
+        if test.labels.dim() == 2:
+            test.labels = test.labels.new_zeros(len(test), len(names)).index_copy(1, number, test.labels)
+            more = len(names) - len(train.classes)
+            train.labels = None if train.labels is None else torch.nn.functional.pad(train.labels, (0, more))
+        else:
+            test.labels = torch.where(test.labels < 0, -1, number[test.labels.clamp(min=0)])
     train.classes = test.classes = names
 
 

@@ -80,7 +80,8 @@ class CorruptReplaced(Wrapper):
 
     def _replacement(self, wanted: int, attempt: int) -> int:
         drawn = fold(wanted, "replacement", attempt)
-        if self.labels is None or attempt >= _TRIES // 2:  # perhaps all samples of its class are corrupt
+        several = self.labels is not None and self.labels.dim() == 2
+        if self.labels is None or several or attempt >= _TRIES // 2:  # perhaps all samples of its class are corrupt
             return drawn % len(self)
         same_class = torch.nonzero(self.labels == self.labels[wanted])[:, 0]
         return int(same_class[drawn % len(same_class)])

@@ -21,6 +21,8 @@ class Labelled(Wrapper):
     def __init__(self, dataset: Dataset, name: str) -> None:
         if dataset.labels is None:
             raise ValueError(f"label={name}: this dataset has no labels")
+        if dataset.labels.dim() == 2:
+            raise ValueError(f"label={name}: these samples have several labels each, and the objective reads one")
         known = with_label(dataset.labels)
         if len(known) < len(dataset):
             raise ValueError(

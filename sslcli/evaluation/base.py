@@ -96,7 +96,7 @@ def _protocols(metrics: Mapping[str, Metric]) -> Iterator[str]:
     for name, metric in metrics.items():
         extends = previous and metric.protocol.startswith(previous)
         text = f"the same{metric.protocol.removeprefix(previous)}" if extends else metric.protocol
-        previous = metric.protocol
+        previous = previous if extends else metric.protocol
         best = best_baseline(metric.baselines, metric.higher_is_better)
         gained = "" if best is None else f"{gain(metric, best)} against {best}; "
         yield from textwrap.wrap(f"{name}: {gained}{text}", WIDTH, subsequent_indent="  ", break_on_hyphens=False)

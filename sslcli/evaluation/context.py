@@ -124,12 +124,23 @@ def random_view(views: Views, columns: Columns, randomness: Randomness, number: 
 
 
 def labels_of(dataset: Dataset) -> tuple[Tensor, Tensor] | None:
-    """Return the labels of a training split and of its held-out part, -1 for none; None unless both have labels."""
+    """Return the labels of a training split and of its held-out part, -1 for none; None unless both have labels.
+
+    Labels are names: they are numbered anew from 0 over both parts together, so that no memory depends on their size.
+    Several labels a sample, (N, C) bool, stay as they are.
+    """
     held_out = dataset.held_out
     if dataset.labels is None or held_out is None or held_out.labels is None:
         return None
     labels, truth = dataset.labels, held_out.labels
-    return (labels, truth) if len(with_label(labels)) and len(with_label(truth)) else None
+    if not len(with_label(labels)) or not len(with_label(truth)):
+        return None
+    if labels.dim() == 2:
+        return labels, truth
+    classes = torch.cat([labels, truth]).unique()
+    classes = classes[classes >= 0]
+    labels, truth = (torch.where(part < 0, -1, torch.searchsorted(classes, part)) for part in (labels, truth))
+    return labels, truth
 
 
 def chosen(labels: Tensor, count: int | None) -> Tensor:

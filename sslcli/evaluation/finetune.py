@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,14 +15,15 @@ from timm.scheduler import CosineLRScheduler
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslcli.evaluation.base import Metric, Probe, compared
+from sslcli.data.base import with_label
+from sslcli.evaluation.base import Metric, Probe
+from sslcli.evaluation.classification import predicted_metrics
 from sslcli.evaluation.classifier import Classifier, predict
 from sslcli.evaluation.context import ProbeContext, chosen
 from sslcli.evaluation.rows import counted
 from sslcli.features import evaluating
 from sslcli.randomness import Randomness, fold
 from sslcli.run_dir.console import progress
-from sslcli.run_dir.formatting import SHARE
 from sslcli.types import View
 
 _LEAST_LR = 2.5e-7
@@ -51,6 +53,8 @@ class Finetune(Probe):
         label_smoothing: share of a label that is spread over all classes.
         clip: largest gradient norm; null does not clip.
         augment: train on the run's first random view instead of on clean views.
+        control: ``supervised`` adds the baseline of that name: the same training from random initialisation on all
+            labels, whatever ``max_samples`` is.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Finetune(Probe):
         label_smoothing: float = 0.1,
         clip: float | None = 5.0,
         augment: bool = False,
+        control: Literal["none", "supervised"] = "none",
     ) -> None:
         if epochs < 1 or (max_samples is not None and max_samples < 2) or batch_size < 2 or batch_size % 2:
             raise ValueError("epochs must be at least 1, max_samples at least 2, batch_size an even number")
@@ -82,25 +87,35 @@ class Finetune(Probe):
         self.epochs, self.max_samples, self.batch_size = epochs, max_samples, batch_size
         self.lr, self.layer_decay, self.weight_decay = lr * batch_size / 512, layer_decay, weight_decay
         self.warmup, self.drop_path, self.clip, self.augment = warmup, drop_path, clip, augment
+        self.control = control
         self.mixup, self.cutmix, self.label_smoothing = mixup, cutmix, label_smoothing
 
     def __call__(self, context: ProbeContext) -> dict[str, Metric]:
         labelled = context.labelled()
         if labelled is None:
             return {}
-        train, queries = (chosen(labels, self.max_samples) for labels in labelled)
+        if labelled[0].dim() == 2:
+            context.leave_out("finetune: it reads one label a sample, and these data have several")
+            return {}
+        labels, truth = labelled
+        train, queries = (chosen(part, self.max_samples) for part in labelled)
         if len(train) < 2:
             context.leave_out("finetune: one train label is too few, it needs 2")
             return {}
-        num_classes = int(torch.cat([labelled[0][train], labelled[1][queries]]).max()) + 1
-        right = {}
+        num_classes = int(torch.cat([labels[train], truth[queries]]).max()) + 1
+        predicted = {}
         with _own_randomness():
             for name in context.encoders:
-                classifier = self._trained(name, context, train, num_classes)
-                right[name] = _right(classifier, context, queries)
+                classifier = self._trained(name, context, train, labels, num_classes)
+                predicted[name] = _classes(classifier, context, queries)
+            if self.control == "supervised":
+                everything = with_label(labels)
+                classifier = self._trained("random_init", context, everything, labels, int(labels.max()) + 1)
+                predicted["supervised"] = _classes(classifier, context, queries)
         protocol = f"{self._recipe(context, len(train))}; queries {len(queries):,} held out"
-        metric = compared(context, right, protocol, unit=SHARE, higher_is_better=True, headline=True)
-        return {"finetune_top1": metric}
+        if self.control == "supervised":
+            protocol += f"; supervised: the same from random initialisation on all {len(everything):,} train labels"
+        return predicted_metrics(context, "finetune_top1", predicted, truth[queries], protocol, headline=True)
 
     def _recipe(self, context: ProbeContext, count: int) -> str:
         """Describe the training on ``count`` samples, without options that do not apply to these data or encoders."""
@@ -123,7 +138,8 @@ class Finetune(Probe):
         """Return the number of samples per step, which is even, for mixup."""
         return min(self.batch_size, count // 2 * 2)
 
-    def _trained(self, name: str, context: ProbeContext, train: Tensor, num_classes: int) -> Classifier:
+    def _trained(self, name: str, context: ProbeContext, train: Tensor, labels: Tensor, num_classes: int) -> Classifier:
+        """Train the encoder of that name on the samples at ``train``; ``labels`` are those of the whole split."""
         device, compute = context.compute.device, context.compute
         torch.manual_seed(fold(context.seed, "finetune head") % 2**63)  # the same for the baselines
         classifier = Classifier(context.copied(name, self.drop_path), num_classes)
@@ -147,8 +163,8 @@ class Finetune(Probe):
             seed = fold(context.seed, "finetune step", step)
             torch.manual_seed(seed % 2**63)  # dropout and stochastic depth
             np.random.seed(seed % 2**32)  # noqa: NPY002  mixup draws from NumPy's own generator
-            view, labels = self._batch(context, index, seed)
-            x, target = mix(view.x, labels)
+            view = self._view(context, index, seed)
+            x, target = mix(view.x, labels[index].to(device))
             with compute.autocast():
                 scores = classifier(View(x, view.field, view.valid))
             loss = SoftTargetCrossEntropy()(scores.float(), target)
@@ -163,19 +179,14 @@ class Finetune(Probe):
         bar.close()
         return classifier
 
-    def _batch(self, context: ProbeContext, index: Tensor, seed: int) -> tuple[View, Tensor]:
-        """Return a view of the samples at ``index`` and their labels, on the device."""
+    def _view(self, context: ProbeContext, index: Tensor, seed: int) -> View:
+        """Return a view of the samples at ``index``, on the device."""
         pieces = list(context.pieces(context.dataset, index))
         columns = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
-        labels = context.dataset.labels
-        assert labels is not None
         with torch.no_grad(), context.compute.autocast():
             if self.augment:
-                made = context.views(columns, Randomness(seed, 0, np.arange(len(index)), context.compute.device))
-                view = made[0]
-            else:
-                view = context.views.evaluation_view(columns)
-        return view, labels[index].to(context.compute.device)
+                return context.views(columns, Randomness(seed, 0, np.arange(len(index)), context.compute.device))[0]
+            return context.views.evaluation_view(columns)
 
     def _mixing(self, num_classes: int, *, images: bool) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Return a function from (inputs, labels) to (inputs, targets (B, C)); it mixes images and smooths labels."""
@@ -195,16 +206,15 @@ def _reads_images(context: ProbeContext) -> bool:
     return context.dataset.spec[context.views.field].kind == "image"
 
 
-def _right(classifier: Classifier, context: ProbeContext, queries: Tensor) -> Tensor:
-    """Return (Q,) bool, whether each query is classified right."""
-    held_out, labels = context.queried, context.queried.labels
-    assert labels is not None
+def _classes(classifier: Classifier, context: ProbeContext, queries: Tensor) -> Tensor:
+    """Return the class (Q,) that is predicted for each query."""
+    held_out = context.queried
     with evaluating(classifier):
         guesses = []
         for columns in counted(context.pieces(held_out, queries), "classifying queries", len(queries)):
             with context.compute.autocast():
                 guesses.append(predict(classifier, context.views.evaluation_view(columns)))
-    return torch.cat(guesses) == labels[queries]
+    return torch.cat(guesses)
 
 
 def _batches(train: Tensor, size: int, epochs: int, seed: int) -> Iterator[Tensor]:

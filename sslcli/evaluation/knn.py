@@ -11,12 +11,12 @@ from torch.nn import functional as F
 
 from sslcli.data.base import Dataset, balanced
 from sslcli.data.ram_cache import free_memory
-from sslcli.evaluation.base import BANK, QUERIES, Metric, Probe, compared
+from sslcli.evaluation.base import BANK, QUERIES, Metric, Probe
 from sslcli.evaluation.baselines import Rows, inputs, reduced
+from sslcli.evaluation.classification import predicted_metrics
 from sslcli.evaluation.context import ProbeContext
 from sslcli.evaluation.pca import whitened
 from sslcli.run_dir.console import progress
-from sslcli.run_dir.formatting import SHARE
 
 _LADDER = (500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
 _BANK_ROWS, _BANK_BYTES = 65_536, 2**26  # of a piece of the bank
@@ -106,7 +106,8 @@ def knn_classes(
 
     Args:
         bank: (N, D) features.
-        labels: (N,) int64 classes of the bank.
+        labels: (N,) int64 classes of the bank; with several labels a sample (N, C) bool, and the result is, for each
+            query and class, the weight of the neighbours that have it, (Q, C).
         queries: (Q, D) features.
         ks: numbers of neighbours; one search serves all of them.
         temperature: temperature of the vote.
@@ -114,8 +115,16 @@ def knn_classes(
     """
     similarity, position = nearest(bank, queries, max(ks), device=device)
     classes = labels[position]
+    if labels.dim() == 2:
+        return [_shares(similarity[:, :k], classes[:, :k], temperature) for k in ks]
     num_classes = int(labels.max()) + 1
     return [vote(similarity[:, :k], classes[:, :k], temperature=temperature, num_classes=num_classes) for k in ks]
+
+
+def _shares(similarity: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """Return the share (Q, C) of the vote's weights that neighbours with each of their labels (Q, k, C) have."""
+    weight = ((similarity - similarity[:, :1]) / temperature).exp()
+    return (weight[:, None] @ labels.float())[:, 0] / weight.sum(1, keepdim=True)
 
 
 class KNN(Probe):
@@ -166,28 +175,29 @@ class KNN(Probe):
         count = self._count(context)
         bank, queries = balanced(labelled[0], count), balanced(labelled[1], self._num_queries or count)
         labels, truth = labelled[0][bank], labelled[1][queries]
-        plain: dict[str, list[Tensor]] = {}  # by representation, for each k whether each query is right
+        plain: dict[str, list[Tensor]] = {}  # by representation, for each k the predicted classes
         white: dict[str, list[Tensor]] = {}
         for name, (rows, query_rows) in self._representations(context, bank, held_out, queries):
-            plain[name] = self._right(rows, labels, query_rows, truth, context)
+            plain[name] = self._classes(rows, labels, query_rows, context)
             if self.whiten:
                 pair = whitened(rows, query_rows, components=self.whiten)
-                white[name] = self._right(pair[0], labels, pair[1], truth, context)
+                white[name] = self._classes(pair[0], labels, pair[1], context)
                 del pair
             del rows, query_rows  # released before the next are read: each may fill much of the memory
         sizes = f"bank {len(bank):,} train, queries {len(queries):,} held out"
         whitening = f", all rows PCA-whitened to at most {self.whiten}, fitted on the bank"
-        found = {}
-        for title, right, suffix in (("knn_top1", plain, ""), ("knn_whitened_top1", white, whitening)):
-            for i, k in enumerate(self.ks if right else ()):
-                name = title if k == self.ks[0] else f"{title}_k{k}"
-                found[name] = compared(
+        found: dict[str, Metric] = {}
+        top1 = "top1" if truth.dim() == 1 else "map"
+        for start, guesses, suffix in (("knn", plain, ""), ("knn_whitened", white, whitening)):
+            for i, k in enumerate(self.ks if guesses else ()):
+                name = f"{start}_{top1}" if k == self.ks[0] else f"{start}_{top1}_k{k}"
+                found |= predicted_metrics(
                     context,
-                    {representation: each[i] for representation, each in right.items()},
+                    name,
+                    {representation: each[i] for representation, each in guesses.items()},
+                    truth,
                     f"weighted {min(k, len(bank))}-NN, cosine, vote temperature {self.temperature}, {sizes}{suffix}",
-                    unit=SHARE,
-                    higher_is_better=True,
-                    headline=name == "knn_top1",
+                    headline=name == f"knn_{top1}",
                     samples=count if self.max_samples == "auto" else None,
                 )
         return found
@@ -201,12 +211,9 @@ class KNN(Probe):
             del rows
             yield from made
 
-    def _right(
-        self, bank: Tensor, labels: Tensor, queries: Tensor, truth: Tensor, context: ProbeContext
-    ) -> list[Tensor]:
+    def _classes(self, bank: Tensor, labels: Tensor, queries: Tensor, context: ProbeContext) -> list[Tensor]:
         device = context.compute.device
-        predicted = knn_classes(bank, labels, queries, ks=self.ks, temperature=self.temperature, device=device)
-        return [guess == truth for guess in predicted]
+        return knn_classes(bank, labels, queries, ks=self.ks, temperature=self.temperature, device=device)
 
     def _count(self, context: ProbeContext) -> int:
         dataset, held_out = context.dataset, context.queried

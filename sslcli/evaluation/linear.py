@@ -9,20 +9,20 @@ import torch
 from torch import Tensor
 
 from sslcli.data.base import balanced
-from sslcli.evaluation.base import BANK, QUERIES, Metric, Probe, compared
+from sslcli.evaluation.base import BANK, QUERIES, Metric, Probe
 from sslcli.evaluation.baselines import Rows, inputs
+from sslcli.evaluation.classification import predicted_metrics
 from sslcli.evaluation.context import ProbeContext, chosen
 from sslcli.evaluation.softmax_regression import Classifiers, Setting, fit, grid
 from sslcli.randomness import fold
 from sslcli.run_dir.console import progress
-from sslcli.run_dir.formatting import SHARE
 
 
 @dataclass(frozen=True)
 class Outcome:
     """The result for one encoder and one number of labels."""
 
-    right: Tensor  # (Q,) bool, whether each query is classified right
+    predicted: Tensor  # (Q,) the class of each query; of several labels a sample, scores (Q, C)
     setting: Setting
 
 
@@ -100,17 +100,15 @@ class Linear(Probe):
                     outcomes[share][name] = self._classify(rows, labels, part, (query_rows, truth), context)
                     bar.update()
                 del rows, query_rows  # released before the next are read: each may fill much of the memory
-        return {
-            "linear_top1" if share == self.shares[0] else f"linear_top1_{100 * share:g}pct": self._metric(
-                context, outcomes[share], len(part), len(queries), headline=share == self.shares[0]
-            )
-            for share, part in shares.items()
-        }
+        found: dict[str, Metric] = {}
+        for share, part in shares.items():
+            found |= self._metrics(context, outcomes[share], truth, len(part), share)
+        return found
 
     def _shares(self, labels: Tensor, seed: int) -> dict[float, Tensor]:
         """Return the training samples (positions in ``labels``) of each share of the labels."""
         order = _shuffled(len(labels), seed)
-        least = self.folds * len(labels.unique())
+        least = self.folds * (len(labels.unique()) if labels.dim() == 1 else 1)
         found = {}
         for share in self.shares:
             count = round(share * len(labels))
@@ -120,7 +118,7 @@ class Linear(Probe):
 
     def _classify(self, rows: Tensor, labels: Tensor, part: Tensor, test: Rows, context: ProbeContext) -> Outcome:
         """Choose a setting on a validation share of ``part``; classify ``test``, (rows, labels)."""
-        num_classes = int(torch.cat([labels, test[1]]).max()) + 1
+        num_classes = int(torch.cat([labels, test[1]]).max()) + 1 if labels.dim() == 1 else labels.shape[1]
         in_validation = held_back(labels[part], self.folds, context.seed)
         fitted, validation = part[~in_validation], part[in_validation]
         tried: list[tuple[float, Setting]] = []
@@ -130,8 +128,9 @@ class Linear(Probe):
             _, loss = classifiers.score(rows, labels, validation)
             tried += zip(loss.tolist(), same)
         best = min(tried, key=lambda trial: trial[0])[1]
-        (predicted,) = self._fit(rows, labels, part, [best], num_classes, context).classes(test[0])
-        return Outcome(predicted == test[1], best)
+        final = self._fit(rows, labels, part, [best], num_classes, context)
+        (predicted,) = final.classes(test[0]) if labels.dim() == 1 else final.scores(test[0])
+        return Outcome(predicted, best)
 
     def _fit(
         self,
@@ -154,22 +153,31 @@ class Linear(Probe):
             device=context.compute.device,
         )
 
-    def _metric(
-        self, context: ProbeContext, outcomes: Mapping[str, Outcome], count: int, queries: int, *, headline: bool
-    ) -> Metric:
+    def _metrics(
+        self, context: ProbeContext, outcomes: Mapping[str, Outcome], truth: Tensor, count: int, share: float
+    ) -> dict[str, Metric]:
+        several = truth.dim() == 2
         protocol = (
-            f"softmax regression on frozen features of clean views, {count:,} train labels, "
-            f"queries {queries:,} held out; of {len(self.settings)} settings the best on one in {self.folds} of the "
-            f"train samples, then trained on all of them ({outcomes['trained'].setting}); {self.steps} steps of SGD"
+            f"{'logistic' if several else 'softmax'} regression on frozen features of clean views, {count:,} train "
+            f"labels, queries {len(truth):,} held out; of {len(self.settings)} settings the best on one in "
+            f"{self.folds} of the train samples, then trained on all of them ({outcomes['trained'].setting}); "
+            f"{self.steps} steps of SGD"
         )
-        right = {name: outcome.right for name, outcome in outcomes.items()}
-        return compared(context, right, protocol, unit=SHARE, higher_is_better=True, headline=headline)
+        name = "linear_map" if several else "linear_top1"
+        return predicted_metrics(
+            context,
+            name if share == self.shares[0] else f"{name}_{100 * share:g}pct",
+            {representation: outcome.predicted for representation, outcome in outcomes.items()},
+            truth,
+            protocol,
+            headline=share == self.shares[0],
+        )
 
 
 def held_back(labels: Tensor, folds: int, seed: int) -> Tensor:
     """Return (N,) bool, True for one sample in ``folds``, drawn at random with the same share of every class."""
     order = _shuffled(len(labels), seed)
-    by_class = order[torch.argsort(labels[order], stable=True)]
+    by_class = order[torch.argsort(labels[order], stable=True)] if labels.dim() == 1 else order
     chosen = torch.zeros(len(labels), dtype=torch.bool)
     chosen[by_class[folds // 2 :: folds]] = True
     return chosen

@@ -89,15 +89,24 @@ class Classifiers:
         """Return the class (G, N) that each classifier predicts for rows (N, D)."""
         return torch.cat([self.logits(part).argmax(2).cpu() for part in rows.split(chunk)]).T
 
+    def scores(self, rows: Tensor, *, chunk: int = 2048) -> Tensor:
+        """Return the logits (G, N, C) of each classifier for rows (N, D)."""
+        return torch.cat([self.logits(part).cpu() for part in rows.split(chunk)]).transpose(0, 1)
+
     def score(
         self, rows: Tensor, labels: Tensor, part: Tensor | None = None, *, chunk: int = 2048
     ) -> tuple[Tensor, Tensor]:
         """Return each classifier's accuracy (G,) and mean cross-entropy (G,) on rows (N, D), or those in ``part``."""
         part = torch.arange(len(rows)) if part is None else part
+        several = labels.dim() == 2
         right = torch.zeros(len(self.settings), dtype=torch.float64)
         loss = torch.zeros(len(self.settings), dtype=torch.float64)
         for index in part.split(chunk):
             logits, truth = self.logits(rows[index]).cpu(), labels[index]
+            if several:
+                every = truth[:, None].float().expand_as(logits)
+                loss += F.binary_cross_entropy_with_logits(logits, every, reduction="none").mean(2).double().sum(0)
+                continue
             right += (logits.argmax(2) == truth[:, None]).sum(0)
             each = F.cross_entropy(logits.flatten(0, 1), truth.repeat_interleave(logits.shape[1]), reduction="none")
             loss += each.unflatten(0, logits.shape[:2]).double().sum(0)
@@ -120,7 +129,8 @@ def fit(
 
     Args:
         rows: (N, D) features.
-        labels: (N,) classes below ``num_classes``.
+        labels: (N,) classes below ``num_classes``; or (N, C) bool, several labels a sample, each of which gets a
+            logistic regression of its own.
         settings: all with the same ``standardise``.
         part: the rows to train on; None is all.
         num_classes: number of classes C.
@@ -145,8 +155,12 @@ def fit(
         index = part[positions]
         batch = rows[index]
         # The gradient of the cross-entropy with respect to the logits is softmax minus one-hot.
-        error = found.logits(batch).softmax(2)
-        error[torch.arange(len(index), device=device), :, labels[index].to(device)] -= 1
+        # Of a logistic regression it is the sigmoid minus the label.
+        if labels.dim() == 2:
+            error = found.logits(batch).sigmoid() - labels[index].to(device)[:, None].float()
+        else:
+            error = found.logits(batch).softmax(2)
+            error[torch.arange(len(index), device=device), :, labels[index].to(device)] -= 1
         error /= len(index)
         gradient = (scale(batch, device).T @ error.flatten(1)).view_as(weight)
         weight_velocity.mul_(_MOMENTUM).add_(gradient + decay * weight)

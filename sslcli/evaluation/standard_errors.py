@@ -13,6 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+_ROUNDING = 1e-12  # relative size of differences that are rounding, not an error
+
 
 def standard_error(scores: Tensor) -> float | None:
     """Return the standard error of the mean of scores (Q,); None for less than two, or if it is not finite.
@@ -39,4 +41,5 @@ def pseudo_values(statistic: Callable[[Tensor], Tensor], count: int) -> Tensor:
         weights = torch.ones(count, dtype=torch.float64, requires_grad=True)
         value = statistic(weights)
         (slope,) = torch.autograd.grad(value, weights)
-    return value.detach() + count * (slope - slope.mean())
+    more = count * (slope - slope.mean())
+    return value.detach() + torch.where(more.abs() < _ROUNDING * value.detach().abs(), 0.0, more)

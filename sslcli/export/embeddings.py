@@ -56,7 +56,7 @@ class Embeddings(Format):
         try:
             longest = {
                 "path": max(len(name) for part in self._parts for name in part.names()),
-                "class": max(len(name) for part in self._parts for name in ("", *class_counts(part.dataset))),
+                "class": max(part.longest_class() for part in self._parts),
             }
             with self.table.writer(path, total, source.model.dim, longest) as write:
                 for rows in self._rows(source):
@@ -135,11 +135,20 @@ class _Part:
         """Yield the name of every sample."""
         return (self.dataset.name_of(i) for i in range(len(self.dataset)))
 
+    def longest_class(self) -> int:
+        """Return the largest number of characters in the column ``class``."""
+        lengths = [len(name) for name in class_counts(self.dataset)]
+        several = self.dataset.labels is not None and self.dataset.labels.dim() == 2
+        return sum(lengths) + 2 * len(lengths) if several else max(lengths, default=0)
+
     def rows(self, index: Sequence[int], vectors: np.ndarray) -> Rows:
         """Return the rows of the samples at ``index`` (B) with their ``vectors`` (B, D)."""
-        known = self.dataset.labels
-        labels = np.full(len(index), -1) if known is None else known[torch.tensor(list(index))].numpy()
-        classes = [class_name(self.dataset.classes, label) for label in labels.tolist()]
+        known, names = self.dataset.labels, self.dataset.classes
+        some = None if known is None else known[torch.tensor(list(index))]
+        labels = np.full(len(index), -1) if some is None or some.dim() == 2 else some.numpy()
+        classes = [class_name(names, label) for label in labels.tolist()]
+        if some is not None and some.dim() == 2:
+            classes = [", ".join(class_name(names, label) for label in has.nonzero()[:, 0].tolist()) for has in some]
         return Rows([self.dataset.name_of(i) for i in index], labels, classes, [self.name] * len(index), vectors)
 
 

@@ -57,7 +57,7 @@ def collect_visuals(
     embedding = Embedding(
         embed(shown, index),
         untrained(shown, index),
-        None if shown.labels is None else shown.labels[index],
+        None if shown.labels is None or shown.labels.dim() == 2 else shown.labels[index],
         shown.classes,
         _pictures(components, shown, index, compute, largest=THUMBNAIL) if has_pictures and thumbnails else None,
         shown is not components.dataset,
@@ -156,6 +156,7 @@ def _neighbours(
     found = bank[rows]  # (Q, K)
     same = None
     if dataset.labels is not None and shown.labels is not None:
-        same = dataset.labels[found] == shown.labels[queries][:, None]
+        theirs, ours = dataset.labels[found], shown.labels[queries][:, None]
+        same = (theirs & ours).any(2) if theirs.dim() == 3 else theirs == ours  # of several labels, one in common
     nearest = _pictures(components, dataset, found.flatten(), compute).unflatten(0, found.shape)
     return Neighbours(_pictures(components, shown, queries, compute), nearest, best, same, len(bank))

@@ -307,7 +307,7 @@ def test_all_probes_in_one_command_and_twice_the_same_bytes(run, tmp_path):
     assert expected <= metrics.keys()
     for name, metric in metrics.items():
         assert {"protocol", "split", "seed", "random_init", "step"} <= metric.keys(), name
-        assert "raw_input" in metric or name == "finetune_top1"  # whose raw input is what it learns from
+        assert "raw_input" in metric or name.startswith("finetune_")  # whose raw input is what it learns from
     assert re.search(r"linear_top1: .*softmax\s+regression", out) and re.search(r"mi_floor +[-\d.]+ ± [\d.]+ nats", out)
     (tmp_path / "r" / "eval.json").unlink()
     assert run("run=r", "probe=all", *QUICK, command="eval")[0] == 0

@@ -29,19 +29,22 @@ def test_the_end_is_one_screen_with_the_numbers_of_the_result(tmp_path, capsys, 
     assert len(end) <= ROWS - 2
     assert all(len(line) <= COLUMNS for line in end if not line.startswith(("  python -c", "  ssl-export")))
     result = json.loads((folder / "result.json").read_text())["metrics"]
-    label_free = [name for name in result if name not in ("knn_top1", "knn_whitened_top1")]
-    head, *rows = (line.split("  ") for line in end[1:4])
+    label_free = [name for name in result if not name.startswith("knn_")]
+    head, *rows = (line.split("  ") for line in end[1:6])
     names = [cell for cell in head if cell]
     for cells, (name, metric) in zip(rows, result.items()):
         shown = [cell.strip() for cell in cells if cell.strip()]
         assert shown[0] == name
         queries = int(re.search(r"queries ([\d,]+)", metric["protocol"])[1].replace(",", ""))
-        error = (metric["value"] * (1 - metric["value"]) / queries) ** 0.5  # binomial
+        binomial = (metric["value"] * (1 - metric["value"]) / queries) ** 0.5
+        error = binomial if name.endswith("_top1") else metric["standard_error"]
         values = [percent(metric[column.strip()], error).partition(" ")[0] for column in names[1:]]
         assert shown[1:] == [f"{percent(metric['value'], error)} %", *(f"{value} %" for value in values)]
     text = " ".join(" ".join(end).split())
-    first, second = (result[name]["protocol"] for name in ("knn_top1", "knn_whitened_top1"))
-    for name, protocol in (("knn_top1", first), ("knn_whitened_top1", f"the same{second.removeprefix(first)}")):
+    first = result["knn_top1"]["protocol"]
+    names = ("knn_balanced_accuracy", "knn_macro_f1", "knn_whitened_top1")
+    shorter = {name: f"the same{result[name]['protocol'].removeprefix(first)}" for name in names}
+    for name, protocol in {"knn_top1": first, **shorter}.items():
         best = max(("raw_input", "centred", "pca64", "random_init"), key=lambda baseline: result[name][baseline])
         gain = percent(result[name]["value"] - result[name][best], result[name]["gain_standard_error"], sign="+")
         assert f"{name}: {gain.replace('-', '−')} points against {best}; {protocol}" in text

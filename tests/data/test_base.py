@@ -51,6 +51,21 @@ def test_the_keys_of_a_yaml_are_the_parameters_of_its_dataset_with_their_default
 # --- the embedded file ----------------------------------------------------------------------------
 
 
+def test_several_labels_a_sample_are_a_column_a_class_of_one_map():
+    def split(labels, classes):
+        return Columns(Spec(), {"x": torch.zeros(len(labels))}, torch.tensor(labels, dtype=torch.bool), classes)
+
+    train = split([[1, 0], [1, 1], [0, 0]], ("cat", "dog"))
+    found = with_held_out(train, split([[1, 0], [0, 1]], ("dog", "eel")), None)
+    assert found.classes == found.held_out.classes == ("cat", "dog", "eel")
+    assert found.labels.int().tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 0]]
+    assert found.held_out.labels.int().tolist() == [[0, 1, 0], [0, 0, 1]]
+    assert class_counts(found) == {"cat": 2, "dog": 1, "eel": 0}
+    assert len(balanced(found.labels, 2)) == 2 and len(with_held_out(train, None, 0.34)) == 2
+    with pytest.raises(ValueError, match=r"label=y: these samples have several labels each"):
+        Labelled(found, "y")
+
+
 def test_splits_share_one_map_of_classes_and_what_does_not_meet_is_said_with_counts():
     def split(labels, classes):
         return Columns(Spec(), {"x": torch.zeros(len(labels))}, torch.tensor(labels), classes)

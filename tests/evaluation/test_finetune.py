@@ -113,6 +113,17 @@ def test_the_run_before_its_first_step_is_its_own_control(small):
     assert "drop path" not in metric.protocol  # which this encoder does not have
 
 
+def test_supervised_is_random_initialisation_on_all_labels(small):
+    found = Finetune(epochs=1, batch_size=32, max_samples=90, control="supervised")(small)
+    assert found.keys() == {"finetune_top1", "finetune_balanced_accuracy", "finetune_macro_f1"}
+    metric = found["finetune_top1"]
+    every = Finetune(epochs=1, batch_size=32, max_samples=None)(small)["finetune_top1"]  # its 60 queries are the same
+    assert metric.baselines.keys() == {"random_init", "supervised"}
+    assert metric.baselines["supervised"] == every.baselines["random_init"]
+    assert "on 90 train labels" in metric.protocol
+    assert "supervised: the same from random initialisation on all 240 train labels" in metric.protocol
+
+
 def test_permuted_labels_read_chance(small):
     dataset = synthetic(num_samples=600, num_classes=4, size=8)
     generator = torch.Generator().manual_seed(0)

@@ -121,7 +121,7 @@ def pixels(dataset, index):
 def test_the_probe_reports_value_baselines_and_protocol():
     dataset = synthetic(num_samples=500, num_classes=5, size=12)
     metrics = KNN(k=7, temperature=0.1, max_samples="all")(make_context(dataset))
-    assert list(metrics) == ["knn_top1", "knn_whitened_top1"]
+    assert list(metrics) == ["knn_top1", "knn_balanced_accuracy", "knn_macro_f1", "knn_whitened_top1"]
     metric = metrics["knn_top1"]
     assert set(metric.baselines) == {"raw_input", "centred", "pca64", "random_init"}
     for words in ("7-NN", "cosine", "0.1", "bank 400 train", "queries 100 held out"):
@@ -137,7 +137,8 @@ def test_the_first_k_is_the_headline():
     dataset = synthetic(num_samples=500, num_classes=5, size=12)
     one = KNN(k=50, max_samples="all")(make_context(dataset))
     metrics = KNN(k=[50, 1], max_samples="all")(make_context(dataset))
-    assert list(metrics) == ["knn_top1", "knn_top1_k1", "knn_whitened_top1", "knn_whitened_top1_k1"]
+    beside = ["knn_balanced_accuracy", "knn_macro_f1"]
+    assert list(metrics) == ["knn_top1", *beside, "knn_top1_k1", "knn_whitened_top1", "knn_whitened_top1_k1"]
     assert metrics["knn_top1"] == one["knn_top1"] and "1-NN" in metrics["knn_top1_k1"].protocol
 
 

@@ -117,7 +117,12 @@ def test_the_probe_is_scikit_learns_logistic_regression():
 def test_fewer_labels_are_balanced_seeded_and_worse():
     dataset = vectors(2000)
     metrics = Linear(steps=200)(make_context(dataset))
-    assert list(metrics) == ["linear_top1", "linear_top1_10pct"]  # 20 labels of 5 classes are fewer than 5 a class
+    beside = ["linear_balanced_accuracy", "linear_macro_f1"]
+    assert list(metrics) == [
+        "linear_top1",
+        *beside,
+        "linear_top1_10pct",
+    ]  # 20 labels of 5 classes: fewer than 5 a class
     assert "2,000 train labels" in metrics["linear_top1"].protocol
     assert "200 train labels" in metrics["linear_top1_10pct"].protocol
     assert metrics["linear_top1_10pct"].value < metrics["linear_top1"].value

@@ -464,11 +464,14 @@ def table(document):
     return [dict(zip(head, row)) for row in found.find(f"{HTML}tbody")]
 
 
+KNN = ["knn_top1", "knn_balanced_accuracy", "knn_macro_f1", "knn_whitened_top1"]
+
+
 def test_a_sweep_is_compared_by_what_differs(sweep):
     page = rewritten(sweep)
     assert page == sweep / "comparison.html"
     rows = table(parsed(page))
-    settings, names = ["objective.temperature", "probe.k", "seed"], ["knn_top1", "knn_whitened_top1"]
+    settings, names = ["objective.temperature", "probe.k", "seed"], KNN
     assert list(rows[0]) == ["run", *settings, *names, "rankme", "alignment", "uniformity", "dimension_std"]
     for job, row in enumerate(rows):
         result = json.loads((sweep / str(job) / "result.json").read_text())["metrics"]

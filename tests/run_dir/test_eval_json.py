@@ -18,6 +18,8 @@ RUN = (
     "checkpoint.every=10", "checkpoint.keep=9",
 )  # fmt: skip
 LINEAR = ("probe=linear", "probe.steps=20")
+LINEAR_NAMES = ("linear_top1", "linear_balanced_accuracy", "linear_macro_f1")
+KNN_NAMES = ("knn_top1", "knn_balanced_accuracy", "knn_macro_f1", "knn_whitened_top1")
 
 
 def evaluated(folder):
@@ -76,17 +78,18 @@ def longer(run):
 
 def test_the_card_has_what_was_measured_at_its_step_and_no_other(run, tmp_path, longer):
     assert {name: metric["step"] for name, metric in evaluated(tmp_path)["metrics"].items()} == {
-        "linear_top1": 10, "knn_top1": 20, "knn_whitened_top1": 20
+        **dict.fromkeys(LINEAR_NAMES, 10), **dict.fromkeys(KNN_NAMES, 20)
     }  # fmt: skip
     assert run("run=r", command="export")[0] == 0
-    both = {(name, file) for name in ("knn_top1", "knn_whitened_top1") for file in ("result.json", "eval.json")}
+    both = {(name, file) for name in KNN_NAMES for file in ("result.json", "eval.json")}
     label_free = {(name, "result.json") for name in ("rankme", "alignment", "uniformity", "dimension_std")}
     assert card(tmp_path).keys() == both | label_free
     assert run("run=r/checkpoints/step-00000010.pt", command="export")[0] == 0
-    ((key, row),) = card(tmp_path).items()
-    metric = evaluated(tmp_path)["metrics"]["linear_top1"]
+    rows = card(tmp_path)
+    assert rows.keys() == {(name, "eval.json") for name in LINEAR_NAMES}
+    row, metric = rows["linear_top1", "eval.json"], evaluated(tmp_path)["metrics"]["linear_top1"]
     error = (metric["value"] * (1 - metric["value"]) / 60) ** 0.5  # binomial, of 60 queries
-    assert key == ("linear_top1", "eval.json") and row[1] == f"{percent(metric['value'], error)} %"
+    assert row[1] == f"{percent(metric['value'], error)} %"
     values = {name: percent(metric[name], error).partition(" ")[0] for name in ("raw_input", "random_init")}
     baselines = [f"{name} {value} %" for name, value in values.items()]
     assert sorted(row[2].split(", ")) == sorted(baselines)

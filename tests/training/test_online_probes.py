@@ -19,13 +19,15 @@ from sslcli.training.early_stopping import BestSteps
 from sslcli.training.online_evaluation import OnlineEvaluation
 
 ONLINE = ("probe.every=1", "probe.share=null", "log.every=3")
+SCORES = ("top1", "balanced_accuracy", "macro_f1")
+KNN, LINEAR = ({f"online_{name}_{score}" for score in SCORES} for name in ("knn", "linear"))
 PROBES = {
-    "knn": {"online_knn_top1"},
-    "linear": {"online_linear_top1"},
+    "knn": KNN,
+    "linear": LINEAR,
     "mi": {"online_mi_floor", "online_mi_ceiling"},
     "geometry": set(),
     "none": set(),
-    "all": {"online_knn_top1", "online_linear_top1", "online_mi_floor", "online_mi_ceiling"},
+    "all": KNN | LINEAR | {"online_mi_floor", "online_mi_ceiling"},
 }
 SHORT = {
     "linear": ("probe.steps=10",),
