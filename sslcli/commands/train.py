@@ -59,6 +59,8 @@ def run(config: TrainConfig, run_dir: Path) -> float | None:
                 return headline_value(result)
             session = _Session(config, run_dir, compute, console, ranks)
             check_fit(config, session.components, compute, ranks)
+            for hook in session.trainer.hooks:
+                hook.check(session.trainer)
             if config.preview:
                 return ranks.by_first(session.preview)
             state = ranks.by_first(lambda: session.claim(held))

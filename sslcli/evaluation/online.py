@@ -59,9 +59,12 @@ class OnlineMetrics:
         """
         known = self.metrics(encoder)
         if metric not in known:
-            directed = [name for name, found in known.items() if found.higher_is_better is not None]
-            what = f"checkpoint.keep_best: '{metric.removeprefix(_PREFIX)}' is not measured on these data by this probe"
-            raise UserError(f"{what} while it trains. {suggest(metric, directed)}")
+            name = metric.removeprefix(_PREFIX)
+            others = [key.removeprefix(_PREFIX) for key, m in known.items() if m.higher_is_better is not None]
+            raise UserError(
+                f"checkpoint.keep_best: there is no '{name}' to keep by. {suggest(name, others)} "
+                "It is one of what this probe measures on these data while training."
+            )
         higher_is_better = known[metric].higher_is_better
         if higher_is_better is None:
             raise UserError(f"checkpoint.keep_best={metric}: neither a higher nor a lower value of it is better.")

@@ -19,6 +19,9 @@ class Hook:
 
     name: str = ""  # the key of its state in checkpoints; empty if it has no state
 
+    def check(self, trainer: Trainer) -> None:
+        """Raise UserError if this hook cannot do what its config says; called before anything is written."""
+
     def start(self, trainer: Trainer) -> None:
         """Act before the first step of this session."""
 

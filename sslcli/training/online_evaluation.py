@@ -52,19 +52,22 @@ class OnlineEvaluation(Hook):
         self.last = 0.0  # time of the last evaluation
         self.count = 0
         self.latest: tuple[int, Mapping[str, float]] = (-1, {})  # step and metrics of the last evaluation
+        self._checked = False  # whether the direction of the best metric is known
         self._reported = False  # whether a line has been printed that evaluations are left out
 
     @property
     def ends_run(self) -> bool:
         return self.best.exhausted
 
-    def start(self, trainer: Trainer) -> None:
-        """Find the direction of the best metric, before the first step, so that a mistake in its name costs none."""
+    def check(self, trainer: Trainer) -> None:
+        """Find the direction of the best metric; a mistake in its name is told before anything is written."""
         metric = self.best.metric
-        if self._measure is not None and metric is not None:
-            with trainer.clock_stopped():
-                found = trainer.ranks.by_first(lambda: self._direction(metric, trainer.encoder))
-            self.best.higher_is_better = found
+        if self._measure is not None and metric is not None and not self._checked:
+            self._checked = True
+            self.best.higher_is_better = trainer.ranks.by_first(lambda: self._direction(metric, trainer.encoder))
+
+    def start(self, trainer: Trainer) -> None:
+        self.check(trainer)
 
     def after_step(self, trainer: Trainer) -> None:
         if self._measure is None or (trainer.step % self._every and not trainer.reached_end):

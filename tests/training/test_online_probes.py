@@ -77,8 +77,8 @@ def test_the_cheap_form_of_knn_reads_2000_in_the_bank_and_1000_queries():
 @pytest.mark.parametrize(
     ("metric", "said"),
     [
-        ("rankmee", "'rankmee' is not measured on these data by this probe while it trains. Did you mean 'rankme'?"),
-        ("linear_top1", "'linear_top1' is not measured"),
+        ("rankmee", "there is no 'rankmee' to keep by. Did you mean 'rankme'?"),
+        ("linear_top1", "there is no 'linear_top1' to keep by. Did you mean 'knn_top1'?"),
         ("alpha_req", "checkpoint.keep_best=alpha_req: neither a higher nor a lower value of it is better"),
     ],
 )
