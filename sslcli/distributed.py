@@ -1,6 +1,6 @@
 """Communication between the processes of one run, as torchrun starts them.
 
-A run with a single process calls the same methods, which then communicate nothing, unless it has joined a group itself.
+A run with a single process calls the same methods, which then communicate nothing.
 """
 
 from __future__ import annotations
@@ -22,10 +22,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ranks:
-    """The rank of this process among ``size`` processes. All of them must call each method at the same point."""
+    """The rank of this process among ``size`` processes. All of them must call each method at the same point.
+
+    ``in_group`` says that a single process is in a process group of its own and communicates with itself.
+    """
 
     rank: int = 0
     size: int = 1
+    in_group: bool = False
 
     @property
     def first(self) -> bool:
@@ -34,8 +38,7 @@ class Ranks:
 
     @property
     def _alone(self) -> bool:
-        """Whether there is nobody to communicate with: one process that is in no group, not even in one of its own."""
-        return self.size == 1 and not (dist.is_available() and dist.is_initialized())
+        return self.size == 1 and not self.in_group
 
     def gather(self, rows: Tensor) -> Tensor:
         """Return the rows (B, ...) of all processes in the order of their ranks, (size * B, ...), without gradients."""

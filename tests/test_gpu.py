@@ -15,6 +15,7 @@ from support.overflow import assert_overflows_and_goes_on
 from sslcli.commands.build_trainer import make_trainer
 from sslcli.components import Components, build_components
 from sslcli.config.instantiate import build
+from sslcli.distributed import Ranks
 from sslcli.evaluation.base import Probe
 from sslcli.evaluation.measure import measure
 from sslcli.randomness import Randomness
@@ -36,11 +37,11 @@ ENCODERS = {
 }
 
 
-def trainer_on(device, run_dir, *overrides):
+def trainer_on(device, run_dir, *overrides, ranks=None):
     """What ``ssl-train device=... *overrides`` trains with, at step 0."""
     config = compose(f"device={device}", *overrides)
     compute = choose(device, config.train.precision)
-    trainer = make_trainer(config, build_components(config), compute, run_dir, Console(silent=True))
+    trainer = make_trainer(config, build_components(config), compute, run_dir, Console(silent=True), ranks or Ranks())
     trainer.encoder.train()
     trainer.objective.train()
     return trainer
@@ -225,7 +226,7 @@ def test_nccl_with_one_process_takes_the_same_step(tmp_path, objective, exact_co
         "cpu:gloo,cuda:nccl", init_method=f"file://{tmp_path}/group", rank=0, world_size=1
     )
     try:
-        grouped = first_step(trainer_on(GPU, tmp_path, *options))
+        grouped = first_step(trainer_on(GPU, tmp_path, *options, ranks=Ranks(in_group=True)))
     finally:
         torch.distributed.destroy_process_group()
     torch.testing.assert_close(grouped[0], alone[0], rtol=1e-6, atol=0)

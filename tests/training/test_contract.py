@@ -6,6 +6,7 @@ from support.helpers import TINY, make_trainer
 from support.modalities import Bag, Towers, token_dataset, user_item_dataset, vector_dataset
 
 from sslcli.components import Components
+from sslcli.distributed import Ranks
 from sslcli.encoders.mlp import MLP
 from sslcli.objectives.infonce import InfoNCE
 from sslcli.training.grad_cache import backward
@@ -59,7 +60,7 @@ def test_a_group_of_one_process_gives_the_same_bits(tmp_path):
     alone = gradient_of_first_step(make_trainer(tmp_path, *options))
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
     try:
-        grouped = gradient_of_first_step(make_trainer(tmp_path, *options))
+        grouped = gradient_of_first_step(make_trainer(tmp_path, *options, ranks=Ranks(in_group=True)))
     finally:
         torch.distributed.destroy_process_group()
     assert alone.keys() == grouped.keys() and all(torch.equal(alone[name], grouped[name]) for name in alone)
