@@ -83,7 +83,7 @@ def _training(source: Source, config: TrainConfig) -> list[str]:
 
 def _classes(counts: Mapping[str, int]) -> list[str]:
     """List the classes of the training samples by label, with the number of samples; nothing without labels."""
-    named = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    named = ", ".join(f"{name} ({count:,})" for name, count in counts.items())
     return [f"- classes (label 0 first) and their training samples: {named}"] if counts else []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -30,6 +31,7 @@ from sslcli.data.base import Columns, CorruptSample, CorruptSamples, Subset
 from sslcli.data.corrupt import READABLE, CorruptFlagged, CorruptReplaced
 from sslcli.data.labelled import Labelled
 from sslcli.data.ram_cache import RamCache
+from sslcli.data.synthetic import synthetic
 from sslcli.encoders.mlp import MLP
 from sslcli.errors import UserError
 from sslcli.export import onnx as onnx_format
@@ -355,15 +357,23 @@ def test_the_card_says_what_it_is(run, tmp_path):
     metrics = json.loads((tmp_path / "r" / "result.json").read_text())["metrics"]
     for name, metric in metrics.items():
         (row,) = (line for line in text.splitlines() if line.startswith(f"| {name} |"))
-        assert metric["protocol"] in row and "random_init " in row and "start " in row
-        assert abs(float(row.split("|")[2].split()[0]) - metric["value"] * (100 if "%" in row else 1)) < 0.5
+        scale, sign = (100, " %") if metric["unit"] == "share" else (1, "")
+        error = metric["standard_error"] and float(f"{scale * metric['standard_error']:.1e}")  # to two digits
+        places = max(0, 1 - math.floor(math.log10(error))) if error else 2 if sign else 4
+        shown = f" ± {scale * metric['standard_error']:.{places}f}" if error else ""
+        assert row.startswith(f"| {name} | {scale * metric['value']:.{places}f}{shown}{sign} |")
+        assert metric["protocol"] in row
+        for baseline in ("random_init", "start"):
+            assert f"{baseline} {scale * metric[baseline]:.{places}f}{sign}" in row
+    trained_on = torch.bincount(synthetic(num_samples=200, size=16).labels).tolist()
+    classes = ", ".join(f"{label} ({count})" for label, count in enumerate(trained_on))
     for said in (
         "These weights are yours.", "MIT licence", "and of first, which it started from, are between you",
         "- shape of a sample: 3 x 16 x 16", "- mean: [0.5, 0.5, 0.5]", "- std: [0.25, 0.25, 0.25]",
         "bilinear, antialiased", "160 of 200 samples", "- objective: InfoNCE", "temperature: 0.33",
         "- encoder: ConvNetSmall, features of width 1024, started from first", f"timm {timm.__version__}",
         f"torch {torch.__version__}", "- length: 3 steps of 16 samples",
-        "- classes (label 0 first) and their training samples: 0 ", "- weights: the student's",
+        f"- classes (label 0 first) and their training samples: {classes}", "- weights: the student's",
     ):  # fmt: skip
         assert said in text, said
     result = tmp_path / "r" / "result.json"
