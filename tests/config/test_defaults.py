@@ -113,12 +113,14 @@ def test_every_class_has_a_yaml_that_gives_its_defaults(options):
             {"milestones"},
         ),
         ({"_target_": "sslcli.evaluation.base.NoProbe", "every": 5}, set()),
-        ({"_target_": "sslcli.evaluation.base.Several", "parts": {}}, set()),  # needed: there is no default to differ
+        # parts are needed: there is no default to differ from
+        ({"_target_": "sslcli.evaluation.base.Several", "parts": {}, "max_samples": None}, set()),
         (
             {
                 "_target_": "sslcli.evaluation.base.Several",
                 "parts": {"knn": {"_target_": "sslcli.evaluation.knn.KNN", "k": 5, "temperature": 0.07, "whiten": 256,
                                   "max_samples": "auto"}},
+                "max_samples": None,
             },
             {"parts.knn.k"},
         ),

@@ -80,7 +80,8 @@ def test_the_start_is_a_control_beside_the_random_one(run, tmp_path):
     again = json.loads((tmp_path / "b" / "eval.json").read_text())["metrics"]
     assert {
         name: {k: v for k, v in metric.items() if k not in ("step", "weights")} for name, metric in again.items()
-    } == {name: result[name] for name in ("knn_top1", "knn_whitened_top1")}
+    } == {name: metric for name, metric in result.items() if name.startswith("knn")}
+    assert again.keys() == {"knn_top1", "knn_whitened_top1", "knn_balanced_accuracy", "knn_macro_f1"}
     kept = load_file(tmp_path / "b" / "start.safetensors")
     assert all(torch.equal(kept[name], tensor) for name, tensor in newest(tmp_path / "a")["encoder"].items())
 

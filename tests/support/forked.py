@@ -12,7 +12,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from hydra.core.global_hydra import GlobalHydra
+
+# autograd looks for devices at the first backward pass of a process. If it found one that a test pretends to have, it
+# would start threads, and no fork could compute gradients afterwards.
+torch.ones(1, requires_grad=True).sum().backward()
 
 
 class Forked:
