@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import lzma
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from sslcli.data.base import Columns, Dataset, with_held_out
 from sslcli.data.published.class_names import FASHION
@@ -19,11 +21,17 @@ _SPEC = Spec(image=Field("image", (1, 28, 28), torch.uint8, mean=(0.2860,), std=
 
 def fashion_mnist_mini(*, holdout: float | None = None) -> Dataset:
     """Make the dataset of 1,000 training images a class and all 10,000 test images, from a file inside the package."""
-    raw = torch.frombuffer(bytearray(lzma.decompress(EMBEDDED.read_bytes())), dtype=torch.uint8)
+    raw = _embedded()
     labels, images = raw[:20_000].long(), raw[20_000:].view(20_000, 1, 28, 28)
     train = Columns(_SPEC, {"image": images[:10_000]}, labels[:10_000], FASHION)
     test = Columns(_SPEC, {"image": images[10_000:]}, labels[10_000:], FASHION)
     return with_held_out(train, test, holdout)
+
+
+@functools.cache  # a sweep's jobs share one process, and unpacking takes half a second
+def _embedded() -> Tensor:
+    """Return the bytes of the file: the labels of train and test, then the pixels."""
+    return torch.frombuffer(bytearray(lzma.decompress(EMBEDDED.read_bytes())), dtype=torch.uint8)
 
 
 def fashion_mnist(*, path: str | None = None, holdout: float | None = None) -> Dataset:
