@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from support.helpers import TINY, compose, make_trainer
 
 from sslcli.cli import conf_dir
@@ -26,7 +27,9 @@ def options(group: str) -> list[str]:
 
 
 IMAGE_PIPELINES = [option for option in options("views") if option not in ("columns", "image_text")]
-NEEDS_NO_FILES = [option for option in options("dataset") if "path" not in compose(f"dataset={option}").dataset.node]
+NEEDS_NO_FILES = [
+    option for option in options("dataset") if "path" not in OmegaConf.load(CONF / f"dataset/{option}.yaml")
+]
 
 
 @pytest.mark.parametrize("option", IMAGE_PIPELINES)

@@ -5,6 +5,7 @@ import time
 
 import pytest
 import torch
+from support import small_models  # noqa: F401  registers models
 from support.helpers import TINY, compose, hook_of, make_trainer
 
 from sslcli.commands.build_trainer import make_online_metrics
@@ -22,8 +23,8 @@ from sslcli.training.hooks import Hook
 from sslcli.training.online_evaluation import OnlineEvaluation
 
 EVALUATED = ("probe.every=2", "probe.share=null", "checkpoint.keep_best=knn_top1")
-RUN = (*TINY, "train.steps=9", "log.every=3", "checkpoint.every=4", "encoder=vit_tiny", "encoder.patch_size=8",
-       "encoder.drop_path=0.3")  # fmt: skip
+RUN = (*TINY, "train.steps=9", "log.every=3", "checkpoint.every=4", "encoder=timm", "encoder.name=vit_mini",
+       "encoder.norm=layer", "encoder.drop_path=0.3")  # fmt: skip
 CLOCK = {"samples_per_second", "data_wait"}
 
 
