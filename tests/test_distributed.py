@@ -83,7 +83,7 @@ def test_a_signal_to_one_process_stops_both_after_the_same_step(whole, tmp_path)
 
 
 def test_looking_changes_nothing_and_patience_stops_both(whole, tmp_path):
-    looks = ("probe.every=10", "probe.share=null", "checkpoint.keep_best=knn_top1")
+    looks = ("probe.every=10", "probe.share=null", "checkpoint.keep_best=rankme")
     ended = finish(launch(tmp_path / "run", *looks))
     assert [e[0] for e in ended] == [0, 0], ended
     same_bits(state(tmp_path / "run"), state(whole[0]))

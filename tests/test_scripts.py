@@ -11,13 +11,14 @@ import torch
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "scripts" / "benchmarks"
 SCRIPTS = sorted(path for path in (ROOT / "scripts").rglob("*.py") if path.name != "figures.py")
-SLOW = ("bench_views", "bench_infonce")
+SLOW = ("bench_views", "bench_infonce", "bench_probe_memory")
 # Arguments that keep a benchmark small, and the unit of its first row.
 SMALL = {
     "bench_decode": ("--size 32 --pictures 1 --repeats 1", "pictures/CPU-s"),
     "bench_views": ("--repeats 1 --seconds 0.01 --without kornia compiled", "images/CPU-s"),
     "bench_infonce": ("--n 512 --d 64 --repeats 1", "s"),
     "bench_visible_only": ("--encoder vit_tiny_patch16_224 --size 32 --batch 2 --runs 1", "s"),
+    "bench_probe_memory": ("--samples 3000 --width 64", "x the bytes of one encoder's features"),
     "bench_step": ("--workload simmim --batch-size 4 --repeats 1 --precisions fp32", "s"),
 }
 

@@ -15,7 +15,8 @@ import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
+
+from figures import add_json, row, write
 
 QUERIES, CLASSES, RAW = 2000, 10, 16
 
@@ -79,21 +80,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=200_000)
     parser.add_argument("--width", type=int, default=2048)
-    parser.add_argument("--json", type=Path)
+    add_json(parser, "the bytes of one encoder's features, which is 1")
     parser.add_argument("--probe", choices=["knn", "linear"], help="only this one, in this process")
     arguments = parser.parse_args()
     if arguments.probe:
         print(json.dumps(measured(arguments.probe, arguments.samples, arguments.width)))
         return
-    found = {}
+    rows = []
     for probe in ("knn", "linear"):
         command = [sys.executable, __file__, "--probe", probe]
         command += ["--samples", str(arguments.samples), "--width", str(arguments.width)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        found[probe] = json.loads(done.stdout)
-        print(f"{probe:8} {found[probe]['growth']:.2f} x the features' bytes, {found[probe]['seconds']:.0f} s")
-    if arguments.json:
-        arguments.json.write_text(json.dumps({**found, "samples": arguments.samples, "width": arguments.width}) + "\n")
+        found = json.loads(done.stdout)
+        print(f"{probe:8} {found['growth']:.2f} x the features' bytes, {found['seconds']:.0f} s")
+        rows.append(row(f"{probe}, peak growth", found["growth"], "x the bytes of one encoder's features", 1.0))
+    write(arguments.json, rows)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sslcli.evaluation.rows import in_pieces
+from sslcli.evaluation.rows import gathered, in_pieces
 
 _EXACT = 1024  # rows or columns; an exact decomposition of a few thousand takes longer than the rest of the probe
 
@@ -73,5 +73,8 @@ def whitened(bank: Tensor, queries: Tensor, *, components: int) -> tuple[Tensor,
 
     variance, axes = principal_axes(bank, components, standardised)
     axes = axes / (variance + 1e-3).sqrt()
-    one, two = (torch.cat([standardised(piece) @ axes for piece in in_pieces(rows)]) for rows in (bank, queries))
+    one, two = (
+        gathered((standardised(piece) @ axes for piece in in_pieces(rows)), len(rows), "whitening")
+        for rows in (bank, queries)
+    )
     return one, two

@@ -85,14 +85,14 @@ def test_protocols_say_what_bounds_what(metrics):
 
 def test_views_that_share_nothing_read_nothing():
     dataset = gaussians(3000)
-    context = make_context(dataset, Noisy(100.0), trained=Flat(DIM), random_init=Flat(DIM))
+    context = make_context(dataset, Noisy(100.0), trained=Flat(DIM))
     metrics = MutualInformation(components=8, batch_size=500, steps=300, hidden_dim=32)(context)
     assert abs(metrics["mi_floor"].value) < 0.1 and abs(metrics["mi_ceiling"].value) < 0.1
 
 
 def test_the_floor_stays_below_log_n_where_views_are_equal():
     dataset = gaussians(600)
-    context = make_context(dataset, Noisy(0.0), trained=Flat(DIM), random_init=Flat(DIM))
+    context = make_context(dataset, Noisy(0.0), trained=Flat(DIM))
     metrics = MutualInformation(components=8, batch_size=50, steps=200, hidden_dim=32)(context)
     assert 0.9 * math.log(50) < metrics["mi_floor"].value <= math.log(50)
 
