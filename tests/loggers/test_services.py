@@ -74,8 +74,8 @@ def test_wandb_has_every_line_under_one_id(logged):
             row = {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
             history.setdefault(record.history.step.num, {}).update(row)
         for step in steps:
-            assert (step % 3 == 0) == ("probe/knn_top1" in truth[step])
-            for key in {"loss", "lr", "epoch", "probe/knn_top1"} & truth[step].keys():
+            assert (step % 3 == 0) == ("probe/online_knn_top1" in truth[step])
+            for key in {"loss", "lr", "epoch", "probe/online_knn_top1"} & truth[step].keys():
                 assert history[step][key] == pytest.approx(truth[step][key], rel=1e-6)
     assert list(logged.glob("wandb/offline-run-*/files/media/images/reconstruction/*.png"))
 
@@ -86,13 +86,13 @@ def test_mlflow_has_every_step_once(logged):
     client = MlflowClient(f"sqlite:///{logged}/mlflow.db")
     (found,) = client.search_runs([client.get_experiment_by_name("sslcli").experiment_id])
     assert found.info.status == "FINISHED"
-    truth, seen = ([line for line in lines(logged) if key in line] for key in ("loss", "probe/knn_top1"))
+    truth, seen = ([line for line in lines(logged) if key in line] for key in ("loss", "probe/online_knn_top1"))
     for key in ("loss", "lr", "epoch"):
         history = sorted(client.get_metric_history(found.info.run_id, key), key=lambda metric: metric.step)
         assert [metric.step for metric in history] == list(range(1, 10))
         assert [metric.value for metric in history] == pytest.approx([line[key] for line in truth], rel=1e-12)
-    looks = sorted(client.get_metric_history(found.info.run_id, "probe/knn_top1"), key=lambda metric: metric.step)
-    assert [(look.step, look.value) for look in looks] == [(line["step"], line["probe/knn_top1"]) for line in seen]
+    looks = sorted(client.get_metric_history(found.info.run_id, "probe/online_knn_top1"), key=lambda metric: metric.step)
+    assert [(look.step, look.value) for look in looks] == [(line["step"], line["probe/online_knn_top1"]) for line in seen]
     assert [look.step for look in looks] == [3, 6, 9]  # each beside the log line of its step
     result = json.loads((logged / "result.json").read_text())["metrics"]["knn_top1"]
     assert found.data.metrics["result/knn_top1"] == result["value"]

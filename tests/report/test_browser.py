@@ -119,6 +119,7 @@ def test_pointing_at_a_run_fades_the_others(browser, pages):
     browser.open(pages["all"], width=1280, dark=False)
     faded = "[...document.querySelectorAll('svg .faded')].map((c) => c.id.slice(-4))"
     box = "document.querySelector('tr[data-run=run1]').getBoundingClientRect().toJSON()"
+    browser.value("document.querySelector('tr[data-run=run1]').scrollIntoView({block: 'start', behavior: 'instant'})")
     left, top = (browser.value(box)[key] for key in ("x", "y"))
     browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=left + 40, y=top + 10)
     assert set(browser.value(faded)) == {"run0", "run2"}
