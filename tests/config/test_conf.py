@@ -1,12 +1,13 @@
 """Every yaml composes and builds, and every objective runs with every family of encoders."""
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import OmegaConf
-from support.helpers import TINY, compose, make_trainer
+from support.helpers import TINY, compose, make_trainer, trainer_of
 
 from sslcli.cli import conf_dir
 from sslcli.components import build_components, build_dataset
@@ -79,12 +80,13 @@ def test_small_parts_build():
 @pytest.mark.parametrize("objective", options("objective"))
 def test_every_objective_trains_every_encoder_family(tmp_path, encoder, objective):
     """One step on tiny images, 16 px colour: finite loss, finite gradients that reach the encoder."""
-    arguments = (*TINY, f"encoder={encoder}", f"objective={objective}", "train.batch_size=4")
+    common = (*TINY, "train.batch_size=4", "device=cpu")
+    config = replace(compose(*common, f"objective={objective}"), encoder=compose(*common, f"encoder={encoder}").encoder)
     if encoder == "mlp" and objective in NEEDS_TOKENS:
         with pytest.raises(UserError, match="no image tokens"):
-            build_components(compose(*arguments))
+            build_components(config)
         return
-    trainer = make_trainer(tmp_path, *arguments)
+    trainer = trainer_of(config, tmp_path)
     loss, _ = trainer.gradients(next(trainer.loader.batches(0)))
     grads = [p.grad for p in trainer.encoder.parameters() if p.grad is not None]
     assert loss.total.detach().isfinite()

@@ -91,8 +91,9 @@ def test_mlflow_has_every_step_once(logged):
         history = sorted(client.get_metric_history(found.info.run_id, key), key=lambda metric: metric.step)
         assert [metric.step for metric in history] == list(range(1, 10))
         assert [metric.value for metric in history] == pytest.approx([line[key] for line in truth], rel=1e-12)
-    looks = sorted(client.get_metric_history(found.info.run_id, "probe/online_knn_top1"), key=lambda metric: metric.step)
-    assert [(look.step, look.value) for look in looks] == [(line["step"], line["probe/online_knn_top1"]) for line in seen]
+    name = "probe/online_knn_top1"
+    looks = sorted(client.get_metric_history(found.info.run_id, name), key=lambda metric: metric.step)
+    assert [(look.step, look.value) for look in looks] == [(line["step"], line[name]) for line in seen]
     assert [look.step for look in looks] == [3, 6, 9]  # each beside the log line of its step
     result = json.loads((logged / "result.json").read_text())["metrics"]["knn_top1"]
     assert found.data.metrics["result/knn_top1"] == result["value"]

@@ -395,6 +395,7 @@ def test_a_resumed_run_goes_on_at_the_exact_sample_with_any_number_of_workers(te
         assert torch.equal(torch.stack(batches(dataset, workers, start, 12 - start)), undisturbed[start:])
 
 
+@pytest.mark.slow
 def test_workers_that_are_started_afresh_read_the_same(ten, tmp_path):
     """Where there is no fork, a worker gets the dataset pickled and opens the shards itself."""
     script = tmp_path / "spawned.py"
