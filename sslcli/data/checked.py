@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 from torch import Tensor
@@ -21,6 +22,13 @@ class Checked(Wrapper):
         super().__init__(dataset)
         self.held_out = None if dataset.held_out is None else Checked(dataset.held_out)
         self._is_checked = False
+
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+    @functools.cached_property  # it may read all data, and resuming, the first checkpoint and the report ask for it
+    def _fingerprint(self) -> str:
+        return self.dataset.fingerprint()
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
         columns = self.dataset.fetch(index)
