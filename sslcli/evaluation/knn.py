@@ -73,9 +73,13 @@ def vote(similarity: Tensor, labels: Tensor, *, temperature: float, num_classes:
         temperature: temperature of the weights.
         num_classes: number of classes; all labels are below it.
     """
-    # Relative to the nearest, so that a small temperature does not overflow; the largest class is the same.
-    weight = ((similarity - similarity[:, :1]) / temperature).exp()
+    weight = _weights(similarity, temperature)
     return torch.zeros(len(labels), num_classes).scatter_add_(1, labels, weight).argmax(1)
+
+
+def _weights(similarity: Tensor, temperature: float) -> Tensor:
+    """Return the weights (Q, k) of neighbours, relative to the nearest, so that small temperatures do not overflow."""
+    return ((similarity - similarity[:, :1]) / temperature).exp()
 
 
 def knn_accuracy(
@@ -123,7 +127,7 @@ def knn_classes(
 
 def _shares(similarity: Tensor, labels: Tensor, temperature: float) -> Tensor:
     """Return the share (Q, C) of the vote's weights that neighbours with each of their labels (Q, k, C) have."""
-    weight = ((similarity - similarity[:, :1]) / temperature).exp()
+    weight = _weights(similarity, temperature)
     return (weight[:, None] @ labels.float())[:, 0] / weight.sum(1, keepdim=True)
 
 
