@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sslcli.data.classes import share_classes
-from sslcli.data.fingerprints import of_samples
+from sslcli.data.fingerprints import LIMIT, of_samples
 from sslcli.errors import UserError
 from sslcli.types import Crops, Spec
 
@@ -54,13 +54,13 @@ class Dataset:
     def __len__(self) -> int:
         raise NotImplementedError
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, limit: int = LIMIT) -> str:
         """Return a text that identifies the samples and their order; a run is resumed only if it is the same.
 
-        It has a digest of the content, or of a sample of it. A dataset of files should override this with
-        ``fingerprints.of_files``.
+        It has a digest of the content, if that is at most ``limit`` bytes, or of 64 drawn samples. With ``limit=0`` it
+        is quickly made, for the name of a run. A dataset of files should override this with ``fingerprints.of_files``.
         """
-        return f"{len(self)} samples, {of_samples(self)}"
+        return f"{len(self)} samples, {of_samples(self, limit)}"
 
     def old_fingerprint(self) -> str:
         """Return the text that checkpoints of formats 1 and 2 have instead of ``fingerprint``."""
@@ -126,8 +126,8 @@ class Wrapper(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def fingerprint(self) -> str:
-        return self.dataset.fingerprint()
+    def fingerprint(self, limit: int = LIMIT) -> str:
+        return self.dataset.fingerprint(limit)
 
     def old_fingerprint(self) -> str:
         return self.dataset.old_fingerprint()
@@ -148,8 +148,8 @@ class Subset(Wrapper):
     def __len__(self) -> int:
         return len(self.index)
 
-    def fingerprint(self) -> str:
-        return f"{len(self)} of {self.dataset.fingerprint()}"
+    def fingerprint(self, limit: int = LIMIT) -> str:
+        return f"{len(self)} of {self.dataset.fingerprint(limit)}"
 
     def old_fingerprint(self) -> str:
         return f"{len(self)} of {self.dataset.old_fingerprint()}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 
 from torch import Tensor
 
 from sslcli.data.base import Dataset, Wrapper
+from sslcli.data.fingerprints import LIMIT
 from sslcli.errors import UserError, suggest
 from sslcli.types import Crops, name_of
 
@@ -22,13 +22,16 @@ class Checked(Wrapper):
         super().__init__(dataset)
         self.held_out = None if dataset.held_out is None else Checked(dataset.held_out)
         self._is_checked = False
+        self._fingerprints: dict[int, str] = {}
 
-    def fingerprint(self) -> str:
-        return self._fingerprint
+    def fingerprint(self, limit: int = LIMIT) -> str:
+        """Return the fingerprint of the data as they were when a run began.
 
-    @functools.cached_property  # it may read all data, and resuming, the first checkpoint and the report ask for it
-    def _fingerprint(self) -> str:
-        return self.dataset.fingerprint()
+        It is computed once: it may read all data, and resuming, the first checkpoint and the report ask for it.
+        """
+        if limit not in self._fingerprints:
+            self._fingerprints[limit] = self.dataset.fingerprint(limit)
+        return self._fingerprints[limit]
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
         columns = self.dataset.fetch(index)

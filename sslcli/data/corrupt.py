@@ -33,12 +33,6 @@ class CorruptReplaced(Wrapper):
         self.last_corrupt: list[CorruptSample] = []
         self.corrupt_places: set[str] = set()
         self.known_corrupt: dict[int, CorruptSample] = {}
-        self._fingerprint = ""
-
-    def fingerprint(self) -> str:
-        """Return the fingerprint of the data as they were when a run began: it is computed once."""
-        self._fingerprint = self._fingerprint or self.dataset.fingerprint()
-        return self._fingerprint
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
         return self._replaced(index, self.dataset.fetch)

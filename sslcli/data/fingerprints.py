@@ -1,13 +1,14 @@
-"""Digests by which a run that goes on knows its data again: of their content, or of names, sizes and times of files.
+"""Digests by which a run knows its data again, wherever they lie: of all their content, or of a drawn part of it.
 
-Reading all content would take too long for large files, whose names, sizes and times of modification stand for it. For
-small ones the content itself is read, so that a copy without its times is known again, too.
+Reading all content of large data would take too long: names and sizes of their files, and 64 drawn pieces, stand for
+it. Paths and times are no part of a digest, because data are moved and copied.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import random
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
     from sslcli.data.base import Dataset
 
 LIMIT = 2**30  # bytes of content that are read: about a second
+DRAWN = 64  # samples, or pieces of files, that stand for larger data
 _CHUNK = 1024  # files that a thread reads, one after the other
 _THREADS = 16  # they mostly wait for the file system
 _PIECE = 2**20  # bytes that are read at a time
+_DRAWN_PIECE = 2**16  # bytes of a drawn piece
 _SAMPLES = 512  # that are read at a time
-_FEW = 256  # samples that stand for all where they are not in memory
 
 
 class Digest:
@@ -48,18 +50,17 @@ class Digest:
         return self._state.hexdigest()
 
 
-def of_samples(dataset: Dataset) -> str:
+def of_samples(dataset: Dataset, limit: int = LIMIT) -> str:
     """Return the digest of a dataset's samples, such as ``content 0123456789abcdef``.
 
-    All samples are read, but for a larger array in memory 1 GiB of them, drawn with a fixed seed, and of samples that
-    are not in memory, which may have to be decoded, 256.
+    All samples are read if they are in memory and have at most ``limit`` bytes, else 64 of them, drawn with a fixed
+    seed. The shape and the dtype of each column are part of the digest in both cases.
     """
     from sslcli.data.base import CorruptSamples, drawn
 
-    size = sum(field.num_bytes for field in dataset.spec.values())
-    count = LIMIT // max(size, 1) if dataset.in_memory else _FEW
-    all_of_them = count >= len(dataset)
-    index = torch.arange(len(dataset)) if all_of_them else drawn(len(dataset), count).sort().values
+    size = len(dataset) * sum(field.num_bytes for field in dataset.spec.values())
+    all_of_them = len(dataset) <= DRAWN or (dataset.in_memory and size <= limit)
+    index = torch.arange(len(dataset)) if all_of_them else drawn(len(dataset), DRAWN).sort().values
     digest = Digest()
     for part in index.split(_SAMPLES):
         try:
@@ -71,25 +72,24 @@ def of_samples(dataset: Dataset) -> str:
     return f"content {digest}" if all_of_them else f"content of {len(index)} {digest}"
 
 
-def of_files(paths: Sequence[Path], *, times: bool = True) -> str:
+def of_files(paths: Sequence[Path], limit: int = LIMIT) -> str:
     """Return ``of_many`` of some files, whose names are those without their folders."""
-    return of_many(
-        len(paths), lambda i: str(paths[i]), b"\0".join(os.fsencode(path.name) for path in paths), times=times
-    )
+    names = b"\0".join(os.fsencode(path.name) for path in paths)
+    return of_many(len(paths), lambda i: str(paths[i]), names, limit)
 
 
-def of_many(count: int, path: Callable[[int], str], names: bytes, *, times: bool = True) -> str:
+def of_many(count: int, path: Callable[[int], str], names: bytes, limit: int = LIMIT) -> str:
     """Return what is known of ``count`` files, and its digest, such as ``names and content 0123456789abcdef``.
 
     Args:
         count: the number of files.
         path: the path of the i-th file. It is not part of the digest, because data may be moved.
         names: the names of all files, for the digest.
-        times: whether large files are known by their times, too; False for copies that have the time of copying.
+        limit: files of more bytes than this in all are known by their sizes and by 64 drawn pieces.
     """
 
-    def sizes_of(start: int) -> list[tuple[int, int]]:
-        return [_size_and_time(path(i)) for i in range(start, min(start + _CHUNK, count))]
+    def sizes_of(start: int) -> list[int]:
+        return [_size(path(i)) for i in range(start, min(start + _CHUNK, count))]
 
     def content_of(start: int) -> bytes:
         return b"".join(_content(path(i)) for i in range(start, min(start + _CHUNK, count)))
@@ -99,24 +99,40 @@ def of_many(count: int, path: Callable[[int], str], names: bytes, *, times: bool
     starts = range(0, count, _CHUNK)
     with ThreadPoolExecutor(_THREADS) as threads:
         bar = tqdm(threads.map(sizes_of, starts), "checking files", len(starts), leave=False, disable=None, delay=2)
-        found = [status for chunk in bar for status in chunk]
-        if sum(max(size, 0) for size, _ in found) <= LIMIT:
+        sizes = [size for chunk in bar for size in chunk]
+        if sum(max(size, 0) for size in sizes) <= limit:
             for content in threads.map(content_of, starts):
                 digest.add(content)
             return f"names and content {digest}"
-    digest.tensors({"sizes": torch.tensor([size for size, _ in found])})
-    if times:
-        digest.tensors({"times": torch.tensor([time for _, time in found])})
-    return f"names, sizes and times {digest}" if times else f"names and sizes {digest}"
+        digest.tensors({"sizes": torch.tensor(sizes)})
+        for content in threads.map(lambda place: _piece(path(place[0]), place[1]), _drawn_places(sizes)):
+            digest.add(content)
+    return f"names, sizes and {DRAWN} pieces {digest}"
 
 
-def _size_and_time(path: str) -> tuple[int, int]:
-    """Return a file's size and its time of modification in nanoseconds; -1 for a file that is not there."""
+def _drawn_places(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Return 64 places (number of a file, offset in it), drawn with a fixed seed; large files are drawn like small."""
+    rng = random.Random(0)
+    files = [rng.randrange(len(sizes)) for _ in range(DRAWN)]
+    return [(i, rng.randrange(max(sizes[i] - _DRAWN_PIECE, 0) + 1)) for i in files]
+
+
+def _size(path: str) -> int:
+    """Return a file's size; -1 for a file that is not there."""
     try:
-        status = os.stat(path)  # noqa: PTH116  a million of them
+        return os.stat(path).st_size  # noqa: PTH116  a million of them
     except OSError:
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
+        return -1
+
+
+def _piece(path: str, offset: int) -> bytes:
+    """Return the bytes at a place of a file; none for a file that cannot be read."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            file.seek(offset)
+            return file.read(_DRAWN_PIECE)
+    except OSError:
+        return b""
 
 
 def _content(path: str) -> bytes:

@@ -95,9 +95,8 @@ def _check_data(path: Path, state: State, dataset: Dataset) -> None:
     if before == now or (state["format"] < CONTENT and before == dataset.old_fingerprint()):
         _check_numbers(path, Spec.from_plain(state["spec"]), dataset.spec)
         return
-    copied = " Where they were only copied, copy their times too (cp -a, rsync -a)." if "times" in before else ""
     raise UserError(
-        f"dataset: {path} was trained on {before}, and these are {now}.{copied} "
+        f"dataset: {path} was trained on {before}, and these are {now}. "
         "Restore the data, or start afresh with resume=never."
     )
 

@@ -5,12 +5,11 @@ import os
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 
-from sslcli.data import fingerprints
 from sslcli.data.base import Columns, CorruptSample, CorruptSamples, Dataset, Subset, with_held_out
+from sslcli.data.checked import Checked
 from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.fingerprints import of_files
 from sslcli.types import Field, Spec
@@ -69,17 +68,22 @@ class Slow(Dataset):
 def test_of_what_is_not_in_memory_some_samples_are_read_and_only_once():
     numbers = torch.randn(3000, 4)
     slow = Slow(numbers)
-    wrapped = CorruptReplaced(slow)
-    assert wrapped.fingerprint() == wrapped.fingerprint() and slow.read == 256
-    assert wrapped.fingerprint().startswith("3000 samples, content of 256 ")
+    wrapped = CorruptReplaced(Checked(slow))
+    assert wrapped.fingerprint() == wrapped.fingerprint() and slow.read == 64
+    assert wrapped.fingerprint().startswith("3000 samples, content of 64 ")
     assert Slow(numbers + 1).fingerprint() != wrapped.fingerprint() == Slow(numbers).fingerprint()
     assert "content " in Slow(NUMBERS).fingerprint()  # also with a sample that cannot be read
 
 
-def test_the_content_of_a_large_array_is_sampled(monkeypatch):
-    monkeypatch.setattr(fingerprints, "LIMIT", 16 * 8)
-    assert Columns(VECTOR, {"vector": NUMBERS}).fingerprint().startswith("10 samples, content of 8 ")
-    assert Columns(VECTOR, {"vector": NUMBERS[:8]}).fingerprint().startswith("8 samples, content ")
+def test_the_content_of_a_large_array_is_sampled():
+    numbers = torch.randn(100, 2)
+    large = Columns(VECTOR, {"vector": numbers})
+    assert large.fingerprint(8 * 100).startswith("100 samples, content ")
+    quick = large.fingerprint(8 * 100 - 1)
+    assert quick == large.fingerprint(0) and quick.startswith("100 samples, content of 64 ")
+    others = (numbers.index_fill(0, torch.tensor([k]), 7.0) for k in range(100))
+    assert sum(Columns(VECTOR, {"vector": other}).fingerprint(0) != quick for other in others) == 64
+    assert Columns(VECTOR, {"vector": numbers[:64]}).fingerprint(0).startswith("64 samples, content ")
 
 
 def test_a_part_knows_the_whole_and_old_texts_stay():
@@ -89,31 +93,45 @@ def test_a_part_knows_the_whole_and_old_texts_stay():
     assert isinstance(part, Subset)
 
 
-def test_small_files_are_known_by_content_and_large_ones_by_size_and_time(tmp_path, monkeypatch):
-    paths = [tmp_path / name for name in ("a", "b")]
+def test_small_files_are_known_by_content_and_large_ones_by_sizes_and_drawn_pieces(tmp_path):
+    paths = [tmp_path / f"{k}" for k in range(200)]
     for path in paths:
         path.write_bytes(b"12345")
-    first = of_files(paths)
+    whole, drawn = of_files(paths), of_files(paths, 999)
+    assert whole.startswith("names and content ") and drawn.startswith("names, sizes and 64 pieces ")
     os.utime(paths[0], ns=(0, 0))
-    assert of_files(paths) == first and first.startswith("names and content ")
-    paths[1].write_bytes(b"12346")
-    assert of_files(paths) != first
-    monkeypatch.setattr(fingerprints, "LIMIT", 9)
-    large, copied = of_files(paths), of_files(paths, times=False)
-    assert large.startswith("names, sizes and times ") and copied.startswith("names and sizes ")
-    os.utime(paths[1], ns=(0, 1))
-    assert of_files(paths) != large and of_files(paths, times=False) == copied
+    assert (of_files(paths), of_files(paths, 999)) == (whole, drawn)
+    found = 0
+    for path in paths:
+        path.write_bytes(b"12346")
+        assert of_files(paths) != whole
+        found += of_files(paths, 999) != drawn
+        path.write_bytes(b"12345")
+    assert 45 <= found <= 64  # 64 draws with repetition hit about 55 of 200 files
+    paths[1].write_bytes(b"123456")
+    assert of_files(paths, 999) != drawn
     paths[1].unlink()
-    assert of_files(paths, times=False) != copied
+    assert of_files(paths, 999) != drawn
+
+
+def test_pieces_of_a_large_file_lie_anywhere_in_it(tmp_path):
+    path = tmp_path / "large"
+    content = np.zeros(2**20, np.uint8)
+    content.tofile(path)
+    before, seen = of_files([path], 0), 0
+    for place in range(0, 2**20, 2**16):
+        content[place] = 1
+        content.tofile(path)
+        seen += of_files([path], 0) != before
+        content[place] = 0
+    assert seen > 12  # 64 pieces of a sixteenth of the file leave out 2 % of it
 
 
 TRAIN = ("dataset=images", "dataset.path=data", "dataset.size=8", "encoder.width=2", "train.steps=2",
          "train.batch_size=4", "probe=none", "log.report=false", "device=cpu", "run_dir=run")  # fmt: skip
 
 
-@pytest.mark.parametrize("large", [False, True])
-def test_a_run_does_not_go_on_with_other_pictures_of_the_same_names(run, monkeypatch, large):
-    monkeypatch.setattr(fingerprints, "LIMIT", 0 if large else 2**30)
+def test_a_run_does_not_go_on_with_other_pictures_of_the_same_names(run):
     Path("data").mkdir()
     for k in range(6):
         Image.fromarray(np.full((8, 8, 3), 40 * k, np.uint8)).save(f"data/{k}.bmp")
@@ -122,4 +140,3 @@ def test_a_run_does_not_go_on_with_other_pictures_of_the_same_names(run, monkeyp
     Image.fromarray(np.full((8, 8, 3), 7, np.uint8)).save("data/3.bmp")  # of the same size
     code, _, err = run(*TRAIN, "train.steps=4")
     assert code == 2 and "was trained on" in err and "6 pictures, names" in err and "resume=never" in err
-    assert ("cp -a" in err) == large

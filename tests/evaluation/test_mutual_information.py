@@ -198,6 +198,6 @@ def test_a_view_is_a_function_of_the_sample_and_its_number():
     context = make_context(dataset, Noisy(1.0), trained=Half(), random_init=Flat(DIM))
     whole = context.draw(dataset, torch.arange(100), 3)
     few = context.draw(dataset, torch.tensor([70, 5]), 3)
-    assert torch.equal(few["trained"], whole["trained"][[70, 5]])
+    torch.testing.assert_close(few["trained"], whole["trained"][[70, 5]])  # products of two rows may round otherwise
     assert not torch.equal(context.draw(dataset, torch.tensor([70, 5]), 2)["trained"], few["trained"])
     assert torch.equal(context.draw(dataset, torch.arange(5), None)["raw_input"], dataset.columns["vector"][:5])

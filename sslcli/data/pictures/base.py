@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sslcli.data.base import CorruptSample, CorruptSamples, Dataset
+from sslcli.data.fingerprints import LIMIT
 from sslcli.data.pictures.decode import BadPicture, Source, decode, decode_crops
 from sslcli.types import Crops, Field, Spec
 
@@ -38,8 +39,8 @@ class EncodedPictures(Protocol):
     def where(self, i: int) -> str:
         """Return the place of the i-th picture, for messages."""
 
-    def fingerprint(self) -> str:
-        """Return a text that changes if the pictures or their order change."""
+    def fingerprint(self, limit: int = LIMIT) -> str:
+        """Return a text that changes if the pictures or their order change; see ``Dataset.fingerprint``."""
 
     def old_fingerprint(self) -> str:
         """Return the text that old checkpoints have instead."""
@@ -67,8 +68,8 @@ class Pictures(Dataset):
     def __len__(self) -> int:
         return len(self.encoded)
 
-    def fingerprint(self) -> str:
-        return self.encoded.fingerprint()
+    def fingerprint(self, limit: int = LIMIT) -> str:
+        return self.encoded.fingerprint(limit)
 
     def old_fingerprint(self) -> str:
         return self.encoded.old_fingerprint()

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sslcli.data.fingerprints import of_files
+from sslcli.data.fingerprints import LIMIT, of_files
 from sslcli.data.pictures.classes import labels_of
 from sslcli.data.pictures.decode import BadPicture
 
@@ -71,7 +71,6 @@ class ByteRanges:
         files: the files with the pictures.
         parts: the pictures of each file.
         originals: the files of the user, for the fingerprint, if ``files`` are unpacked copies of them.
-        times: whether the fingerprint of large files has their times; False for copies of remote files.
     """
 
     def __init__(
@@ -79,11 +78,9 @@ class ByteRanges:
         files: Sequence[Path],
         parts: Sequence[Part],
         originals: Sequence[Path] | None = None,
-        *,
-        times: bool = True,
     ) -> None:
         self.files = Files(files)
-        self.originals, self.times = list(originals or files), times
+        self.originals = list(originals or files)
         self.number = np.repeat(np.arange(len(parts), dtype=np.int32), [len(part.start) for part in parts])
         self.start = np.concatenate([part.start for part in parts])
         self.size = np.concatenate([part.size for part in parts])
@@ -92,9 +89,9 @@ class ByteRanges:
     def __len__(self) -> int:
         return len(self.start)
 
-    def fingerprint(self) -> str:
-        """Return a text that changes with the name and with the content of any file."""
-        known = of_files(self.originals, times=self.times)
+    def fingerprint(self, limit: int = LIMIT) -> str:
+        """Return a text that changes with the name and with the content of any file; see ``of_many``."""
+        known = of_files(self.originals, limit)
         return f"{len(self)} pictures in {len(self.originals)} files, {known}"
 
     def old_fingerprint(self) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslcli.data.fingerprints import of_many
+from sslcli.data.fingerprints import LIMIT, of_many
 from sslcli.data.pictures.folders import UNREADABLE, Folder, in_order, scan
 from sslcli.data.pictures.index_cache import Snapshot, load, save
 from sslcli.errors import UserError
@@ -59,10 +59,10 @@ class Index:
         parents = (os.path.basename(os.path.dirname(self.source(i))) for i in first)  # noqa: PTH119, PTH120
         return tuple(_printable(os.fsencode(parent)) for parent in parents)
 
-    def fingerprint(self) -> str:
-        """Return a text that changes with the name and with the content of any picture."""
+    def fingerprint(self, limit: int = LIMIT) -> str:
+        """Return a text that changes with the name and with the content of any picture; see ``of_many``."""
         names = self.offsets.tobytes() + self.blob.tobytes()
-        return f"{len(self)} pictures, {of_many(len(self), self.source, names)}"
+        return f"{len(self)} pictures, {of_many(len(self), self.source, names, limit)}"
 
     def old_fingerprint(self) -> str:
         """Return the text of old checkpoints, which changes with the name of any picture only."""

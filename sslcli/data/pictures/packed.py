@@ -14,7 +14,7 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 from sslcli.data.base import Dataset, with_held_out
-from sslcli.data.fingerprints import of_files
+from sslcli.data.fingerprints import LIMIT, of_files
 from sslcli.data.memory_map import MemoryMap
 from sslcli.data.pictures import pack_json
 from sslcli.data.pictures.base import rgb
@@ -48,9 +48,9 @@ class Packed(Dataset):
     def __len__(self) -> int:
         return len(self._images)
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, limit: int = LIMIT) -> str:
         files = [self._images.path] + [self._labels] * (self.labels is not None)
-        return f"{len(self)} packed pictures, {of_files(files)}"
+        return f"{len(self)} packed pictures, {of_files(files, limit)}"
 
     def old_fingerprint(self) -> str:
         return f"{len(self)} packed pictures, names {self._digest}"

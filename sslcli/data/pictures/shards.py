@@ -49,7 +49,7 @@ def shards(
     parts = [replace(index_tar(tar), names=names[tar.parent]) for tar in bar]
     if not any(len(part.start) for part in parts):
         raise UserError(f"dataset.path: no picture in the {len(tars)} shards of {path}.")
-    return with_held_out(Pictures(Shards(tars, parts, times=not is_remote(path)), size, crop), None, holdout)
+    return with_held_out(Pictures(Shards(tars, parts), size, crop), None, holdout)
 
 
 def _class_names(folder: Path) -> np.ndarray:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sslcli.data.base import Dataset, with_held_out
 from sslcli.data.download import unpacked
-from sslcli.data.fingerprints import of_files
+from sslcli.data.fingerprints import LIMIT, of_files
 from sslcli.data.memory_map import MemoryMap
 from sslcli.data.published.class_names import STL10 as CLASSES
 from sslcli.errors import UserError
@@ -55,8 +55,8 @@ class STL10(Dataset):
     def __len__(self) -> int:
         return sum(map(len, self.parts))
 
-    def fingerprint(self) -> str:
-        return f"{len(self)} samples, {of_files([part.path for part in self.parts])}"
+    def fingerprint(self, limit: int = LIMIT) -> str:
+        return f"{len(self)} samples, {of_files([part.path for part in self.parts], limit)}"
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
         images = torch.empty(len(index), 3, 96, 96, dtype=torch.uint8)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from support.oddities import make
+from support.settled import settle
 
 from sslcli.data.pictures.file_index import Index, index
 from sslcli.data.pictures.folders import Folder, in_order
@@ -196,6 +197,7 @@ def same(one: Index, other: Index):
 
 def test_the_second_start_reads_the_cache_and_finds_the_same(tmp_path, monkeypatch, cache):
     make(tmp_path / "odd")
+    settle(tmp_path / "odd")
     first = index(str(tmp_path / "odd"))
     assert [path.suffix for path in cache.iterdir()] == [".npz"]
     untouched(monkeypatch)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from support.oddities import encoded, smooth
+from support.settled import settle
 
 from sslcli.data.base import CorruptSamples
 from sslcli.data.classes import class_name, unshared
@@ -120,7 +121,7 @@ UNPACKED = [
 
 @pytest.mark.parametrize("options", UNPACKED, ids=str)
 def test_a_compressed_table_is_unpacked_once(tmp_path, cache, options, monkeypatch, capfd):
-    path = write(tmp_path / "0.parquet", pictures(TWICE), [k % 3 for k in TWICE], options=options)
+    path = settle(write(tmp_path / "0.parquet", pictures(TWICE), [k % 3 for k in TWICE], options=options))
     dataset = shown(path)
     assert np.array_equal(everything(dataset), np.stack([pixels(k) for k in TWICE]))
     (copy,) = (cache / "tables").iterdir()
@@ -214,6 +215,7 @@ def unread(monkeypatch):
 def test_a_table_is_read_through_once_and_again_when_it_or_its_copy_is_another(tmp_path, cache, monkeypatch):
     plain, packed = write(tmp_path / "0.parquet", pictures(range(3))), tmp_path / "1.parquet"
     write(packed, pictures(TWICE), options={"compression": "snappy"})
+    settle(tmp_path)
     first = shown(tmp_path)
     with monkeypatch.context() as patch:
         unread(patch)

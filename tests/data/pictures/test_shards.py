@@ -17,6 +17,7 @@ import webdataset
 from braceexpand import braceexpand
 from support.helpers import compose
 from support.oddities import encoded, smooth
+from support.settled import settle
 from support.webserver import serving
 
 from sslcli.commands.train import run
@@ -291,6 +292,7 @@ def test_braces_expand_as_in_webdataset(pattern):
 def test_the_second_start_walks_through_no_shard_and_a_changed_one_is_walked_again(ten, tmp_path, monkeypatch):
     path = tmp_path / "0.tar"
     path.write_bytes((ten / "001.tar").read_bytes())
+    settle(path)
     first = shown(path)
 
     def walk(_):
