@@ -38,7 +38,8 @@ def old(run, tmp_path):
 def last(folder):
     """What gradients have changed in the encoder of the newest checkpoint, in one vector."""
     encoder = checkpoint.newest(folder, print)[1]["encoder"]
-    parts = [tensor for name, tensor in encoder.items() if not name.endswith(("running_mean", "running_var", "tracked"))]
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    parts = [tensor for name, tensor in encoder.items() if not name.endswith(statistics)]
     return torch.cat([tensor.flatten().double() for tensor in parts])
 
 
