@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -18,8 +15,11 @@ from torch import Tensor
 from sslcli.config.paths import expand
 from sslcli.errors import UserError
 from sslcli.pretrained.safe_unpickle import skipping_settings
+from sslcli.run_dir.archive import BrokenArchive, ForeignArchive, is_archive
 from sslcli.run_dir.checkpoint import is_pointer, open_run
+from sslcli.run_dir.files import readable
 from sslcli.run_dir.formatting import first_line
+from sslcli.run_dir.torch_file import load_archive, load_unchecked
 
 KEY = "encoder.weights"
 # Keys under which checkpoints keep the state dict, in order of preference: DINO's teacher is better than its student.
@@ -53,16 +53,14 @@ def read(source: str) -> dict[str, Tensor]:
 def content_of(path: Path) -> Any:
     """Read a file of ``torch.save``, with settings replaced by placeholders."""
     try:
-        if zipfile.is_zipfile(path):  # torch may read a damaged archive without noticing, so check the checksums
-            with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()
-            if damaged:
-                raise UserError(f"{KEY}: {path} is damaged ({damaged}).")
-        with skipping_settings(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of a pickle protocol just before it raises
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with readable(path, KEY), path.open("rb") as file, skipping_settings():
+            return load_archive(file) if is_archive(file) else load_unchecked(file)
     except UserError:
         raise
+    except BrokenArchive as error:
+        raise UserError(f"{KEY}: {path} is cut short or damaged ({error}).") from None
+    except ForeignArchive as error:
+        raise UserError(f"{KEY}: {path} is not a file of torch.save ({error}).{_hint(path)}") from None
     except Exception as error:  # torch raises many kinds of errors for other files
         raise UserError(f"{KEY}: {path} {_refusal(error, path)}") from None
 
@@ -75,9 +73,12 @@ def _refusal(error: Exception, path: Path) -> str:
             f"holds more than tensors: it asks for {found[1]}, and code in a file is never run. If you trust it, save "
             "its state dict alone: torch.save(model.state_dict(), 'weights.pth')"
         )
+    return f"is cut short or not a file of torch.save.{_hint(path)}"
+
+
+def _hint(path: Path) -> str:
     other = path.suffix in (".onnx", ".pt2", ".parquet", ".npy")  # exports for other programs
-    hint = " Of exports, format=safetensors can be read again." if other else ""
-    return f"is cut short or not a file of torch.save.{hint}"
+    return " Of exports, format=safetensors can be read again." if other else ""
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import re
-import zipfile
 from collections.abc import Callable, Collection
 from pathlib import Path
 from pickle import UnpicklingError
@@ -20,10 +19,13 @@ import torch
 from sslcli.config.paths import expand
 from sslcli.config.upgrade import FORMAT
 from sslcli.errors import UserError
+from sslcli.run_dir.archive import BrokenArchive, ForeignArchive
 from sslcli.run_dir.console import Console
-from sslcli.run_dir.files import sweep, write_atomically, write_text
+from sslcli.run_dir.files import readable, sweep, write_atomically, write_text
 from sslcli.run_dir.formats import upgrade
-from sslcli.run_dir.seal import broken_seal, sealed
+from sslcli.run_dir.formatting import first_line
+from sslcli.run_dir.seal import sealed
+from sslcli.run_dir.torch_file import load_archive
 
 State = dict[str, Any]
 
@@ -131,35 +133,32 @@ def newest(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, State] | N
 
 
 class DamagedCheckpoint(UserError):
-    """The file is truncated, altered, or not a checkpoint."""
+    """The bytes of the file are not those that were written: it is cut short or altered."""
 
 
 def load(path: Path) -> State:
     """Load a checkpoint to the CPU and convert it to the current format; its ``config`` becomes a ``TrainConfig``.
 
     Raises:
-        DamagedCheckpoint: the file is truncated, altered or not a checkpoint of this tool. The SHA-256 digest of the
-            file is checked; files of format 1 have none, so the CRC of every zip member is checked instead.
-        UserError: the file is missing, or was written by a newer version.
+        DamagedCheckpoint: the file is truncated or altered. Its SHA-256 digest is checked; files of format 1
+            have none, so the structure of the zip file and the CRC of every member are checked instead.
+        UserError: the file is missing, cannot be read, was not written by this tool, or by a newer version.
     """
-    if not path.is_file():
-        raise UserError(f"resume: there is no checkpoint {path}.")
     try:
-        broken = broken_seal(path)
-        if broken is None:
-            with zipfile.ZipFile(path) as archive:
-                broken = archive.testzip()
-        if broken:
-            raise DamagedCheckpoint(f"{path} is damaged ({broken}).")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with readable(path, "run"), path.open("rb") as file:
+            state = load_archive(file)
+    except FileNotFoundError:
+        raise UserError(f"run: there is no checkpoint {path}.") from None
+    except BrokenArchive as error:
+        raise DamagedCheckpoint(f"{path} is damaged ({error}).") from None
     except UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         reason = f": it asks for {found[1]}" if found else ""
-        raise DamagedCheckpoint(f"{path} holds more than tensors and is not opened{reason}.") from None
-    except (zipfile.BadZipFile, RuntimeError, EOFError, KeyError, OSError) as error:
-        raise DamagedCheckpoint(f"{path} is truncated or not a checkpoint ({error}).") from None
+        raise UserError(f"run: {path} holds more than tensors and is not opened{reason}.") from None
+    except (ForeignArchive, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:  # of torch
+        raise UserError(f"run: {path} is not a checkpoint of this tool ({first_line(error)}).") from None
     if not isinstance(state, dict) or not isinstance(state.get("format"), int):
-        raise DamagedCheckpoint(f"{path} is not a checkpoint of this tool.")
+        raise UserError(f"run: {path} is not a checkpoint of this tool.")
     if state["format"] > FORMAT:
         raise UserError(
             f"{path} was written by sslcli {state.get('version')} in format {state['format']}, "

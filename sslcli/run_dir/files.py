@@ -81,6 +81,23 @@ def writable(path: Path, key: str = "run_dir") -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def readable(path: Path, key: str = "run_dir") -> Iterator[None]:
+    """Convert an OSError of the file system (no permission, too many open files), or MemoryError, into a UserError.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UserError: the file cannot be read, which does not say that it is damaged.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, MemoryError) as error:
+        reason = "there is not enough memory" if isinstance(error, MemoryError) else error.strerror or error
+        raise UserError(f"{key}: {path} cannot be read: {reason}.") from error
+
+
 def sync_path(path: Path) -> None:
     """Wait until the content of a file, or the entries of a folder, are on the disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -7,11 +7,12 @@ Readers of zip files search for the central directory from the end and ignore wh
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
-from pathlib import Path
+from typing import BinaryIO
 
 _MARK = b"\nsha256 "
-_LENGTH = len(_MARK) + 64 + 1  # the mark, the digest in hexadecimal, a line break
+LENGTH = len(_MARK) + 64 + 1  # the mark, the digest in hexadecimal, a line break
 _PIECE = 1 << 20
 
 
@@ -21,19 +22,18 @@ def sealed(content: bytes | memoryview) -> Iterator[bytes | memoryview]:
     yield _MARK + hashlib.sha256(content).hexdigest().encode() + b"\n"
 
 
-def broken_seal(path: Path) -> str | None:
+def broken_seal(file: BinaryIO) -> str | None:
     """Check a sealed file: return what is wrong, an empty string if nothing is, or None if the file has no seal."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        left = max(path.stat().st_size - _LENGTH, 0)
-        file.seek(left)
-        seal = file.read()
-        if _MARK not in seal:
-            return None
-        if not seal.startswith(_MARK):
-            return "its end is missing"
-        file.seek(0)
-        while piece := file.read(min(_PIECE, left)):
-            digest.update(piece)
-            left -= len(piece)
+    left = max(file.seek(0, os.SEEK_END) - LENGTH, 0)
+    file.seek(left)
+    seal = file.read()
+    if _MARK not in seal:
+        return None
+    if not seal.startswith(_MARK):
+        return "its end is missing"
+    file.seek(0)
+    while piece := file.read(min(_PIECE, left)):
+        digest.update(piece)
+        left -= len(piece)
     return "" if seal == _MARK + digest.hexdigest().encode() + b"\n" else "its content is not what was written"

@@ -5,6 +5,8 @@ import pickle
 import resource
 import subprocess
 import sys
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -60,7 +62,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
             return (open, (str(tmp_path / "owned"), "w"))
 
     torch.save({"format": 1, "x": Evil()}, tmp_path / "evil.pt")
-    with pytest.raises(DamagedCheckpoint, match="not opened"):
+    with pytest.raises(UserError, match="not opened: it asks for .*open"):
         checkpoint.load(tmp_path / "evil.pt")
     (tmp_path / "plain.pt").write_bytes(pickle.dumps({"format": 1}))
     with pytest.raises(DamagedCheckpoint):
@@ -151,10 +153,45 @@ def test_other_files_beside_checkpoints_are_ignored(tmp_path):
 
 
 @pytest.mark.parametrize("content", [{"x": 1}, {"format": "a"}, [1]])
-def test_a_file_of_something_else_is_not_a_checkpoint(tmp_path, content):
-    torch.save(content, tmp_path / "x.pt")
-    with pytest.raises(DamagedCheckpoint):
-        checkpoint.load(tmp_path / "x.pt")
+def test_a_file_of_something_else_is_whole_and_so_no_older_one_takes_its_place(tmp_path, content):
+    save(tmp_path, 1)
+    torch.save(content, checkpoint.path_of(tmp_path, 2))
+    with pytest.raises(UserError, match="step-00000002.pt is not a checkpoint of this tool") as refused:
+        checkpoint.newest(tmp_path, pytest.fail)
+    assert not isinstance(refused.value, DamagedCheckpoint)
+
+
+@contextmanager
+def limit(kind, value):
+    before = resource.getrlimit(kind)
+    resource.setrlimit(kind, (value, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(kind, before)
+
+
+def test_too_many_open_files_say_nothing_about_a_checkpoint(tmp_path):
+    save(tmp_path, 1)
+    path = save(tmp_path, 2)
+    with limit(resource.RLIMIT_NOFILE, 0), pytest.raises(UserError, match="cannot be read: Too many") as refused:
+        checkpoint.load(path)
+    assert not isinstance(refused.value, DamagedCheckpoint)
+
+
+def test_too_little_memory_says_nothing_about_a_checkpoint(tmp_path):
+    """In a process of its own, which has what it needs, and no room for one more tensor of 64 MB."""
+    checkpoint.save(tmp_path, 1, {"x": torch.zeros(1)}, keep=2, keep_every=None)
+    path = checkpoint.save(tmp_path, 2, {"x": torch.zeros(1 << 24)}, keep=2, keep_every=None)
+
+    def started():
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 25),) * 2)
+        with pytest.raises(UserError, match=f"{path.name} cannot be read: there is not enough memory"):
+            checkpoint.newest(tmp_path, pytest.fail)
+
+    process = Forked(started, "any")
+    assert process.wait() == 0, process.communicate()[0]
 
 
 def test_the_threads_of_the_first_start_are_recorded_after_resuming(tmp_path):

@@ -6,7 +6,13 @@ import zipfile
 import pytest
 import torch
 
-from sslcli.run_dir.seal import broken_seal, sealed
+from sslcli.run_dir import seal
+from sslcli.run_dir.seal import sealed
+
+
+def broken_seal(path):
+    with path.open("rb") as file:
+        return seal.broken_seal(file)
 
 
 @pytest.fixture
