@@ -13,6 +13,7 @@ from sslcli.config.paths import expand
 from sslcli.errors import UserError
 from sslcli.export.base import Format, Source
 from sslcli.export.model_card import NAME, card, check_place
+from sslcli.run_dir import inside
 from sslcli.run_dir.checkpoint import open_run
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.files import replacing, sweep, write_text
@@ -47,6 +48,13 @@ def _card_path(path: Path, output: str | None) -> Path:
     return path.with_name(f"{path.stem}.{NAME}" if output else NAME)
 
 
+def _make_place(run_dir: Path, path: Path) -> None:
+    """Make the folder of an export in a run directory; raise UserError for links, which could lead it anywhere."""
+    folder = path.parent.relative_to(run_dir).as_posix()
+    inside.make_folder(run_dir, folder)
+    inside.refuse_links(run_dir, folders=[folder])
+
+
 def _source(config: ExportConfig, kind: Format) -> Source:
     """Return the run with its encoder restored on the device."""
     if config.dataset and not kind.reads_data:
@@ -69,7 +77,10 @@ def _path(config: ExportConfig, run_dir: Path, kind: Format) -> Path:
         folder = format_name if config.weights == "student" else f"{format_name}-{config.weights}"
         path = run_dir / "export" / folder / f"{kind.name}{kind.suffix}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if config.output:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        else:
+            _make_place(run_dir, path)
     except OSError as error:
         raise UserError(f"output: {path.parent} cannot be made: {error.strerror}.") from None
     check_place(_card_path(path, config.output))

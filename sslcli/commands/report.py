@@ -14,10 +14,11 @@ from sslcli.config.paths import expand
 from sslcli.errors import UserError
 from sslcli.report.visuals import Visuals
 from sslcli.report.write import COMPARISON, MISSING, PAGE, can_draw
+from sslcli.run_dir import inside
 from sslcli.run_dir.checkpoint import State, open_run
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.files import write_atomically
-from sslcli.run_dir.layout import is_run
+from sslcli.run_dir.layout import is_run, refuse_links
 from sslcli.run_dir.records import read_run, runs_in
 
 
@@ -31,17 +32,23 @@ def run(config: ReportConfig) -> Path:
         raise UserError(f"ssl-report {MISSING}")
     allow(config.plugins)
     run_dirs = _run_dirs(config.run)
+    for run_dir in run_dirs:
+        refuse_links(run_dir)
+    output = expand(config.output) if config.output else None
     if len(run_dirs) == 1:
-        path = _output(config, run_dirs[0] / PAGE)
+        path = run_dirs[0] / PAGE
         text = _one(config, run_dirs[0])
     else:
         from sslcli.report.comparison import comparison_page
 
-        path = _output(config, _folder_of(run_dirs) / COMPARISON)
-        text = comparison_page([read_run(run_dir) for run_dir in run_dirs], path.parent)
-    write_atomically(path, lambda file: file.write(text.encode()), key="output")
-    Console().line(f"wrote {path}")
-    return path
+        path = _folder_of(run_dirs) / COMPARISON
+        text = comparison_page([read_run(run_dir) for run_dir in run_dirs], (output or path).parent)
+    if output is None:
+        inside.write_text(path.parent, path.name, text)
+    else:
+        write_atomically(output, lambda file: file.write(text.encode()), key="output")
+    Console().line(f"wrote {output or path}")
+    return output or path
 
 
 def _run_dirs(given: Any) -> list[Path]:
@@ -63,10 +70,6 @@ def _folder_of(run_dirs: list[Path]) -> Path:
     """Return the folder of a comparison: the runs' common parent, as in a sweep, else the current directory."""
     parents = {run_dir.resolve().parent for run_dir in run_dirs}
     return run_dirs[0].parent if len(parents) == 1 else Path()
-
-
-def _output(config: ReportConfig, default: Path) -> Path:
-    return expand(config.output) if config.output else default
 
 
 def _one(config: ReportConfig, run_dir: Path) -> str:

@@ -25,10 +25,10 @@ from sslcli.pretrained.safetensors_io import write_weights
 from sslcli.report.preview import first_views, shows_pictures, write_preview
 from sslcli.report.visuals import Visuals
 from sslcli.report.write import write_report
-from sslcli.run_dir import checkpoint, normalisation
+from sslcli.run_dir import checkpoint, inside, normalisation
 from sslcli.run_dir.checkpoint import State, open_run
 from sslcli.run_dir.console import Console
-from sslcli.run_dir.layout import START, make_room, write_config
+from sslcli.run_dir.layout import START, make_room, refuse_links, write_config
 from sslcli.run_dir.lock import locked
 from sslcli.run_dir.metrics_jsonl import NAME, JsonLines
 from sslcli.run_dir.result_json import finished, headline_value, write_result
@@ -53,6 +53,7 @@ def run(config: TrainConfig, run_dir: Path) -> float | None:
     with ExitStack() as held:
         with joined(compute.device) as ranks:
             console = Console(silent=not ranks.first)
+            ranks.by_first(lambda: refuse_links(run_dir))
             result = ranks.by_first(lambda: finished_before(config, run_dir))
             if result is not None:
                 say_finished(console, run_dir, result)
@@ -131,10 +132,10 @@ class _Session:
             console.line(f"resuming {run_dir} at step {self.trainer.step}")
         else:
             announce(console, config, self.components, self.trainer)
-            (run_dir / START).unlink(missing_ok=True)  # of an earlier session that ended before its first checkpoint
+            inside.remove(run_dir, START)  # of an earlier session that ended before its first checkpoint
             if self.components.start is not None:
                 console.line(f"start     {self.components.start}")
-                write_weights(self.components.encoder, run_dir / START)
+                write_weights(self.components.encoder, run_dir, START)
         if self.components.fitted is not None:  # for a run that goes on from another one's checkpoint, too
             normalisation.write(run_dir, self.components.fitted)
         write_config(run_dir, config)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 
 from sslcli.components import Components, build_encoder
@@ -26,6 +26,7 @@ from sslcli.evaluation.geometry import label_free
 from sslcli.features import Features, evaluating
 from sslcli.objectives.multi_crop import check_readable
 from sslcli.randomness import Randomness
+from sslcli.run_dir import inside
 from sslcli.types import Compute
 from sslcli.views.base import Views
 
@@ -155,9 +156,10 @@ def probe_context(
 def baselines(config: TrainConfig, components: Components, compute: Compute, start: Path | None) -> dict[str, Encoder]:
     """Return the baseline encoders by name: the trained encoder's architecture with other weights."""
     found = {"random_init": random_init(config, components, compute)}
-    if start is not None and start.is_file():
+    weights = None if start is None else inside.read(start.parent, start.name)
+    if weights is not None:
         encoder = build_encoder(config, components.encoder.spec)
-        encoder.load_state_dict(load_file(start))
+        encoder.load_state_dict(load(weights))
         found["start"] = encoder.to(compute.device).eval()
     return found
 

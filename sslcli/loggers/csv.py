@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from sslcli.loggers.base import Logger
-from sslcli.run_dir.files import write_atomically
+from sslcli.run_dir import inside
 from sslcli.run_dir.metrics_jsonl import read_lines
+
+NAME = "metrics.csv"
 
 
 class CSV(Logger):
@@ -23,29 +25,28 @@ class CSV(Logger):
 
     def __init__(self) -> None:
         self._columns: list[str] = []
-        self._path = Path()
+        self._run_dir = Path()
 
     def start(self, settings: Mapping[str, Any], run_dir: Path, step: int) -> None:
-        self._path = run_dir / "metrics.csv"
+        self._run_dir = run_dir
         self._rewrite(list(read_lines(run_dir)))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         if not set(values) <= set(self._columns):
-            with self._path.open(newline="") as file:
-                before = list(csv.DictReader(file))
-            self._rewrite([*before, values])
+            before = (inside.read(self._run_dir, NAME) or b"").decode()
+            self._rewrite([*csv.DictReader(io.StringIO(before, newline="")), values])
             return
-        with self._path.open("a", newline="") as file:
-            csv.DictWriter(file, self._columns, restval="", lineterminator="\n").writerow(values)
+        inside.append(self._run_dir, NAME, _table(self._columns, [values], header=False).encode())
 
     def _rewrite(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self._columns = list(dict.fromkeys(key for row in rows for key in row))
-        write_atomically(self._path, lambda file: file.write(_table(self._columns, rows).encode()))
+        inside.write(self._run_dir, NAME, lambda file: file.write(_table(self._columns, rows).encode()))
 
 
-def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, header: bool = True) -> str:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
+    if header:
+        writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

@@ -14,7 +14,7 @@ from torch import nn
 from sslcli.config.composed import TrainConfig, read, to_plain
 from sslcli.config.upgrade import FORMAT, up_to_date
 from sslcli.errors import UserError
-from sslcli.run_dir.files import write_atomically
+from sslcli.run_dir import inside
 from sslcli.run_dir.formats import with_kinds
 
 
@@ -25,10 +25,10 @@ def packed(module: nn.Module, header: Mapping[str, str] | None = None) -> bytes:
     return content
 
 
-def write_weights(module: nn.Module, path: Path) -> None:
-    """Write all tensors of ``module`` to a safetensors file, atomically."""
+def write_weights(module: nn.Module, run_dir: Path, name: str) -> None:
+    """Write all tensors of ``module`` to a safetensors file of a run, atomically."""
     content = packed(module)
-    write_atomically(path, lambda file: file.write(content))
+    inside.write(run_dir, name, lambda file: file.write(content))
 
 
 def export_header(state: Mapping[str, Any], weights: str) -> dict[str, str]:

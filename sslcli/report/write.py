@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sslcli.report.visuals import Visuals
+from sslcli.run_dir import inside
 from sslcli.run_dir.console import Console
-from sslcli.run_dir.files import write_atomically
 from sslcli.run_dir.records import read_run
 
 PAGE, COMPARISON = "report.html", "comparison.html"
@@ -26,7 +26,7 @@ def write_page(run_dir: Path, identity: Mapping[str, Any], visuals: Visuals | No
     from sslcli.report.page import run_page
 
     text = run_page(read_run(run_dir), identity, visuals, note)
-    write_atomically(run_dir / PAGE, lambda file: file.write(text.encode()))
+    inside.write(run_dir, PAGE, lambda file: file.write(text.encode()))
 
 
 def write_report(run_dir: Path, identity: Mapping[str, Any], visuals: Callable[[], Visuals], console: Console) -> str:

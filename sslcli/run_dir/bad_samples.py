@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sslcli.errors import UserError
-from sslcli.run_dir.files import writable
+from sslcli.run_dir import inside
 
 DEFAULT_SHARE, DEFAULT_COUNT = 0.01, 5  # a small dataset, too, may have a few corrupt samples
 
@@ -51,16 +51,17 @@ class BadSampleList:
         lines = [f"{_plain(bad.where)}\t{_plain(bad.reason)}" for bad in found]
         if not lines:
             return
-        if not self._lines and self.path.is_file():
-            self._lines = dict.fromkeys(self.path.read_text(errors="surrogateescape").splitlines())
+        if not self._lines:
+            before = inside.read(self.path.parent, self.path.name) or b""
+            self._lines = dict.fromkeys(before.decode(errors="surrogateescape").splitlines())
         new = [line for line in dict.fromkeys(lines) if line not in self._lines]
         if not new:
             return
         if not self._lines:
             self._warn(f"{new[0].replace(chr(9), ': ')}. Bad samples are replaced by others and listed in {self.path}.")
         self._lines.update(dict.fromkeys(new))
-        with writable(self.path), self.path.open("a", errors="surrogateescape") as file:
-            file.write("".join(f"{line}\n" for line in new))
+        text = "".join(f"{line}\n" for line in new)
+        inside.append(self.path.parent, self.path.name, text.encode(errors="surrogateescape"))
         self.check()
 
     def check(self) -> None:

@@ -19,15 +19,19 @@ import torch
 from sslcli.config.paths import expand
 from sslcli.config.upgrade import FORMAT
 from sslcli.errors import UserError
+from sslcli.run_dir import inside
 from sslcli.run_dir.archive import BrokenArchive, ForeignArchive
 from sslcli.run_dir.console import Console
-from sslcli.run_dir.files import readable, sweep, write_atomically, write_text
+from sslcli.run_dir.files import readable, writable
 from sslcli.run_dir.formats import upgrade
 from sslcli.run_dir.formatting import first_line
+from sslcli.run_dir.layout import refuse_links
 from sslcli.run_dir.seal import sealed
 from sslcli.run_dir.torch_file import load_archive
 
 State = dict[str, Any]
+FOLDER = "checkpoints"
+_OURS = re.compile(r"step-\d{8,}\.pt", re.ASCII)
 
 
 def save(
@@ -52,33 +56,32 @@ def save(
             that the file names is kept.
         bests: steps of further checkpoints to keep, the best ones by other metrics.
     """
-    folder = run_dir / "checkpoints"
-    folder.mkdir(exist_ok=True)
     path = path_of(run_dir, step)
+    with writable(path.parent):
+        inside.make_folder(run_dir, FOLDER)
     buffer = io.BytesIO()  # if torch.save wrote to disk, a full disk would not raise OSError
     torch.save({"format": FORMAT, **state}, buffer)
-    write_atomically(path, lambda file: file.writelines(sealed(buffer.getbuffer())))
-    write_text(folder / "last", f"{path.name}\n")
-    if best is not None and path_of(run_dir, best).is_file():
-        write_text(folder / "best", f"{path_of(run_dir, best).name}\n")
-    pointer = folder / "best"
-    kept = pointer.read_text().strip() if pointer.is_file() else None
+    inside.write(run_dir, f"{FOLDER}/{path.name}", lambda file: file.writelines(sealed(buffer.getbuffer())))
+    inside.write_text(run_dir, f"{FOLDER}/last", f"{path.name}\n")
+    if best is not None and path_of(run_dir, best) in steps(run_dir):
+        inside.write_text(run_dir, f"{FOLDER}/best", f"{path_of(run_dir, best).name}\n")
+    kept = (inside.read(run_dir, f"{FOLDER}/best") or b"").decode(errors="replace").strip()
     intact = [old for old in steps(run_dir) if step_of(old) <= step]  # later ones are damaged
     for old in intact[keep:]:
         if old.name != kept and step_of(old) not in bests and (not keep_every or step_of(old) % keep_every):
-            old.unlink()
+            inside.remove(run_dir, f"{FOLDER}/{old.name}")
     return path
 
 
 def path_of(run_dir: Path, step: int) -> Path:
     """Return the path of the checkpoint of ``step``."""
-    return run_dir / "checkpoints" / f"step-{step:08d}.pt"
+    return run_dir / FOLDER / f"step-{step:08d}.pt"
 
 
 def steps(run_dir: Path) -> list[Path]:
     """Return the paths of all checkpoints of a run, newest first."""
-    found = (run_dir / "checkpoints").glob("step-*.pt")
-    return sorted((path for path in found if re.fullmatch(r"step-\d+", path.stem)), reverse=True)
+    found = [name for name in inside.names(run_dir, FOLDER) if _OURS.fullmatch(name)]
+    return [run_dir / FOLDER / name for name in sorted(found, key=lambda name: int(name[5:-3]), reverse=True)]
 
 
 def step_of(path: Path) -> int:
@@ -105,14 +108,40 @@ def open_run(path: str | None, key: str = "run") -> tuple[Path, State]:
         raise UserError(f"{key} is needed: name a run directory, such as {key}=runs/infonce-...")
     place = expand(path)
     if is_pointer(place):
-        place = place.with_name(place.read_text().strip())
-    if place.is_file():
-        folder = place.resolve().parent
-        return folder.parent if folder.name == "checkpoints" else folder, load(place)
+        place = place.with_name(_target(place))
+    if place.is_symlink() and place.parent.name != FOLDER:  # a name that the user gave to a checkpoint
+        place = place.resolve()
+    if place.exists() and not place.is_dir():
+        folder, name = inside_run(place)
+        if name != place.name:
+            refuse_links(folder)
+        return folder, load(place)
+    if place.is_dir():
+        refuse_links(place)
     found = newest(place, Console().warn) if place.is_dir() else None
     if found is None:
         raise UserError(f"{key}: there is no run with a checkpoint in {place}.")
     return place, found[1]
+
+
+def _target(pointer: Path) -> str:
+    """Return the name of the checkpoint that ``last`` or ``best`` names.
+
+    Raises:
+        UserError: it names something else, which may lie anywhere.
+    """
+    found = (inside.read(*inside_run(pointer)) or b"")[:100].decode(errors="replace").strip()
+    if not _OURS.fullmatch(found):
+        raise UserError(f"run: {pointer} does not name a checkpoint, such as step-00001234.pt. Name one in its place.")
+    return found
+
+
+def inside_run(path: Path) -> tuple[Path, str]:
+    """Return the run directory of a checkpoint or pointer and its name there; for a file elsewhere, its folder."""
+    path = path.absolute()
+    if path.parent.name == FOLDER:
+        return path.parent.parent, f"{FOLDER}/{path.name}"
+    return path.parent, path.name
 
 
 def newest(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, State] | None:
@@ -128,7 +157,7 @@ def newest(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, State] | N
         except DamagedCheckpoint as error:
             warn(f"{error} Falling back to the one before.")
     if found:
-        raise UserError(f"run_dir: no checkpoint in {run_dir / 'checkpoints'} can be read. Start afresh: resume=never")
+        raise UserError(f"run_dir: no checkpoint in {run_dir / FOLDER} can be read. Start afresh: resume=never")
     return None
 
 
@@ -145,7 +174,7 @@ def load(path: Path) -> State:
         UserError: the file is missing, cannot be read, was not written by this tool, or by a newer version.
     """
     try:
-        with readable(path, "run"), path.open("rb") as file:
+        with readable(path, "run"), inside.opened(*inside_run(path)) as file:
             state = load_archive(file)
     except FileNotFoundError:
         raise UserError(f"run: there is no checkpoint {path}.") from None
@@ -169,5 +198,5 @@ def load(path: Path) -> State:
 
 def sweep_temporaries(run_dir: Path) -> None:
     """Remove temporary files of killed processes; the caller must hold the lock of the run directory."""
-    for folder in (run_dir, run_dir / "checkpoints"):
-        sweep(folder)
+    for name in ("", FOLDER):
+        inside.sweep(run_dir, name)

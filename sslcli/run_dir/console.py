@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from sslcli.run_dir.files import writable
+from sslcli.run_dir import inside
 
 SECONDS = 0.5  # how long a phase may take before it gets a bar
 
@@ -50,8 +50,7 @@ class Console:
         with tqdm.external_write_mode(file=sys.stdout):
             print(text, flush=True)
         if self._path is not None:
-            with writable(self._path), self._path.open("a") as file:
-                file.write(text + "\n")
+            inside.append(self._path.parent, self._path.name, f"{text}\n".encode(errors="backslashreplace"))
 
     def warn(self, text: str) -> None:
         """Print a warning on stderr."""

@@ -11,9 +11,8 @@ from typing import Any
 from sslcli.config.choices import DatasetChoice
 from sslcli.config.upgrade import up_to_date
 from sslcli.errors import UserError
-from sslcli.run_dir import checkpoint
-from sslcli.run_dir.files import write_text
-from sslcli.run_dir.lock import in_turn
+from sslcli.run_dir import checkpoint, inside
+from sslcli.run_dir.lock import EVALUATION, in_turn
 
 Json = dict[str, Any]
 
@@ -42,8 +41,8 @@ def add_metrics(
         newest: whether this checkpoint was the newest of the run when it was opened.
         weights: whose weights were measured, the student's or the teacher's; every entry says it.
     """
-    with in_turn(run_dir / "eval.lock"):
-        found = _read(run_dir / "eval.json")
+    with in_turn(run_dir, EVALUATION):
+        found = _read(run_dir, "eval.json")
         here = found.setdefault("metrics", {})
         if not newest:
             here = here.setdefault(checkpoint.path_of(run_dir, step).stem, {})
@@ -55,7 +54,7 @@ def add_metrics(
             here = here.setdefault(weights, {})
         for metric_name, metric in metrics.items():
             here[metric_name] = {**metric, "step": step, "weights": weights}
-        write_text(run_dir / "eval.json", json.dumps({**found, "step": step}, indent=2) + "\n")
+        inside.write_text(run_dir, "eval.json", json.dumps({**found, "step": step}, indent=2) + "\n")
 
 
 def is_newest(run_dir: Path, step: int) -> bool:
@@ -68,11 +67,11 @@ def settled_size(run_dir: Path, dataset: DatasetChoice | None) -> int | None:
 
     Using the same count again makes results reproducible. None if there was no such evaluation.
     """
-    evaluated = _read(run_dir / "eval.json")
+    evaluated = _read(run_dir, "eval.json")
     metrics = evaluated.get("metrics", {})
     sections = [metrics, *(inner for name, inner in metrics.items() if name.startswith("step-"))]
     if dataset is None:
-        sections.insert(0, _read(run_dir / "result.json").get("metrics", {}))
+        sections.insert(0, _read(run_dir, "result.json").get("metrics", {}))
     else:
         name = dataset_name(dataset, evaluated.get("datasets", {}))
         sections = [section.get(name, {}) for section in sections]
@@ -93,10 +92,11 @@ def dataset_name(dataset: DatasetChoice, known: Mapping[str, Any]) -> str:
     return f"{str(dataset.node['_target_']).rpartition('.')[2]}-{digest}"
 
 
-def _read(path: Path) -> Json:
+def _read(run_dir: Path, name: str) -> Json:
+    path, content = run_dir / name, inside.read(run_dir, name)
     try:
-        found = json.loads(path.read_text()) if path.is_file() else {}
-    except (OSError, ValueError) as error:
+        found = {} if content is None else json.loads(content)
+    except ValueError as error:
         raise UserError(f"run: {path} cannot be read ({error}). Move it away.") from None
     if not isinstance(found, dict) or not isinstance(found.get("metrics", {}), dict):
         raise UserError(f"run: {path} does not hold metrics. Move it away.")

@@ -30,7 +30,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], *, key: st
 @contextmanager
 def replacing(path: Path, key: str = "run_dir") -> Iterator[Path]:
     """Yield a temporary path; at the end of the block its file replaces ``path``, on an error it is removed."""
-    temporary = path.with_name(f".{path.stem}.tmp.{os.getpid()}{path.suffix}")  # writers may need the suffix
+    temporary = path.with_name(temporary_name(path))
     with writable(path, key):
         try:
             yield temporary
@@ -42,15 +42,27 @@ def replacing(path: Path, key: str = "run_dir") -> Iterator[Path]:
         sync_path(path.parent)
 
 
-def sweep(folder: Path, stem: str = "*") -> None:
-    """Remove temporary files of killed processes for files called ``stem`` in ``folder``.
+def temporary_name(path: Path) -> str:
+    """Return the name of this process's temporary file for ``path``; writers may need the suffix."""
+    return f".{path.stem}.tmp.{os.getpid()}{path.suffix}"
 
-    Files of other live processes of this machine are kept. Files with the id of this process are removed, because a
-    killed process may have had the same id, as in a container; so this process must not be writing there.
+
+def is_left_over(name: str, stem: str | None = None) -> bool:
+    """Whether ``name`` is that of a temporary file of a killed process, for a file called ``stem`` if that is given.
+
+    Files of other live processes of this machine are not. Files with the id of this process are, because a killed
+    process may have had the same id, as in a container; so this process must not be writing there.
     """
-    for path in folder.glob(f".{stem}.tmp*"):
-        writer = re.search(r"\.tmp\.(\d+)", path.name)
-        if writer is None or not _is_other_live_process(int(writer[1])):
+    found = re.fullmatch(r"\.(.*)\.tmp(?:\.(\d+).*)?", name, re.DOTALL)
+    if found is None or (stem is not None and found[1] != stem):
+        return False
+    return found[2] is None or not _is_other_live_process(int(found[2]))
+
+
+def sweep(folder: Path, stem: str) -> None:
+    """Remove temporary files of killed processes for files called ``stem`` in ``folder``."""
+    for path in folder.iterdir():
+        if is_left_over(path.name, stem):
             path.unlink(missing_ok=True)
 
 

@@ -13,8 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 from sslcli.config.composed import TrainConfig, to_plain
 from sslcli.config.upgrade import FORMAT, up_to_date
 from sslcli.errors import UserError
+from sslcli.run_dir import inside, lock
 from sslcli.run_dir.console import Console
-from sslcli.run_dir.files import write_text
 from sslcli.run_dir.formatting import first_line
 from sslcli.run_dir.normalisation import NAME as NORMALISATION
 
@@ -22,7 +22,6 @@ START = "start.safetensors"  # the encoder after loading encoder.weights, before
 CONFIG = "config.yaml"
 _HEADER = "# sslcli format "
 _FILES = (
-    "checkpoints",
     START,
     NORMALISATION,
     "metrics.jsonl",
@@ -33,12 +32,9 @@ _FILES = (
     CONFIG,
     "train.log",
     "bad_samples.txt",
-    "export",
-    "tensorboard",
-    "wandb",
-    "mlflow",
-    "mlflow.db",
 )
+_FOLDERS = ("checkpoints", "export")
+_OF_LOGGERS = ("tensorboard", "wandb", "mlflow", "mlflow.db")  # which may be links
 
 
 def is_run(place: Path) -> bool:
@@ -46,9 +42,14 @@ def is_run(place: Path) -> bool:
     return (place / CONFIG).is_file()
 
 
+def refuse_links(run_dir: Path) -> None:
+    """Raise UserError, before anything is read or written, if one of a run's own files or folders is a link."""
+    inside.refuse_links(run_dir, files=(*_FILES, lock.NAME, lock.EVALUATION), folders=(*_FOLDERS, "previous"))
+
+
 def write_config(run_dir: Path, config: TrainConfig) -> None:
     """Write ``config.yaml``: the whole config of a run, with the format's number in a comment."""
-    write_text(run_dir / CONFIG, f"{_HEADER}{FORMAT}\n{OmegaConf.to_yaml(to_plain(config))}")
+    inside.write_text(run_dir, CONFIG, f"{_HEADER}{FORMAT}\n{OmegaConf.to_yaml(to_plain(config))}")
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
@@ -59,9 +60,9 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     """
     path = run_dir / CONFIG
     try:
-        text = path.read_text()
+        text = (inside.read(run_dir, CONFIG) or b"").decode()
         content = OmegaConf.to_container(OmegaConf.create(text))
-    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except (ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"run: {path} cannot be read ({first_line(error)}).") from None
     if not isinstance(content, dict):
         raise UserError(f"run: {path} does not hold a config.")
@@ -78,17 +79,17 @@ def make_room(run_dir: Path, resume: str, console: Console) -> None:
     Raises:
         UserError: the folder holds files with these names but is not a run directory.
     """
-    leftovers = [run_dir / name for name in _FILES if (run_dir / name).exists()]
+    leftovers = [run_dir / name for name in (*_FOLDERS, *_FILES, *_OF_LOGGERS) if (run_dir / name).exists()]
     if leftovers and not (run_dir / "train.log").is_file():
         name = leftovers[0].name
         raise UserError(f"run_dir: {run_dir} holds {name} and no train.log, so it is not a run's. Give another.")
     if not leftovers or resume != "never":
         return
     number = 1
-    while (run_dir / "previous" / str(number)).exists():
+    while str(number) in inside.names(run_dir, "previous"):
         number += 1
-    target = run_dir / "previous" / str(number)
-    target.mkdir(parents=True)
+    target = f"previous/{number}"
+    inside.make_folder(run_dir, target)
     for path in leftovers:
-        path.rename(target / path.name)
-    console.line(f"starting afresh; what was in {run_dir} is in {target} now")
+        inside.move(run_dir, path.name, f"{target}/{path.name}")
+    console.line(f"starting afresh; what was in {run_dir} is in {run_dir / target} now")

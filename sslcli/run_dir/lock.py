@@ -7,11 +7,14 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from sslcli.errors import UserError
+from sslcli.run_dir import inside
 from sslcli.run_dir.files import writable
+
+NAME, EVALUATION = "lock", "eval.lock"  # of the process that trains, and of one that adds to eval.json
 
 
 @contextmanager
@@ -24,24 +27,26 @@ def locked(run_dir: Path) -> Iterator[None]:
     Raises:
         UserError: another live process holds the lock; the message gives its host and pid.
     """
-    path = run_dir / "lock"
-    with writable(run_dir):
-        run_dir.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+")
-    with file:
+    path = run_dir / NAME
+    with ExitStack() as held:
+        with writable(run_dir):
+            run_dir.mkdir(parents=True, exist_ok=True)
+            file = held.enter_context(inside.opened(run_dir, NAME, os.O_RDWR | os.O_CREAT, "r+b"))
+        if os.fstat(file.fileno()).st_nlink > 1:
+            raise UserError(f"run_dir: {path} has another name as well (a hard link). Remove it: rm {path}")
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise UserError(f"run_dir: {path} cannot be locked: {error.strerror}. Use a local disk.") from None
             file.seek(0)
-            owner = file.read().strip() or "another process"
+            owner = file.read(200).decode(errors="replace").strip() or "another process"
             raise UserError(
                 f"run_dir: {run_dir} is in use by {owner}. Wait for it, stop it, or give another run_dir=..."
             ) from None
         with writable(path):
             file.truncate(0)
-            file.write(f"{socket.gethostname()} pid {os.getpid()}\n")
+            file.write(f"{socket.gethostname()} pid {os.getpid()}\n".encode())
             file.flush()
         try:
             yield
@@ -50,11 +55,12 @@ def locked(run_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def in_turn(path: Path) -> Iterator[None]:
-    """Wait for the lock file ``path`` and hold it, to change a file that other processes change, too."""
-    with writable(path):
-        file = path.open("a")
-    with file:
+def in_turn(run_dir: Path, name: str) -> Iterator[None]:
+    """Wait for the lock file ``name`` and hold it, to change a file that other processes change, too."""
+    path = run_dir / name
+    with ExitStack() as held:
+        with writable(path):
+            file = held.enter_context(inside.opened(run_dir, name, os.O_RDWR | os.O_CREAT, "r+b"))
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sslcli.run_dir.files import writable, write_text
+from sslcli.run_dir import inside
 
 NAME = "metrics.jsonl"
 
 
 def read_lines(run_dir: Path) -> Iterator[dict[str, Any]]:
     """Yield the lines of a run; a line that is incomplete, because of a kill or while it is written, is skipped."""
-    path = run_dir / NAME
-    for text in path.read_text(errors="replace").splitlines() if path.is_file() else ():
+    content = inside.read(run_dir, NAME) or b""
+    for text in content.decode(errors="replace").splitlines():
         try:
             line = json.loads(text)
         except json.JSONDecodeError:
@@ -39,18 +39,18 @@ class JsonLines:
 
     def cut_back(self, step: int) -> None:
         """Drop the lines after ``step`` and an incomplete last line, so that the resumed run repeats no step."""
-        if not self.path.is_file():
+        content = inside.read(self.path.parent, self.path.name)
+        if content is None:
             return
         kept = []
-        for line in self.path.read_text().splitlines():
+        for line in content.decode().splitlines():
             try:
                 if json.loads(line)["step"] <= step:
                     kept.append(line)
             except (json.JSONDecodeError, KeyError, TypeError):
                 continue
-        write_text(self.path, "".join(f"{line}\n" for line in kept))
+        inside.write_text(self.path.parent, self.path.name, "".join(f"{line}\n" for line in kept))
 
     def write(self, values: Mapping[str, Any]) -> None:
         """Append one line."""
-        with writable(self.path), self.path.open("a") as file:
-            file.write(json.dumps(dict(values)) + "\n")
+        inside.append(self.path.parent, self.path.name, f"{json.dumps(dict(values))}\n".encode())

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sslcli.errors import UserError
-from sslcli.run_dir.files import write_atomically
+from sslcli.run_dir import inside
 
 NAME = "preprocessor_config.json"
 
@@ -49,7 +49,7 @@ class Normalisation:
 
 def write(run_dir: Path, fitted: Normalisation) -> None:
     """Write the file."""
-    write_atomically(run_dir / NAME, lambda file: file.write(fitted.content()))
+    inside.write(run_dir, NAME, lambda file: file.write(fitted.content()))
 
 
 def read(run_dir: Path) -> Normalisation | None:
@@ -58,16 +58,15 @@ def read(run_dir: Path) -> Normalisation | None:
     Raises:
         UserError: it is not as it was written.
     """
-    path = run_dir / NAME
-    if not path.is_file():
+    path, content = run_dir / NAME, inside.read(run_dir, NAME)
+    if content is None:
         return None
     try:
-        content = path.read_bytes()
         values = json.loads(content)
         fitted = Normalisation(
             tuple(values["image_mean"]), tuple(values["image_std"]), values["source"], values["rescale_factor"]
         )
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError) as error:
         raise UserError(f"run_dir: {path} cannot be read ({error}). {_WAY_OUT}") from None
     if fitted.content() != content:
         raise UserError(f"run_dir: {path} has been changed. {_WAY_OUT}")

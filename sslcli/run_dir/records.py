@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from sslcli.config.choices import part_name
 from sslcli.config.identity import flatten
 from sslcli.errors import UserError
+from sslcli.run_dir import inside
 from sslcli.run_dir.formatting import is_number
 from sslcli.run_dir.layout import is_run, read_config
 from sslcli.run_dir.metrics_jsonl import read_lines
@@ -85,8 +86,8 @@ def read_run(path: Path) -> Record:
         raise UserError(f"run: there is no run in {path}: it has no config.yaml.")
     config = read_config(path)
     result = read_result(path)
-    evaluated = read_json(path / "eval.json") or {}
-    log = _text(path / "train.log")
+    evaluated = read_json(path, "eval.json") or {}
+    log = _text(path, "train.log")
     return Record(
         path=path,
         settings=flatten(config),
@@ -95,7 +96,7 @@ def read_run(path: Path) -> Record:
         result=result,
         metrics=dict(readings((result or {}).get("metrics", {}))),
         evaluations=dict(readings(evaluated.get("metrics", evaluated))),
-        bad_samples=_text(path / "bad_samples.txt").splitlines(),
+        bad_samples=_text(path, "bad_samples.txt").splitlines(),
         log=log,
         facts=dict(re.findall(rf"^({'|'.join(_FACTS)}) +(.+)$", log, re.MULTILINE)),
     )
@@ -115,7 +116,7 @@ def runs_in(path: Path) -> list[Path]:
 def measured_at(run_dir: Path, step: int, weights: str) -> Iterator[tuple[str, Reading, str]]:
     """Yield name, reading and file name of every metric of the student or the teacher of the checkpoint of ``step``."""
     for file in ("result.json", "eval.json"):
-        found = read_json(run_dir / file) or {}
+        found = read_json(run_dir, file) or {}
         for name, reading in readings(found.get("metrics", {})):
             own = found.get("steps") if reading.step is None else reading.step  # eval.json: a step a metric
             if own == step and reading.weights == weights:
@@ -137,5 +138,5 @@ def readings(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, R
         yield where, Reading(**{**given, "baselines": baselines})
 
 
-def _text(path: Path) -> str:
-    return path.read_text(errors="replace") if path.is_file() else ""
+def _text(run_dir: Path, name: str) -> str:
+    return (inside.read(run_dir, name) or b"").decode(errors="replace")

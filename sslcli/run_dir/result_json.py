@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sslcli.run_dir.files import write_text
+from sslcli.run_dir import inside
 from sslcli.run_dir.old_metrics import result_up_to_date
 
 NAME = "result.json"
@@ -32,20 +32,20 @@ def write_result(
         "seed": seed,
         "uses_labels": uses_labels,
     }
-    write_text(run_dir / NAME, json.dumps(result, indent=2) + "\n")
+    inside.write_text(run_dir, NAME, json.dumps(result, indent=2) + "\n")
 
 
 def read_result(run_dir: Path) -> dict[str, Any] | None:
     """Return the content of a run's ``result.json`` as this version would write it; None if there is none."""
-    found = read_json(run_dir / NAME)
+    found = read_json(run_dir, NAME)
     return None if found is None else result_up_to_date(found)
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the mapping in a JSON file; None if there is none that can be read."""
+def read_json(run_dir: Path, name: str) -> dict[str, Any] | None:
+    """Return the mapping in a JSON file of a run; None if there is none that can be read."""
     try:
-        found = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError):
+        found = json.loads(inside.read(run_dir, name) or b"")
+    except ValueError:
         return None
     return found if isinstance(found, dict) else None
 
