@@ -57,17 +57,13 @@ def _train(config: Any) -> float | None:
     typed = read(plain, TrainConfig)
     check(typed)
     if _is_sweep(hydra):
-        run_dir = Path(hydra.sweep.dir) / str(hydra.job.num)
+        run_dir: Path | None = Path(hydra.sweep.dir) / str(hydra.job.num)
         print(f"job {hydra.job.num}: {' '.join(hydra.overrides.task)}", flush=True)
-    elif typed.run_dir:
-        run_dir = expand(typed.run_dir)
     else:
-        from sslcli.run_dir.naming import default_run_dir
-
-        run_dir = default_run_dir(typed, hydra.runtime.choices)
+        run_dir = expand(typed.run_dir) if typed.run_dir else None
     from sslcli.commands.train import run
 
-    return run(typed, run_dir)
+    return run(typed, run_dir, hydra.runtime.choices)
 
 
 def _plain(config: Any, name: str) -> dict[str, Any]:

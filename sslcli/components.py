@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sslcli.config.choices import DatasetChoice
 from sslcli.config.composed import TrainConfig
 from sslcli.config.instantiate import allow, build
-from sslcli.config.paths import expand
+from sslcli.config.paths import expand, located
 from sslcli.data.base import Dataset
 from sslcli.data.checked import Checked
 from sslcli.data.corrupt import CorruptReplaced
@@ -22,6 +22,7 @@ from sslcli.encoders.base import Encoder
 from sslcli.errors import UserError
 from sslcli.objectives.base import Objective
 from sslcli.objectives.teacher import teacher_weights
+from sslcli.pretrained.importers import digest_of
 from sslcli.pretrained.load import LoadReport, load_weights
 from sslcli.pretrained.normalisation import settle
 from sslcli.pretrained.safetensors_io import read_export
@@ -41,6 +42,7 @@ class Components:
     objective: Objective
     views: Views
     start: LoadReport | None = None  # which of the weights in ``encoder.weights`` were loaded
+    initial_weights: str | None = None  # a digest of the file that ``encoder.weights`` named at the start of the run
     fitted: Normalisation | None = None  # mean and std that neither the config nor the dataset names
     weights: str = "student"  # or teacher: whose weights ``encoder`` has; heads are the student's
 
@@ -82,7 +84,12 @@ def build_views(config: TrainConfig, encoder: Encoder, objective: Objective) -> 
 
 
 def build_components(
-    config: TrainConfig, *, afresh: bool = True, fitted: Normalisation | None = None, ranks: Ranks | None = None
+    config: TrainConfig,
+    *,
+    dataset: Dataset | None = None,
+    afresh: bool = True,
+    fitted: Normalisation | None = None,
+    ranks: Ranks | None = None,
 ) -> Components:
     """Build all components of a run as they are before its first step.
 
@@ -90,19 +97,21 @@ def build_components(
 
     Args:
         config: the config of the run.
+        dataset: the run's data as ``build_dataset`` returns them; None builds them.
         afresh: whether the run starts at step 0. A resumed run reads its weights from a checkpoint and does not need
             the file that ``encoder.weights`` names.
         fitted: what a resumed run has fitted on its data before.
         ranks: the processes of the run.
     """
-    dataset = kept_in_memory(build_dataset(config), config.dataset.cache)
+    dataset = kept_in_memory(dataset or build_dataset(config), config.dataset.cache)
     fitted = settle(config, dataset, afresh=afresh, fitted=fitted, ranks=ranks or Ranks())
     encoder = build_encoder(config, dataset.spec)
     weights = config.encoder.weights
     start = load_weights(encoder, weights) if weights and afresh else None
     objective = build_objective(config, encoder)  # after loading weights, because a teacher copies the encoder
     views = build_views(config, encoder, objective)
-    return Components(readable(dataset, objective), encoder, objective, views, start, fitted)
+    digest = digest_of(weights) if start else None
+    return Components(readable(dataset, objective), encoder, objective, views, start, digest, fitted)
 
 
 def readable(dataset: Dataset, objective: Objective) -> Dataset:
@@ -169,7 +178,8 @@ def restore_components(
         UserError: the encoder cannot read the columns of ``other``.
     """
     encoder, objective, views = restore(state, device, weights)
-    config: TrainConfig = replace(state["config"], dataset=other) if other else state["config"]
+    config: TrainConfig = state["config"]
+    config = replace(config, dataset=other or located(config.dataset, state.get("folder")))
     dataset = kept_in_memory(build_dataset(config), config.dataset.cache)
     dataset.spec.check_readable(views.field, encoder.spec)
     _normalise_as_trained(dataset, Spec.from_plain(state["spec"]))

@@ -173,6 +173,8 @@ def identity(config: TrainConfig, components: Components, compute: Compute, rank
         "config": to_plain(config),
         "spec": components.dataset.spec.to_plain(),
         "data": components.dataset.fingerprint(),
+        "initial_weights": components.initial_weights,
+        "folder": str(Path.cwd()),
         "files": components.fitted.digests() if components.fitted else {},
         "classes": class_counts(components.dataset),
         "environment": environment(compute, ranks),

@@ -11,12 +11,14 @@ from typing import Any
 
 from sslcli.commands.build_trainer import identity, make_collapse_monitor, make_trainer
 from sslcli.commands.checks import check_fit, enough_memory, warn_of_batch_norm
+from sslcli.commands.find_run import find_run
 from sslcli.commands.restored import budget, visuals_of
 from sslcli.commands.summary import announce, say_finished, say_result
 from sslcli.components import build_components
 from sslcli.config.composed import TrainConfig, to_plain
 from sslcli.config.instantiate import allow, build
 from sslcli.config.paths import expand
+from sslcli.data.base import Dataset
 from sslcli.distributed import Ranks, joined
 from sslcli.evaluation.base import Metric, Probe, flat
 from sslcli.evaluation.measure import measure
@@ -38,8 +40,13 @@ from sslcli.training.resume import choose_start, finished_before, run_before, st
 from sslcli.types import Compute
 
 
-def run(config: TrainConfig, run_dir: Path) -> float | None:
-    """Train by ``config`` in ``run_dir``, and return the headline metric, for sweepers.
+def run(config: TrainConfig, run_dir: Path | None, choices: Mapping[str, str] | None = None) -> float | None:
+    """Train by ``config`` and return the headline metric, for sweepers.
+
+    Args:
+        config: the config of the run.
+        run_dir: the run directory; None for the default one.
+        choices: the chosen option of each config group, for the name of the default run directory.
 
     Raises:
         UserError: any error that the user can correct.
@@ -53,12 +60,15 @@ def run(config: TrainConfig, run_dir: Path) -> float | None:
     with ExitStack() as held:
         with joined(compute.device) as ranks:
             console = Console(silent=not ranks.first)
+            dataset = None
+            if run_dir is None:
+                run_dir, dataset = find_run(config, choices or {}, ranks)
             ranks.by_first(lambda: refuse_links(run_dir))
             result = ranks.by_first(lambda: finished_before(config, run_dir))
             if result is not None:
                 say_finished(console, run_dir, result)
                 return headline_value(result)
-            session = _Session(config, run_dir, compute, console, ranks)
+            session = _Session(config, run_dir, compute, console, ranks, dataset)
             check_fit(config, session.components, compute, ranks)
             for hook in session.trainer.hooks:
                 hook.check(session.trainer)
@@ -78,11 +88,19 @@ def run(config: TrainConfig, run_dir: Path) -> float | None:
 class _Session:
     """One session of a run, from building its components to its report."""
 
-    def __init__(self, config: TrainConfig, run_dir: Path, compute: Compute, console: Console, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        run_dir: Path,
+        compute: Compute,
+        console: Console,
+        ranks: Ranks,
+        dataset: Dataset | None = None,
+    ) -> None:
         self.config, self.run_dir, self.compute, self.console, self.ranks = config, run_dir, compute, console, ranks
         afresh = starts_afresh(config, run_dir)
         fitted = None if afresh else normalisation.read(run_before(config, run_dir))
-        self.components = build_components(config, afresh=afresh, fitted=fitted, ranks=ranks)
+        self.components = build_components(config, dataset=dataset, afresh=afresh, fitted=fitted, ranks=ranks)
         self.probe = build(config.probe.node, Probe, where="probe")
         self.loggers = make_loggers(config, console, ranks)
         self.monitor = make_collapse_monitor(config, self.components, compute, console)
@@ -111,6 +129,7 @@ class _Session:
         if state is not None:
             before = run_before(self.config, self.run_dir)
             normalisation.check(before, self.components.fitted, state["files"])
+            self.components.initial_weights = state.get("initial_weights")
         return state
 
     def resume(self, state: State) -> dict[str, Any] | None:

@@ -1,11 +1,14 @@
-"""The identity of a run: its name, and which keys may differ when it is resumed."""
+"""The identity of a run: its name, and which keys may differ when it is resumed.
+
+A path is a place and no mathematics: what lies there counts, wherever it lies.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from sslcli.config.choices import DatasetChoice
@@ -16,17 +19,38 @@ LENGTH = ("steps", "epochs", "minutes")  # exactly one of these keys of ``train`
 _CHANGEABLE = ("run_dir", "resume", "plugins", "preview", "log", "logger", "checkpoint", "probe", "device") + tuple(
     f"dataset.{f.name}" for f in fields(DatasetChoice) if f.name not in ("node", "normalise")
 )
+_WEIGHTS = "encoder.weights"
 
 
-def fingerprint(config: TrainConfig) -> str:
-    """Return eight hexadecimal digits of a hash of all keys that determine the trained weights."""
-    identity = {key: value for key, value in flatten(to_plain(config)).items() if not _is_changeable(key)}
-    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:8]
+@dataclass(frozen=True)
+class Content:
+    """What lies at the paths of a config.
+
+    Args:
+        data: a digest of the data.
+        weights: a digest of the file that ``encoder.weights`` names, or that text if it names no file; None without.
+    """
+
+    data: str
+    weights: str | None = None
 
 
-def run_name(config: TrainConfig, choices: Mapping[str, str]) -> str:
-    """Return ``<objective>-<encoder>-<dataset>-<8 hex>``; equal training configs give equal names."""
-    return f"{name_prefix(choices)}{fingerprint(config)}"
+def settings(config: TrainConfig) -> dict[str, Any]:
+    """Return all keys that determine the trained weights, without paths."""
+    flat = flatten(to_plain(config))
+    return {key: value for key, value in flat.items() if not _is_changeable(key) and not _is_place(key)}
+
+
+def places(config: TrainConfig) -> dict[str, Any]:
+    """Return the paths of the data and of the initial weights."""
+    return {key: value for key, value in flatten(to_plain(config)).items() if _is_place(key)}
+
+
+def run_name(config: TrainConfig, choices: Mapping[str, str], content: Content) -> str:
+    """Return ``<objective>-<encoder>-<dataset>-<8 hex>``; equal settings with equal content give equal names."""
+    identity = [settings(config), content.data, content.weights]
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode())
+    return f"{name_prefix(choices)}{digest.hexdigest()[:8]}"
 
 
 def name_prefix(choices: Mapping[str, str]) -> str:
@@ -38,7 +62,8 @@ def name_prefix(choices: Mapping[str, str]) -> str:
 def differences(old: TrainConfig, new: TrainConfig) -> tuple[list[str], list[str]]:
     """List the changes from a checkpoint's config to this one, as (refused, allowed), each ``key: old -> new``.
 
-    Changes of the length are listed as allowed; the caller must check them, because it knows the length of the run.
+    Changes of the length and of paths are listed as allowed; the caller must check them, because it knows the length of
+    the run and what lies at the paths.
     """
     before, after = flatten(to_plain(old)), flatten(to_plain(new))
     refused: list[str] = []
@@ -47,12 +72,18 @@ def differences(old: TrainConfig, new: TrainConfig) -> tuple[list[str], list[str
         if before.get(key) != after.get(key) and key not in ("run_dir", "resume", "plugins", "preview"):
             text = f"{key}: {before.get(key)} -> {after.get(key)}"
             is_length = key in tuple(f"train.{name}" for name in LENGTH)
-            (allowed if is_length or _is_changeable(key) else refused).append(text)
+            (allowed if is_length or _is_changeable(key) or _is_place(key) else refused).append(text)
     return refused, allowed
 
 
 def _is_changeable(key: str) -> bool:
     return any(key == prefix or key.startswith(f"{prefix}.") for prefix in _CHANGEABLE)
+
+
+def _is_place(key: str) -> bool:
+    """Whether a key is a path of data or weights, or says only how they come to their place."""
+    name = key.rpartition(".")[2]
+    return key == _WEIGHTS or (key.startswith("dataset.") and (name in ("path", "download") or name.endswith("_dir")))
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sslcli.components import build_dataset
 from sslcli.config.choices import DatasetChoice
+from sslcli.config.paths import located
 from sslcli.data.base import Dataset
 from sslcli.data.classes import class_counts, class_name
 from sslcli.data.corrupt import READABLE, CorruptFlagged
@@ -71,7 +72,8 @@ class Embeddings(Format):
         Raises:
             UserError: the data have no such part, or the encoder cannot read it.
         """
-        config = replace(source.config, dataset=source.dataset or source.config.dataset)
+        own = located(source.config.dataset, source.state.get("folder"))
+        config = replace(source.config, dataset=source.dataset or own)
         self._workers = config.dataset.workers
         train = build_dataset(config)
         _check_readable(train, source, config.dataset)

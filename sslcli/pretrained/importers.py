@@ -13,8 +13,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sslcli.config.paths import expand
+from sslcli.data.fingerprints import of_many
 from sslcli.errors import UserError
 from sslcli.pretrained.safe_unpickle import skipping_settings
+from sslcli.run_dir import checkpoint
 from sslcli.run_dir.archive import BrokenArchive, ForeignArchive, is_archive
 from sslcli.run_dir.checkpoint import is_pointer, open_run
 from sslcli.run_dir.files import readable
@@ -48,6 +50,26 @@ def read(source: str) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise UserError(f"{KEY}: {path} is cut short or not a safetensors file ({first_line(error)}).") from None
     return _state_dict(content_of(path), path)
+
+
+def digest_of(source: str | None) -> str | None:
+    """Return a quick digest of the file that ``encoder.weights`` names, of a run's newest one; None without weights.
+
+    The names of timm's models are returned as they are.
+
+    Raises:
+        UserError: there is no such file or run.
+    """
+    if source is None or source.startswith("timm:"):
+        return source
+    path = expand(source)
+    if path.is_dir():
+        path = next(iter(checkpoint.steps(path)), path)
+    elif is_pointer(path):
+        path = path.with_name(path.read_text().strip())
+    if not path.is_file():
+        raise UserError(f"{KEY}: there is no file or run {path}.")
+    return of_many(1, lambda _: str(path), b"", limit=0)
 
 
 def content_of(path: Path) -> Any:

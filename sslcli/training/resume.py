@@ -9,6 +9,7 @@ from sslcli.config.composed import TrainConfig
 from sslcli.config.identity import differences
 from sslcli.data.base import Dataset
 from sslcli.errors import UserError
+from sslcli.pretrained.importers import digest_of
 from sslcli.run_dir import checkpoint
 from sslcli.run_dir.checkpoint import State, open_run
 from sslcli.run_dir.console import Console
@@ -48,7 +49,8 @@ def finished_before(config: TrainConfig, run_dir: Path) -> dict[str, Any] | None
         refused, allowed = differences(checkpoint.load(saved[0])["config"], config)
     except checkpoint.DamagedCheckpoint:
         return None
-    longer = [text for text in allowed if text.startswith(("train.", "probe.", "checkpoint.keep_best"))]
+    to_check = ("train.", "probe.", "checkpoint.keep_best", "dataset.path", "encoder.weights")  # longer, other data
+    longer = [text for text in allowed if text.startswith(to_check)]
     return None if refused or longer else result
 
 
@@ -76,7 +78,13 @@ def choose_start(
             f"run_dir: {path} was trained with another config ({'; '.join(refused[:4])}). "
             "Use the same, or another run_dir=..., or start afresh with resume=never."
         )
-    _check_data(path, state, dataset)
+    if not _has_data(state, dataset):
+        raise UserError(
+            f"dataset: {path} was trained on {state['data']}, and these are {dataset.fingerprint()}. "
+            "Restore the data, or start afresh with resume=never."
+        )
+    _check_numbers(path, Spec.from_plain(state["spec"]), dataset.spec)
+    _check_weights(path, state, config.encoder.weights)
     before = Length(**state["length"])
     shorter_steps = before.steps and length.steps and length.steps < before.steps
     done = before.minutes or state["seconds"] / 60
@@ -89,16 +97,30 @@ def choose_start(
     return state
 
 
-def _check_data(path: Path, state: State, dataset: Dataset) -> None:
-    """Raise UserError if the run was trained on other data; old checkpoints know less about theirs."""
-    before, now = state["data"], dataset.fingerprint()
-    if before == now or (state["format"] < CONTENT and before == dataset.old_fingerprint()):
-        _check_numbers(path, Spec.from_plain(state["spec"]), dataset.spec)
-        return
-    raise UserError(
-        f"dataset: {path} was trained on {before}, and these are {now}. "
-        "Restore the data, or start afresh with resume=never."
-    )
+def is_trained_on(state: State, dataset: Dataset, weights: str | None) -> bool:
+    """Return whether a run was trained on these data, and from these weights, which is as in ``encoder.weights``."""
+    return _has_data(state, dataset) and _has_weights(state, weights)
+
+
+def _has_data(state: State, dataset: Dataset) -> bool:
+    """Whether the run was trained on these data; old checkpoints know less about theirs."""
+    before = state["data"]
+    return bool(before == dataset.fingerprint() or (state["format"] < CONTENT and before == dataset.old_fingerprint()))
+
+
+def _has_weights(state: State, weights: str | None) -> bool:
+    """Whether the run started from these weights, under the same path or, if the checkpoint knows it, by content."""
+    known = state.get("initial_weights")
+    return state["config"].encoder.weights == weights or bool(known and known == digest_of(weights))
+
+
+def _check_weights(path: Path, state: State, weights: str | None) -> None:
+    """Raise UserError if the run started from other weights."""
+    if not _has_weights(state, weights):
+        raise UserError(
+            f"encoder.weights: {path} was trained from {state['config'].encoder.weights or 'random weights'}, and not "
+            f"from {weights or 'random weights'}. Use the same, or another run_dir=..., or resume=never."
+        )
 
 
 def _check_numbers(path: Path, before: Spec, now: Spec) -> None:

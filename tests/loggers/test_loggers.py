@@ -240,9 +240,9 @@ def test_loggers_are_chosen_by_name(choice, names):
 
 
 def test_a_logger_does_not_change_which_run_it_is():
-    from sslcli.config.identity import run_name
+    from sslcli.config.identity import settings
 
-    assert run_name(compose(), {}) == run_name(compose("logger=csv", "log.report=false"), {})
+    assert settings(compose()) == settings(compose("logger=csv", "log.report=false"))
 
 
 @pytest.mark.slow

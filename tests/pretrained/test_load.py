@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
@@ -12,10 +13,14 @@ from support.foreign import Code
 from support.helpers import TINY, compose
 
 from sslcli.components import build_components
-from sslcli.config.identity import differences, run_name
 
 VIT = ("encoder=timm", "encoder.name=vit_mini", "encoder.norm=layer", *TINY, "device=cpu", "train.precision=fp32")
 NET = (*TINY, "device=cpu", "log.every=1", "log.report=false")
+
+
+def names():
+    """The names of all runs."""
+    return [path.name for path in Path("runs").iterdir()]
 
 
 def newest(run_dir):
@@ -60,11 +65,26 @@ def test_the_run_says_what_it_started_from_and_goes_on_without_the_file(run, tmp
     assert code == 2 and "encoder.weights: there is no file or run w.safetensors" in err
 
 
-def test_other_weights_are_another_run():
-    one, two = (compose(*NET, f"encoder.weights={path}") for path in ("one.pth", "two.pth"))
-    choices = {"objective": "infonce", "encoder": "convnet_small", "dataset": "synthetic"}
-    assert run_name(one, choices) != run_name(two, choices)
-    assert differences(one, two)[0] == ["encoder.weights: one.pth -> two.pth"]
+def test_other_weights_are_another_run_and_the_same_ones_elsewhere_are_not(run, tmp_path):
+    for seed in (5, 6):
+        assert run(*NET, f"seed={seed}", f"run_dir=from{seed}", "probe=none")[0] == 0
+        assert run(f"run=from{seed}", f"output=w{seed}.safetensors", command="export")[0] == 0
+    start = (*NET, "probe=none")
+    shutil.copy("w5.safetensors", "one.safetensors")
+    assert run(*start, "encoder.weights=one.safetensors")[0] == 0
+    (name,) = names()
+    code, out, _ = run(*start, "encoder.weights=w5.safetensors")
+    assert code == 0 and f"{name} is finished (3 steps)" in out
+    code, out, err = run(*start, "encoder.weights=w5.safetensors", "train.steps=4", f"run_dir=runs/{name}")
+    assert code == 0 and f"resuming runs/{name} at step 3" in out, err
+    code, _, err = run(*start, "encoder.weights=w6.safetensors", "train.steps=5", f"run_dir=runs/{name}")
+    assert code == 2 and err.startswith("ssl-train: error: encoder.weights: ") and "resume=never" in err
+    assert run(*start, "encoder.weights=w6.safetensors")[0] == 0 and len(names()) == 2
+    (tmp_path / "w6.safetensors").unlink()
+    code, out, _ = run(*start, "encoder.weights=w6.safetensors")
+    assert code == 0 and "is finished (3 steps)" in out  # of the run with this very path
+    code, _, err = run(*start, "encoder.weights=w6.safetensors", "seed=5")
+    assert code == 2 and "encoder.weights: there is no file" in err and len(names()) == 2
 
 
 def test_the_start_is_a_control_beside_the_random_one(run, tmp_path):
