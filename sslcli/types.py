@@ -34,6 +34,7 @@ class Field:
     mask: int | None = None  # tokens: the id that hides a token
     mean: tuple[float, ...] = ()  # per channel, of pixels in [0, 1] (``is_pixels``), else of the numbers as they are
     std: tuple[float, ...] = ()
+    levels: tuple[float, ...] = ()  # of an image: the deeper integers in its files that became 0 and 255
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):

@@ -29,6 +29,7 @@ def announce(console: Console, config: TrainConfig, components: Components, trai
         "data": f"{len(components.dataset):,} training samples, {len(held_out) if held_out else 0:,} held out, "
         + ("no labels in training" if components.objective.label is None else "LABELS are used in training"),
         **({"normalise": str(components.fitted)} if components.fitted else {}),
+        **({"range": components.fitted.levels_in_words} if components.fitted and components.fitted.levels else {}),
         "encoder": f"{config.encoder.name}, {weights:,} parameters, features of width {components.encoder.dim}",
         "objective": config.objective.name + (f", loss at chance {chance:.4f}" if chance else ""),
         "training": f"{f'{steps} steps' if steps else f'{minutes} minutes'}, batch {trainer.loader.batch_size}, "

@@ -72,9 +72,11 @@ class DatasetChoice(Choice):
     cache: str = "auto"
     max_bad: float | None = None
     normalise: Any = None
+    range: Any = "auto"
 
     def check(self) -> None:
         _check_normalise(self.normalise)
+        _check_range(self.range)
         if self.workers is not None and (not isinstance(self.workers, int) or self.workers < 0):
             raise UserError(f"dataset.workers={self.workers!r} must be a whole number, 0 or more, or null.")
         known = ("auto", "device", "memory", "none")
@@ -96,6 +98,14 @@ def _check_normalise(value: Any) -> None:
             f"dataset.normalise={value!r} must be measured, imagenet, null, or mean and std, such as [0.5,0.25] or "
             "[[0.5,0.4,0.3],[0.2,0.2,0.2]]."
         )
+
+
+def _check_range(value: Any) -> None:
+    """Raise UserError if ``value`` is neither auto nor two numbers, the lower first."""
+    is_pair = isinstance(value, list) and len(value) == 2
+    fits = is_pair and all(isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n) for n in value)
+    if value != "auto" and not (fits and value[0] < value[1]):
+        raise UserError(f"dataset.range={value!r} must be auto, or the numbers that are black and white: [0,4095].")
 
 
 @dataclass

@@ -17,7 +17,7 @@ from sslcli.config.composed import TrainConfig, to_plain
 LENGTH = ("steps", "epochs", "minutes")  # exactly one of these keys of ``train`` is set
 # Keys that may change when a run is resumed, because they do not change the weights.
 _CHANGEABLE = ("run_dir", "resume", "plugins", "preview", "log", "logger", "checkpoint", "probe", "device") + tuple(
-    f"dataset.{f.name}" for f in fields(DatasetChoice) if f.name not in ("node", "normalise")
+    f"dataset.{f.name}" for f in fields(DatasetChoice) if f.name not in ("node", "normalise", "range")
 )
 _WEIGHTS = "encoder.weights"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-FORMAT = 3  # of the checkpoints that this version writes
+FORMAT = 4  # of the checkpoints that this version writes
 
 # Old and new names of the modules that ``_target_`` names.
 _MOVED = {
@@ -61,6 +61,13 @@ _WITHOUT: dict[int, dict[str, dict[str, Any]]] = {
             "simsiam.SimSiam",
             "vicreg.VICReg",
         )
+    },
+    4: {
+        "sslcli.views.image.pipeline.ImageViews": {"channel_drop": 0.0},
+        **{
+            f"sslcli.data.pictures.{name}": {"channels": None}
+            for name in ("images.images", "parquet.parquet", "shards.shards")
+        },
     },
 }
 # By target, old and new names of keys.

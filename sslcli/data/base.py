@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,6 +50,7 @@ class Dataset:
     cuts_crops: bool = False  # whether training uses ``fetch_crops``
     keeps: bool = False  # whether samples are cached in memory when they are first read
     in_memory: bool = False  # whether ``fetch`` only indexes an array in memory
+    has_own_scale: bool = False  # whether mean and std are to be measured, as nothing else is known of the numbers
     decodes: bool = False  # whether ``fetch`` decodes pictures, which takes more CPU time than reading
 
     def __len__(self) -> int:
@@ -69,6 +71,10 @@ class Dataset:
     def name_of(self, i: int) -> str:
         """Return the name of the i-th sample for people: its path, or its number if it has no path."""
         return str(i)
+
+    def deep_values(self, index: Tensor) -> np.ndarray:
+        """Return some of the integers of more than 8 bits in the pictures at ``index``; none if there are none."""
+        return np.zeros(0, np.int64)
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
         """Return the columns of the samples at ``index`` (B,), each with first dimension B.
@@ -135,6 +141,9 @@ class Wrapper(Dataset):
     def name_of(self, i: int) -> str:
         return self.dataset.name_of(i)
 
+    def deep_values(self, index: Tensor) -> np.ndarray:
+        return self.dataset.deep_values(index)
+
 
 class Subset(Wrapper):
     """The samples of a dataset at ``index`` (N,), in this order."""
@@ -156,6 +165,9 @@ class Subset(Wrapper):
 
     def name_of(self, i: int) -> str:
         return self.dataset.name_of(int(self.index[i]))
+
+    def deep_values(self, index: Tensor) -> np.ndarray:
+        return self.dataset.deep_values(self.index[index])
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
         return self.dataset.fetch(self.index[index])

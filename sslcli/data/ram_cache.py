@@ -27,9 +27,9 @@ class RamCache(Wrapper):
         self.keeps = True
         self.held_out = None if dataset.held_out is None else RamCache(dataset.held_out)
         self._kept: dict[str, np.ndarray] | None = {
-            name: _shared(len(dataset), field.num_bytes) for name, field in dataset.spec.items()
+            name: shared_bytes(len(dataset), field.num_bytes) for name, field in dataset.spec.items()
         }
-        self._filled = _shared(len(dataset), 1)[:, 0]
+        self._filled = shared_bytes(len(dataset), 1)[:, 0]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": None, "_filled": None}
@@ -50,7 +50,7 @@ class RamCache(Wrapper):
         return {name: _from_bytes(kept[rows], self.spec[name]) for name, kept in self._kept.items()}
 
 
-def _shared(count: int, size: int) -> np.ndarray:
+def shared_bytes(count: int, size: int) -> np.ndarray:
     """Allocate zeros (count, size) uint8 that forked processes share; not in /dev/shm, often small in containers."""
     return np.frombuffer(mmap.mmap(-1, max(1, count * size)), np.uint8, count * size).reshape(count, size)
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sslcli.encoders.base import Encoder
 from sslcli.encoders.images import pool_cells, resized
 from sslcli.encoders.timm_kinds import features_of, kind_of, visible_patches
-from sslcli.encoders.timm_model import check_name, make_model, shrink_stem
+from sslcli.encoders.timm_model import RGB, check_name, make_model, shrink_stem
 from sslcli.types import Encoded, Spec, View
 
 SMALL = 64  # images up to this many pixels a side get a small stem
@@ -61,17 +61,16 @@ class Timm(Encoder):
         self.field = field
         self.spec = resized(spec, field, image_size)
         channels, size, _ = self.spec[field].shape
+        channels = RGB if channels == 1 else channels
         small = stem == "small" or (stem == "auto" and size <= SMALL)
-        self.model, self.blueprint = make_model(name, size, patch_size, num_heads, small, norm, drop_path)
-        if channels not in (1, 3):
-            raise ValueError(f"timm encoders read 1 or 3 channels, and the images have {channels}")
+        self.model, self.blueprint = make_model(name, size, channels, patch_size, num_heads, small, norm, drop_path)
         self.prefix: int = getattr(self.model, "num_prefix_tokens", 0)  # class token and registers, before the patches
         self.channels_last: bool = getattr(self.model, "output_fmt", "NCHW") == "NHWC"  # layout of a feature map
         self.attentions = [module for module in self.model.modules() if hasattr(module, "fused_attn")]
         try:
             if small:
                 shrink_stem(self.model, name)
-            tokens = self._tokens_of_a_blank_image(size)
+            tokens = self._tokens_of_a_blank_image(channels, size)
         except (RuntimeError, AttributeError, ZeroDivisionError, TypeError) as error:
             raise ValueError(f"{name} cannot read images of {size} pixels: {error}") from error
         rows = math.isqrt(tokens.shape[1])
@@ -79,7 +78,7 @@ class Timm(Encoder):
             raise ValueError(f"{self.model.__class__.__name__} makes no square grid of tokens at {size} pixels")
         self.dim = self.token_dim = tokens.shape[2]
         self.stride = math.ceil(size / rows)
-        self.kind = kind_of(self.model, size)
+        self.kind = kind_of(self.model, size, channels)
         self.can_drop = self.kind.can_drop
         self.register_parameter(self.kind.mask_value_key, nn.Parameter(self.kind.initial_mask_value()))
 
@@ -94,7 +93,7 @@ class Timm(Encoder):
     def forward(self, view: View, mask: Tensor | None = None, visible_only: bool = False) -> Encoded:
         """Encode (B, C, H, W); with ``visible_only`` the tokens are the visible patches only, in raster order."""
         self.expect(view, self.field)
-        x = view.x.expand(-1, 3, -1, -1) if view.x.shape[1] == 1 else view.x
+        x = view.x.expand(-1, RGB, -1, -1) if view.x.shape[1] == 1 else view.x
         choose_attention(self.attentions, x.device)
         if visible_only and mask is not None:
             visible = visible_patches(mask, x.device)
@@ -113,9 +112,9 @@ class Timm(Encoder):
         return features.flatten(1, 2) if self.channels_last else features.flatten(2).transpose(1, 2)
 
     @torch.no_grad()
-    def _tokens_of_a_blank_image(self, size: int) -> Tensor:
+    def _tokens_of_a_blank_image(self, channels: int, size: int) -> Tensor:
         """Encode a blank image to find the number and the width of the tokens (1, T, D), which timm does not report."""
-        features = features_of(self.model.eval(), torch.zeros(1, 3, size, size))
+        features = features_of(self.model.eval(), torch.zeros(1, channels, size, size))
         self.model.train()
         return self._tokens(features)
 

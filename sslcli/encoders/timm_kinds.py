@@ -43,7 +43,7 @@ class Kind:
         raise NotImplementedError
 
     def features(self, model: Any, x: Tensor, mask: Tensor | None, mask_value: Tensor) -> Tensor:
-        """Compute the features of images (B, 3, H, W) masked by ``mask`` (B, *grid), in the layout of ``model``."""
+        """Compute the features of images (B, C, H, W) masked by ``mask`` (B, *grid), in the layout of ``model``."""
         raise NotImplementedError
 
     def visible_features(self, model: Any, x: Tensor, visible: Tensor) -> Tensor:
@@ -56,8 +56,11 @@ class ConvNet(Kind):
 
     mask_value_key = "filler"
 
+    def __init__(self, channels: int) -> None:
+        self.channels = channels
+
     def initial_mask_value(self) -> Tensor:
-        return torch.zeros(3)
+        return torch.zeros(self.channels)
 
     def grid(self, view: View) -> tuple[int, ...]:
         return tuple(view.x.shape[-2:])
@@ -135,20 +138,20 @@ class ViT(PatchModel):
             model.patch_embed.output_fmt = Format.NCHW if own else Format.NHWC
 
 
-def kind_of(model: nn.Module, size: int) -> Kind:
-    """Return the kind of ``model``, which was built for images of ``size`` pixels a side.
+def kind_of(model: nn.Module, size: int, channels: int) -> Kind:
+    """Return the kind of ``model``, which was built for images of ``channels`` channels and ``size`` pixels a side.
 
     Only timm's PatchEmbed makes patches that do not overlap; in other models a masked patch would still be visible in
     the tokens of its neighbours.
     """
     patch_embed = getattr(model, "patch_embed", None)
     if not isinstance(patch_embed, PatchEmbed):
-        return ConvNet()
+        return ConvNet(channels)
     return ViT(model, size) if isinstance(model, VisionTransformer) else PatchModel(patch_embed, size)
 
 
 def features_of(model: Any, x: Tensor) -> Tensor:
-    """Compute features before the classifier: (B, prefix + T, D), (B, h, w, D) or (B, D, h, w) from (B, 3, H, W)."""
+    """Compute features before the classifier: (B, prefix + T, D), (B, h, w, D) or (B, D, h, w) from (B, C, H, W)."""
     features: Tensor = model.forward_features(x)
     return features
 

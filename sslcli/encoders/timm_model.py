@@ -17,6 +17,8 @@ from torch import nn
 
 from sslcli.encoders.batchnorm import batch_norms
 
+RGB = 3  # channels of timm's models, unless they are built for others
+
 
 @dataclass(frozen=True)
 class Blueprint:
@@ -41,20 +43,21 @@ def check_name(name: str) -> None:
 def make_model(
     name: str,
     size: int,
+    channels: int,
     patch_size: int | None,
     num_heads: int | None,
     small: bool,
     norm: str | None,
     drop_path: float,
 ) -> tuple[Any, Blueprint]:
-    """Build a model for images of ``size`` pixels a side; return it with its blueprint.
+    """Build a model for images of ``channels`` channels and ``size`` pixels a side; return it with its blueprint.
 
     The other arguments are documented in ``Timm``.
 
     Raises:
         ValueError: timm cannot build the model with these options, or the model cannot have such patches or norm.
     """
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {} if channels == RGB else {"in_chans": channels}
     if _built_for_one_size(name):
         options["img_size"] = size
         if patch_size is None and small:

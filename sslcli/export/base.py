@@ -153,6 +153,9 @@ def normalising(column: Field, array: str = "torch.tensor") -> list[str]:
         return [f"# batch: whole numbers of shape (B, {_sizes(column)})", "x = batch"]
     kind = "float32 in [0, 1]" if column.is_pixels else "float32"
     lines = [f"# batch: {kind} of shape (B, {_sizes(column)})"]
+    if column.levels:
+        low, high = column.levels
+        lines.append(f"# from integers of more than 8 bits: batch = ((integers - {low:g}) / {high - low:g}).clip(0, 1)")
     if not column.mean:
         return [*lines, "x = batch"]
     shape = (-1, *(1,) * (len(column.shape) - 1))

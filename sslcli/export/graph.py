@@ -93,5 +93,5 @@ def read_tensors(program: ExportedProgram, encoder: nn.Module) -> tuple[list[str
 
 def first_lines(source: Source, preprocessing: bool, array: str = "torch.tensor") -> list[str]:
     """Return the lines that compute the graph's input ``x`` from the raw ``batch``."""
-    described, *rest = normalising(source.field, array)
-    return [described, "x = batch"] if preprocessing else [described, *rest]
+    *described, computed = normalising(source.field, array)
+    return [*described, "x = batch" if preprocessing else computed]

@@ -53,13 +53,13 @@ def _input(source: Source) -> list[str]:
     rows += [f"- mean: {list(column.mean)}", f"- std: {list(column.std)}"] if column.mean else ["- not normalised"]
     if column.kind != "image":
         return rows
-    grey = (
-        [] if column.shape[0] == 3 else ["- grey: one channel, normalised before it is repeated for a model of three"]
-    )
+    grey = ["- grey: one channel, normalised before it is repeated for a model of three"] * (column.shape[0] == 1)
+    deep = [f"- integers of more than 8 bits: {column.levels[0]:g} is 0 and {column.levels[1]:g} is 255"]
     return [
         *rows,
         "- pixels in [0, 1] before they are normalised" if column.is_pixels else "- numbers as the dataset has them",
         *grey,
+        *(deep if column.levels else []),
         "- interpolation: bilinear, antialiased (torchvision's `resize(..., antialias=True)`); of a picture file, the "
         "largest centred square",
     ]

@@ -23,7 +23,7 @@ class Safetensors(Format):
         plugins = f", plugins={tuple(source.plugins)}" if source.plugins else ""
         return Lines(
             ["import sslcli", f"model = sslcli.load({str(path)!r}{plugins})"],
-            [normalising(source.field)[0], "features = model(batch)  # normalises by itself"],
+            [*normalising(source.field)[:-1], "features = model(batch)  # normalises by itself"],
         )
 
     def check(self, source: Source, path: Path) -> Checked:

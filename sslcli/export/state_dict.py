@@ -110,11 +110,15 @@ def changed_modules(ours: nn.Module, fresh: nn.Module, name_of: Callable[[str], 
         if isinstance(theirs, nn.Conv2d):
             mine = ours.get_submodule((name_of(f"{name}.weight") or "").removesuffix(".weight"))
             assert isinstance(mine, nn.Conv2d)
-            if (mine.kernel_size, mine.stride, mine.padding) != (theirs.kernel_size, theirs.stride, theirs.padding):
+            if _shape(mine) != _shape(theirs):
                 lines.append(f"model{_attribute(name)} = torch.nn.{_conv(mine)}")
         elif isinstance(theirs, nn.MaxPool2d) and isinstance(getattr(ours, name, None), nn.Identity):
             lines.append(f"model{_attribute(name)} = torch.nn.Identity()")
     return lines
+
+
+def _shape(conv: nn.Conv2d) -> tuple[object, ...]:
+    return conv.in_channels, conv.kernel_size, conv.stride, conv.padding
 
 
 def _conv(conv: nn.Conv2d) -> str:

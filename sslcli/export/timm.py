@@ -42,7 +42,7 @@ def _features(encoder: TimmEncoder) -> str:
     """Return an expression for the mean over all positions: the model itself, if it pools so, else that of its map."""
     field = next(name for name, column in encoder.spec.items() if column.kind == "image")
     size = encoder.spec[field].shape[1]
-    x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, encoder.spec[field].shape[0], size, size, generator=torch.Generator().manual_seed(0))
     ours = encoder(View(x, field)).pooled
     if torch.allclose(encoder.model(x), ours, rtol=1e-4, atol=1e-5):
         return "model({x})"

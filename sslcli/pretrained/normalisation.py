@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sslcli.config.composed import TrainConfig
@@ -10,6 +11,7 @@ from sslcli.config.paths import expand
 from sslcli.data.base import Dataset
 from sslcli.data.normalisation import IMAGENET, applied, given, image_columns, measured
 from sslcli.data.normalisation import KEY as NORMALISE
+from sslcli.data.pictures.levels import MeasuredLevels, apply_levels, measured_levels
 from sslcli.distributed import Ranks
 from sslcli.errors import UserError
 from sslcli.pretrained.importers import KEY, content_of, read
@@ -40,12 +42,13 @@ def settle(
     Raises:
         UserError: the numbers and the pictures do not fit, or what an earlier session has measured is missing.
     """
+    levels = _settled_levels(config, dataset, afresh=afresh, fitted=fitted, ranks=ranks)  # before a picture is decoded
     wish = config.dataset.normalise
     if wish not in (None, "measured"):
         mean, std = IMAGENET if wish == "imagenet" else wish
         applied(dataset, given(dataset, mean, std, "as configured"))
-        return None
-    if afresh and wish == "measured":
+        return fitted if levels is None else _with_levels(None, dataset, levels, "as configured")
+    if afresh and (wish == "measured" or dataset.has_own_scale):
         fitted = ranks.by_first(lambda: measured(dataset, config.dataset.workers))
     elif afresh:
         fitted = _of_weights(config.encoder.weights, dataset)
@@ -53,7 +56,27 @@ def settle(
         raise UserError(f"{NORMALISE}=measured: {NAME} of this run is missing. Restore it, or start with resume=never.")
     if fitted is not None:
         applied(dataset, fitted)
-    return fitted
+    return fitted if levels is None else _with_levels(fitted, dataset, levels, "ImageNet's")
+
+
+def _settled_levels(
+    config: TrainConfig, dataset: Dataset, *, afresh: bool, fitted: Normalisation | None, ranks: Ranks
+) -> MeasuredLevels | None:
+    """Let the dataset have the range of deep integers of this run; return it if it has been measured now."""
+    wish = config.dataset.range
+    found = ranks.by_first(lambda: measured_levels(dataset)) if afresh and wish == "auto" else None
+    levels = (wish[0], wish[1]) if wish != "auto" else found.levels if found else fitted.levels if fitted else None
+    if levels is not None:
+        apply_levels(dataset, levels)
+    return found
+
+
+def _with_levels(numbers: Normalisation | None, dataset: Dataset, found: MeasuredLevels, source: str) -> Normalisation:
+    """Return what was fitted with the measured range; the file has a mean and a std, fitted or not."""
+    if numbers is None:
+        field = dataset.spec[image_columns(dataset)[0]]
+        numbers = given(dataset, field.mean, field.std, source)
+    return replace(numbers, levels=found.levels, levels_source=found.source)
 
 
 def _of_weights(source: str | None, dataset: Dataset) -> Normalisation | None:

@@ -1,14 +1,15 @@
 """Mean and standard deviation of pictures that were fitted for a run, in the format of Hugging Face's image processors.
 
 ``preprocessor_config.json`` in the run directory has the numbers that neither the config nor the dataset names: those
-that were measured on the training part, or those of the weights that the run began with. Checkpoints have its digest.
+that were measured on the training part, or those of the weights that the run began with; and the measured range of
+integers of more than 8 bits. Checkpoints have its digest.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sslcli.errors import UserError
@@ -25,6 +26,8 @@ class Normalisation:
     std: tuple[float, ...]
     source: str  # for people
     unit: float = 1.0  # what the numbers of a picture are multiplied with first: 1/255 for uint8
+    levels: tuple[float, float] | None = None  # the integers in the files that become 0 and 255, if they were measured
+    levels_source: str = ""  # for people
 
     def content(self) -> bytes:
         """Return the content of the file."""
@@ -36,11 +39,19 @@ class Normalisation:
             "image_std": list(self.std),
             "source": self.source,
         }
+        if self.levels is not None:
+            values |= {"range": list(self.levels), "range_source": self.levels_source}
         return f"{json.dumps(values, indent=2)}\n".encode()
 
     def digests(self) -> dict[str, str]:
         """Return the file's name and SHA-256 digest, for checkpoints."""
         return {NAME: hashlib.sha256(self.content()).hexdigest()}
+
+    @property
+    def levels_in_words(self) -> str:
+        """The range of deep integers for people."""
+        low, high = self.levels or (0, 255)
+        return f"integers of more than 8 bits: {low:,.0f} is black, {high:,.0f} is white ({self.levels_source})"
 
     def __str__(self) -> str:
         mean, std = (" ".join(f"{value:.4f}" for value in values) for values in (self.mean, self.std))
@@ -66,6 +77,9 @@ def read(run_dir: Path) -> Normalisation | None:
         fitted = Normalisation(
             tuple(values["image_mean"]), tuple(values["image_std"]), values["source"], values["rescale_factor"]
         )
+        if "range" in values:
+            low, high = values["range"]
+            fitted = replace(fitted, levels=(low, high), levels_source=values["range_source"])
     except (ValueError, LookupError, TypeError) as error:
         raise UserError(f"run_dir: {path} cannot be read ({error}). {_WAY_OUT}") from None
     if fitted.content() != content:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sslcli.data.base import CorruptSample, CorruptSamples, Dataset
 from sslcli.data.fingerprints import LIMIT
-from sslcli.data.pictures.decode import BadPicture, Source, decode, decode_crops
-from sslcli.types import Crops, Field, Spec
+from sslcli.data.pictures.decode import decode, decode_crops
+from sslcli.data.pictures.look import deep_values_of, look
+from sslcli.data.pictures.opening import BadPicture, Source
+from sslcli.data.ram_cache import shared_bytes
+from sslcli.types import Crops
 
 Crop = Literal["device", "worker"]
 
@@ -53,17 +57,26 @@ class Pictures(Dataset):
         encoded: the encoded pictures.
         size: pixels a side.
         crop: ``worker`` cuts training crops from the full pictures; with ``device`` the views cut crops.
+        channels: channels of each picture; None is three, to which grey and transparent pictures are converted.
     """
 
     decodes = True
 
-    def __init__(self, encoded: EncodedPictures, size: int, crop: Crop = "device") -> None:
+    def __init__(self, encoded: EncodedPictures, size: int, crop: Crop = "device", channels: int | None = None) -> None:
         if size < 1:
             raise ValueError(f"size={size} must be at least 1 pixel")
+        if channels is not None and channels < 1:
+            raise ValueError(f"channels={channels} must be at least 1")
         self.encoded, self.size = encoded, size
         self.cuts_crops = crop == "worker"
         self.labels, self.classes = encoded.labels, encoded.classes
-        self.spec = rgb(size)
+        self.reading = look(encoded, channels)
+        self.spec = self.reading.spec(size)
+        self.has_own_scale = not self.reading.of_colours
+        self._verified: np.ndarray | None = shared_bytes(len(encoded), 1)[:, 0]  # whether each has been verified
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_verified": None}
 
     def __len__(self) -> int:
         return len(self.encoded)
@@ -77,41 +90,42 @@ class Pictures(Dataset):
     def name_of(self, i: int) -> str:
         return self.encoded.where(i)
 
+    def deep_values(self, index: Tensor) -> np.ndarray:
+        return deep_values_of(self.encoded, index, self.reading)
+
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
-        columns = self._read(index, lambda _, source: [decode(source, self.size)], [(self.size, self.size)])
-        return {"image": columns[0]}
+        def read(row: int, source: Source, verify: bool) -> list[Tensor]:
+            return [decode(source, self.size, self.reading, verify=verify)]
+
+        return {"image": self._read(index, read, [(self.size, self.size)])[0]}
 
     def fetch_crops(self, index: Tensor, crops: Crops) -> dict[str, Tensor]:
-        columns = self._read(
-            index,
-            lambda row, source: decode_crops(source, lambda h, w: crops.windows(row, h, w), crops.sizes),
-            crops.sizes,
-        )
-        return {f"image/{k}": column for k, column in enumerate(columns)}
+        def read(row: int, source: Source, verify: bool) -> list[Tensor]:
+            return decode_crops(source, lambda h, w: crops.windows(row, h, w), crops.sizes, self.reading, verify=verify)
+
+        return {f"image/{k}": column for k, column in enumerate(self._read(index, read, crops.sizes))}
 
     def _read(
-        self, index: Tensor, read: Callable[[int, Source], list[Tensor]], sizes: Sequence[tuple[int, int]]
+        self, index: Tensor, read: Callable[[int, Source, bool], list[Tensor]], sizes: Sequence[tuple[int, int]]
     ) -> list[Tensor]:
-        """Return a column (B, 3, *size) for each size.
+        """Return a column (B, C, *size) for each size.
 
         Raises:
             CorruptSamples: some pictures are corrupt; all others have been tried, too.
         """
-        columns = [torch.empty(len(index), 3, *size, dtype=torch.uint8) for size in sizes]
+        reading = self.reading
+        columns = [torch.empty(len(index), reading.channels, *size, dtype=reading.dtype) for size in sizes]
         bad = {}
         for row, i in enumerate(index.tolist()):
             try:
-                for column, pixels in zip(columns, read(row, self.encoded.source(i))):
+                verify = self._verified is None or not self._verified[i]
+                for column, pixels in zip(columns, read(row, self.encoded.source(i), verify)):
                     column[row] = pixels
             except BadPicture as error:
                 bad[row] = CorruptSample(self.encoded.where(i), str(error))
+            else:
+                if self._verified is not None:
+                    self._verified[i] = 1
         if bad:
             raise CorruptSamples(bad)
         return columns
-
-
-def rgb(size: int) -> Spec:
-    """Return the spec of colour pictures of ``size`` x ``size`` pixels, with the usual ImageNet mean and std."""
-    return Spec(
-        image=Field("image", (3, size, size), torch.uint8, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-    )

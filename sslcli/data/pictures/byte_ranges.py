@@ -14,7 +14,7 @@ import numpy as np
 
 from sslcli.data.fingerprints import LIMIT, of_files
 from sslcli.data.pictures.classes import labels_of
-from sslcli.data.pictures.decode import BadPicture
+from sslcli.data.pictures.opening import BadPicture
 
 CUT = -1  # the size of a picture whose file is truncated
 

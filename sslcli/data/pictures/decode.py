@@ -2,55 +2,52 @@
 
 from __future__ import annotations
 
-import io
 import os
-import threading
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
-import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from sslcli.data.pictures.colours import deep_to_rgb, pixels_of, to_rgb
+from sslcli.data.pictures.deep import deep_values, is_deep
+from sslcli.data.pictures.numbers import numbers_of
+from sslcli.data.pictures.opening import FORMATS, BadPicture, Source, captured_stderr, opened, reasons
 from sslcli.data.pictures.orientation import Turn, Window
-
-# Not all formats of Pillow, because an EPS file that is called .jpg would start Ghostscript.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
-
-Source = bytes | str | os.PathLike[str]  # content of a file, or its path
+from sslcli.data.pictures.png_chunks import pixels_only
+from sslcli.data.pictures.reading import RGB, Reading
 
 
-class BadPicture(Exception):
-    """A file is not a complete picture; the message is a short reason."""
-
-
-def decode(source: Source, size: int | None = None) -> Tensor:
-    """Decode a picture to uint8 RGB (3, H, W), upright by its EXIF orientation, transparent pixels on white.
+def decode(source: Source, size: int | None = None, reading: Reading = RGB, *, verify: bool = True) -> Tensor:
+    """Decode a picture to (C, H, W), upright by its EXIF orientation.
 
     Args:
         source: content of a file, or its path.
-        size: if given, the result is the largest centred square, resized to (3, size, size).
+        size: if given, the result is the largest centred square, resized to (C, size, size).
+        reading: which numbers; the default is uint8 RGB with transparent pixels on white.
+        verify: as in ``decode_crops``.
 
     Raises:
         BadPicture: the file is not a picture, not complete, not readable, or larger than
             ``PIL.Image.MAX_IMAGE_PIXELS``.
     """
     if size is None:
-        return decode_crops(source, lambda height, width: [(0, 0, height, width)], None)[0]
-    return decode_crops(source, _centred, [(size, size)])[0]
+        return decode_crops(source, lambda height, width: [(0, 0, height, width)], None, reading)[0]
+    return decode_crops(source, _centred, [(size, size)], reading, verify=verify)[0]
 
 
 def decode_crops(
     source: Source,
     windows: Callable[[int, int], Sequence[Window]],
     sizes: Sequence[tuple[int, int]] | None,
+    reading: Reading = RGB,
+    *,
+    verify: bool = True,
 ) -> list[Tensor]:
-    """Decode one picture once and return several windows of it, each (3, *size) uint8.
+    """Decode one picture once and return several windows of it, each (C, *size).
 
     Windows are resized by the antialiased triangle filter. If all windows of a JPEG are at least twice as large as
     their results, libjpeg decodes at 1/2, 1/4 or 1/8 of the size, by averaging inside its blocks, such that every
@@ -60,33 +57,75 @@ def decode_crops(
         source: content of a file, or its path.
         windows: computes the windows from the height and width of the upright picture.
         sizes: height and width of each result; None does not resize the windows.
+        reading: which numbers.
+        verify: whether damage is looked for that a reduced decode does not show; False for a picture that has been
+            verified. So whether a picture is bad does not depend on the windows.
 
     Raises:
         BadPicture: as ``decode``.
     """
-    with _opened(source) as file:
-        with _reasons():
-            image = Image.open(file, formats=FORMATS)  # reads the header and refuses decompression bombs
-            jpeg = image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB")
-            if not jpeg:
-                image.load()  # Pillow turns a TIFF upright here
-            turn = Turn.of(image)
-        width, height = image.size
-        upright = (width, height) if turn.transposed else (height, width)
-        stored = [turn.stored(window, *upright) for window in windows(*upright)]
-        shapes = [window[2:] for window in stored] if sizes is None else [turn.shape(size) for size in sizes]
-        factor = _reduction(stored, shapes) if jpeg else 1
-        with _reasons():
-            if jpeg:
-                _refuse_zeros(file)
-            if factor > 1:
-                image.draft(image.mode, (width // factor, height // factor))
-                rgb = image.convert("RGB")
-                cuts = [_cut_reduced(rgb, *pair, factor) for pair in zip(stored, shapes)]
-            else:
-                pixels = _jpeg(file, image) if jpeg else _pixels(to_rgb(image))
-                cuts = [_cut(pixels, *pair) for pair in zip(stored, shapes)]
+    try:
+        with opened(source) as file:
+            return _decoded(file, windows, sizes, reading, verify)
+    except BadPicture:
+        with opened(source) as file:
+            content = pixels_only(file)
+        if content is None:
+            raise
+        with opened(content) as file:
+            return _decoded(file, windows, sizes, reading, verify)
+
+
+def _decoded(
+    file: BinaryIO,
+    windows: Callable[[int, int], Sequence[Window]],
+    sizes: Sequence[tuple[int, int]] | None,
+    reading: Reading,
+    verify: bool,
+) -> list[Tensor]:
+    if not reading.of_colours:
+        with reasons():
+            pixels, turn = numbers_of(file, reading)
+        stored, shapes = _stored(windows, sizes, turn, pixels.shape[2], pixels.shape[1])
+        return [turn.upright(_cut(pixels, *pair)) for pair in zip(stored, shapes)]
+    with reasons():
+        image = Image.open(file, formats=FORMATS)  # reads the header and refuses decompression bombs
+        jpeg = image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB")
+        deep = is_deep(image)
+        if deep:
+            values = deep_values(image, file)
+        elif not jpeg:
+            image.load()  # Pillow turns a TIFF upright here
+        turn = Turn.of(image)
+    width, height = image.size
+    stored, shapes = _stored(windows, sizes, turn, width, height)
+    factor = _reduction(stored, shapes) if jpeg else 1
+    with reasons():
+        if jpeg:
+            _refuse_zeros(file)
+        if factor > 1:
+            if verify:
+                _refuse_damage(file)
+            image.draft(image.mode, (width // factor, height // factor))
+            rgb = image.convert("RGB")
+            cuts = [_cut_reduced(rgb, *pair, factor) for pair in zip(stored, shapes)]
+        else:
+            pixels = _jpeg(file, image) if jpeg else pixels_of(deep_to_rgb(values, reading) if deep else to_rgb(image))
+            cuts = [_cut(pixels, *pair) for pair in zip(stored, shapes)]
     return [turn.upright(cut) for cut in cuts]
+
+
+def _stored(
+    windows: Callable[[int, int], Sequence[Window]],
+    sizes: Sequence[tuple[int, int]] | None,
+    turn: Turn,
+    width: int,
+    height: int,
+) -> tuple[list[Window], list[tuple[int, int]]]:
+    """Return the windows of the picture as it is stored, of ``width`` x ``height``, and the shapes of their results."""
+    upright = (width, height) if turn.transposed else (height, width)
+    stored = [turn.stored(window, *upright) for window in windows(*upright)]
+    return stored, [window[2:] for window in stored] if sizes is None else [turn.shape(size) for size in sizes]
 
 
 def _centred(height: int, width: int) -> list[Window]:
@@ -112,31 +151,7 @@ def _cut_reduced(image: Image.Image, window: Window, shape: tuple[int, int], fac
     """Cut and resize a window of a picture reduced by ``factor``; Pillow can cut at fractions of pixels."""
     top, left, height, width = (length / factor for length in window)
     box = (left, top, min(left + width, image.width), min(top + height, image.height))
-    return _pixels(image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR, box))
-
-
-def _pixels(rgb: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
-
-
-# --- colours ----------------------------------------------------------------------------------------
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert any mode of Pillow to RGB: 16 bit values keep their high byte, transparent pixels become white.
-
-    Raises:
-        BadPicture: pixels are floats, whose range is not known.
-    """
-    if image.mode == "F":
-        raise BadPicture("floating-point pixels, whose range is not known")
-    if image.mode.startswith("I"):  # Pillow would clip these values
-        image = Image.fromarray((np.asarray(image, dtype=np.int64) >> 8).clip(0, 255).astype(np.uint8))
-    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
-        transparent = image.convert("RGBA")
-        image = Image.new("RGB", image.size, "white")
-        image.paste(transparent, mask=transparent)
-    return image.convert("RGB")
+    return pixels_of(image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR, box))
 
 
 def _refuse_zeros(file: BinaryIO) -> None:
@@ -155,78 +170,32 @@ def _jpeg(file: BinaryIO, image: Image.Image) -> Tensor:
     Raises:
         BadPicture: data are missing or damaged.
     """
+    pixels = _whole_jpeg(file, ImageReadMode.RGB)
+    return pixels_of(image.convert("RGB")) if pixels is None else pixels
+
+
+def _refuse_damage(file: BinaryIO) -> None:
+    """Raise BadPicture if ``_jpeg`` would; decoding the luminance only takes less time."""
+    _whole_jpeg(file, ImageReadMode.GRAY)
+    file.seek(0)
+
+
+def _whole_jpeg(file: BinaryIO, mode: ImageReadMode) -> Tensor | None:
+    """Decode a JPEG with torchvision; None if it cannot.
+
+    If data are missing between intact markers, libjpeg fills the rest with grey and only prints a warning, which Pillow
+    hides. Stray bytes between markers do no harm.
+
+    Raises:
+        BadPicture: data are missing or damaged.
+    """
     file.seek(0)
     data = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)
     try:
-        with _captured_stderr() as messages:
-            pixels = decode_jpeg(data, mode=ImageReadMode.RGB)
+        with captured_stderr() as messages:
+            pixels = decode_jpeg(data, mode=mode)
     except RuntimeError:
-        return _pixels(image.convert("RGB"))
-    # If data are missing between intact markers, libjpeg fills the rest with grey and only prints a warning. Pillow
-    # hides this warning, so a reduced decode cannot detect it. Stray bytes between markers do no harm.
+        return None
     if b"premature end" in messages or b"bad Huffman" in messages:
         raise BadPicture("damaged JPEG data")
     return pixels
-
-
-# --- files, errors and warnings ---------------------------------------------------------------------
-
-
-@contextmanager
-def _opened(source: Source) -> Iterator[BinaryIO]:
-    if isinstance(source, bytes):
-        yield io.BytesIO(source)
-        return
-    try:
-        file = open(source, "rb")  # noqa: PTH123, SIM115  closed below; errors of the caller are not caught here
-    except FileNotFoundError:
-        raise BadPicture("no such file") from None
-    except (OSError, ValueError) as error:
-        raise BadPicture(getattr(error, "strerror", None) or str(error)) from None
-    with file:
-        yield file
-
-
-@contextmanager
-def _reasons() -> Iterator[None]:
-    """Convert any exception of a decoder to BadPicture with one short line, and hide its warnings."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except (BadPicture, MemoryError):
-        raise
-    except UnidentifiedImageError:
-        raise BadPicture("not a picture, or an unknown format") from None
-    except Image.DecompressionBombError:
-        raise BadPicture("too many pixels (PIL.Image.MAX_IMAGE_PIXELS)") from None
-    except Exception as error:  # decoders raise many kinds of errors for damaged files
-        lines = str(error).splitlines()
-        raise BadPicture(lines[0][:100] if lines else type(error).__name__) from None
-
-
-_stderr_lock = threading.Lock()
-
-
-@contextmanager
-def _captured_stderr() -> Iterator[bytearray]:
-    """Capture what a C library writes to the process's stderr; the result is filled at the end of the block."""
-    captured = bytearray()
-    with _stderr_lock:
-        reading, writing = os.pipe()
-        os.set_blocking(reading, False)
-        os.set_blocking(writing, False)
-        original = os.dup(2)
-        os.dup2(writing, 2)
-        os.close(writing)
-        try:
-            yield captured
-        finally:
-            os.dup2(original, 2)
-            os.close(original)
-            try:
-                captured += os.read(reading, 65536)
-            except BlockingIOError:
-                pass
-            finally:
-                os.close(reading)

@@ -7,7 +7,9 @@ from sslcli.data.pictures.base import Crop, Pictures
 from sslcli.data.pictures.file_index import index
 
 
-def images(*, path: str, size: int = 64, crop: Crop = "device", holdout: float | None = None) -> Dataset:
+def images(
+    *, path: str, size: int = 64, channels: int | None = None, crop: Crop = "device", holdout: float | None = None
+) -> Dataset:
     """Make a dataset of all pictures below a folder, or of those that a text file lists.
 
     The class of a picture is the name of its parent folder. If all pictures are in one folder, there are no labels.
@@ -15,8 +17,9 @@ def images(*, path: str, size: int = 64, crop: Crop = "device", holdout: float |
     Args:
         path: the folder, which is searched with all sub-folders, or a text file with one path a line.
         size: pixels a side of the pictures for evaluation, and for training with ``crop=device``.
+        channels: channels of each picture; None is three: red, green and blue.
         crop: where training crops are cut. ``device``: from the ``size`` x ``size`` picture. ``worker``: from the full
             picture when it is decoded, which keeps more detail and takes more CPU time.
         holdout: the fraction that is held out for probes; None is 0.2 with labels, else 0.05.
     """
-    return with_held_out(Pictures(index(path), size, crop), None, holdout)
+    return with_held_out(Pictures(index(path), size, crop, channels), None, holdout)

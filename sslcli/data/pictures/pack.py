@@ -16,10 +16,13 @@ from PIL import Image
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from sslcli.data.pictures.decode import FORMATS, BadPicture, decode
+from sslcli.data.pictures.decode import decode
 from sslcli.data.pictures.file_index import Index, index
+from sslcli.data.pictures.levels import reading_for_all
+from sslcli.data.pictures.opening import FORMATS, BadPicture
 from sslcli.data.pictures.pack_json import ARRAY, PACK, TARS
 from sslcli.data.pictures.pack_writers import ArrayWriter, Packed, ShardWriter, Writer, sync
+from sslcli.data.pictures.reading import Reading
 from sslcli.data.workers import available_cpus, by_workers
 from sslcli.errors import UserError
 from sslcli.run_dir.files import sync_path
@@ -28,12 +31,12 @@ PIECE = 16  # pictures that a worker returns at a time; it reads at most four pi
 SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif"}  # suffixes that differ from the name of the format
 
 
-def pixels(path: str, size: int) -> Packed:
+def pixels(path: str, size: int, reading: Reading) -> Packed:
     """Decode the centred square of a picture, resized to ``size``."""
-    return "", decode(path, size).numpy().tobytes()
+    return "", decode(path, size, reading).numpy().tobytes()
 
 
-def picture(path: str, size: int | None) -> Packed:
+def picture(path: str, size: int | None, reading: Reading) -> Packed:
     """Return the file of a picture, unchanged if its shorter side is at most ``size``, else resized and encoded again.
 
     Raises:
@@ -43,7 +46,7 @@ def picture(path: str, size: int | None) -> Packed:
         content = Path(path).read_bytes()
     except (OSError, ValueError) as error:
         raise BadPicture(getattr(error, "strerror", None) or str(error)) from None
-    decoded = decode(content)
+    decoded = decode(content, None, reading)
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         kind = str(image.format)
     suffix = SUFFIXES.get(kind, kind.lower())
@@ -143,6 +146,7 @@ def pack(source: str, dest: Path, to: str, size: int | None, workers: int | None
     if dest.exists() and not (dest.is_dir() and not any(dest.iterdir())):
         raise UserError(f"{dest} is there already. Give another DEST, or remove it.")
     pictures = index(source)
+    reading = reading_for_all(pictures)
     part = dest.with_name(f"{dest.name}.part")
     try:
         part.mkdir(parents=True)
@@ -153,14 +157,15 @@ def pack(source: str, dest: Path, to: str, size: int | None, workers: int | None
             if to == "array":
                 assert size is not None
                 writer: Writer = ArrayWriter(part, size, held)
-                make: Callable[[str], Packed] = partial(pixels, size=size)
+                make: Callable[[str], Packed] = partial(pixels, size=size, reading=reading)
             else:
                 writer = ShardWriter(part, shard_size * 1e6, held)
-                make = partial(picture, size=size)
+                make = partial(picture, size=size, reading=reading)
             ready = held.enter_context(
                 closing(made_in_order(pictures, make, available_cpus() if workers is None else workers))
             )
             about: dict[str, object] = {"format": ARRAY if to == "array" else TARS, "size": size}
+            about |= {} if reading.levels is None else {"range": reading.levels}
             bad = fill(part, pictures, ready, writer, about)
         part.replace(dest)
         sync_path(dest.absolute().parent)
@@ -169,5 +174,7 @@ def pack(source: str, dest: Path, to: str, size: int | None, workers: int | None
         raise
     bytes_written = sum(path.stat().st_size for path in dest.iterdir())
     left_out = f"; {bad:,} could not be read and are listed in {dest / 'bad_samples.txt'}" if bad else ""
+    if reading.levels is not None and size is not None:
+        print("integers of more than 8 bits: {:,.0f} is black, {:,.0f} is white".format(*reading.levels))
     print(f"{len(pictures) - bad:,} pictures in {dest}, {bytes_written / 1e9:.2f} GB{left_out}")
     print(f"ssl-train dataset={'packed' if to == 'array' else 'shards'} dataset.path={dest}")

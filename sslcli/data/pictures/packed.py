@@ -17,7 +17,7 @@ from sslcli.data.base import Dataset, with_held_out
 from sslcli.data.fingerprints import LIMIT, of_files
 from sslcli.data.memory_map import MemoryMap
 from sslcli.data.pictures import pack_json
-from sslcli.data.pictures.base import rgb
+from sslcli.data.pictures.reading import RGB
 from sslcli.errors import UserError
 
 
@@ -43,7 +43,7 @@ class Packed(Dataset):
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UserError(f"dataset.path: {folder} is damaged ({error}). Pack it again.") from None
         self.classes = tuple(about["classes"])
-        self.spec = rgb(about["size"])
+        self.spec = RGB.spec(about["size"])
 
     def __len__(self) -> int:
         return len(self._images)

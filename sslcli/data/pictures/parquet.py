@@ -13,8 +13,8 @@ from sslcli.data.base import Dataset, Subset, with_held_out
 from sslcli.data.pictures.base import Crop, Pictures
 from sslcli.data.pictures.byte_ranges import ByteRanges, Part
 from sslcli.data.pictures.classes import labels_of
-from sslcli.data.pictures.decode import BadPicture
 from sslcli.data.pictures.file_patterns import find
+from sslcli.data.pictures.opening import BadPicture
 from sslcli.data.pictures.table import Table
 from sslcli.data.pictures.table_index import index_tables
 from sslcli.errors import UserError
@@ -29,6 +29,7 @@ def parquet(
     column: str | None = None,
     label: str | None = None,
     size: int = 64,
+    channels: int | None = None,
     crop: Crop = "device",
     cache_dir: str | None = None,
     holdout: float | None = None,
@@ -43,6 +44,7 @@ def parquet(
         column: the column of pictures; None finds it.
         label: the column of classes; None uses ``label`` if there is such a column.
         size: pixels a side, as in ``images``.
+        channels: channels of each picture; None is three: red, green and blue.
         crop: where training crops are cut, as in ``images``.
         cache_dir: the folder for unpacked pictures of compressed tables; None is the user's cache.
         holdout: a fraction of train to hold out for probes instead of a split. None uses the split; if there is none,
@@ -60,7 +62,7 @@ def parquet(
             f"dataset.path: the {len(rows):,} rows of {path} hold no pictures. If they name files, give these to "
             "dataset=images, or write the set again with the pictures embedded."
         )
-    pictures = Pictures(rows, size, crop)
+    pictures = Pictures(rows, size, crop, channels)
     if not test:
         return with_held_out(pictures, None, holdout)
     kept = Subset(pictures, torch.arange(int((rows.number < len(train)).sum())))

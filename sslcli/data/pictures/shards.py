@@ -25,6 +25,7 @@ def shards(
     *,
     path: str,
     size: int = 64,
+    channels: int | None = None,
     crop: Crop = "device",
     cache_dir: str | None = None,
     holdout: float | None = None,
@@ -39,6 +40,7 @@ def shards(
         path: a folder, a pattern such as ``data/*.tar``, a list such as ``data/{000..009}.tar``, or the same as a URL
             that fsspec knows (s3://, gs://, https://, ...).
         size: pixels a side, as in ``images``.
+        channels: channels of each picture; None is three: red, green and blue.
         crop: where training crops are cut, as in ``images``.
         cache_dir: the folder for copies of remote shards; None is the user's cache.
         holdout: the fraction that is held out for probes; None is 0.2 with labels, else 0.05.
@@ -49,7 +51,7 @@ def shards(
     parts = [replace(index_tar(tar), names=names[tar.parent]) for tar in bar]
     if not any(len(part.start) for part in parts):
         raise UserError(f"dataset.path: no picture in the {len(tars)} shards of {path}.")
-    return with_held_out(Pictures(Shards(tars, parts), size, crop), None, holdout)
+    return with_held_out(Pictures(Shards(tars, parts), size, crop, channels), None, holdout)
 
 
 def _class_names(folder: Path) -> np.ndarray:

@@ -46,6 +46,8 @@ def augment(
         view[part].copy_(normalise(_recoloured(cut, host, device, clamp=column.is_pixels), column))
         if host.erase.any():
             erase(view[part], device.erase)
+        if host.kept.shape[1]:
+            view[part].mul_(device.kept[:, :, None, None])
 
 
 def _parts(images: Tensor, size: Size) -> Iterator[slice]:

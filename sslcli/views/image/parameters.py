@@ -29,6 +29,7 @@ class Parameters(Generic[A]):
     colour: A  # (B, n), the argument of ``recolour``; n is 0 if no sample changes colours
     solarise: A  # (B,)
     erase: A  # (B, 4) top, left, height, width in pixels of the view
+    kept: A  # (B, C) 1 or 0: which channels are not dropped; C is 0 if none of any sample is
 
     def part(self, which: slice) -> Parameters[A]:
         """Return the parameters of some samples."""
@@ -39,7 +40,8 @@ def whole_images(count: int, size: Size) -> Parameters[np.ndarray]:
     """Return parameters for ``count`` images of ``size`` that are only resized."""
     zero, four = np.zeros(count, np.float32), np.zeros((count, 4), np.float32)
     window = np.tile(np.array((0, 0, *size), np.float32), (count, 1))
-    return Parameters(window, zero, zero, zero, np.zeros((count, 0), np.float32), zero, four)
+    none = np.zeros((count, 0), np.float32)
+    return Parameters(window, zero, zero, zero, none, zero, four, none)
 
 
 def without_blur(parameters: Parameters[np.ndarray]) -> Parameters[np.ndarray]:
@@ -94,7 +96,16 @@ def draw(
         _draw_colour(recipe, u[5:11], channels),
         (u[11] < recipe.solarise).astype(np.float32),
         erase.astype(np.float32),
+        _draw_kept(recipe, randomness, name, channels),
     )
+
+
+def _draw_kept(recipe: Recipe, randomness: Randomness, name: str, channels: int) -> np.ndarray:
+    """Draw which channels are kept; where all would be dropped, the one with the largest number stays."""
+    if not recipe.channel_drop:
+        return np.zeros((len(randomness.positions), 0), np.float32)
+    u = randomness.numbers(f"{name} channels", channels)
+    return ((u >= recipe.channel_drop) | (u == u.max(1, keepdims=True))).astype(np.float32)
 
 
 def _draw_colour(recipe: Recipe, u: np.ndarray, channels: int) -> np.ndarray:

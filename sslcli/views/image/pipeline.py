@@ -35,7 +35,7 @@ class ImageViews(Views):
         num_local: number of additional, smaller views of each image (multi-crop).
         local: fields of the recipe that are different in local views.
         local_size: side of a local view as a share of a view's side, rounded to whole pixels.
-        **recipe: the fields of ``Recipe``, from ``scale`` to ``erase_ratio``.
+        **recipe: the fields of ``Recipe``, from ``scale`` to ``channel_drop``.
 
     Raises:
         ValueError: a value is out of its range, or the column has no images.
@@ -68,7 +68,9 @@ class ImageViews(Views):
         other, small = first.changed(second, "views.second"), first.changed(local, "views.local")
         channels, height, width = self.column.shape
         if any(each.recolours for each in (first, other, small)) and channels not in (1, 3):
-            raise ValueError(f"jitter and gray need 1 or 3 channels, and '{field}' has {channels}")
+            raise ValueError(
+                f"jitter and gray need 1 or 3 channels, and '{field}' has {channels}. Set views.jitter=0 views.gray=0"
+            )
         self.num_views, self.num_local = num_views, num_local
         self.recipes = [other if k == 1 else first for k in range(num_views)] + [small] * num_local
         local_side = max(1, round(local_size * height)), max(1, round(local_size * width))

@@ -38,6 +38,7 @@ class Recipe:
     erase: Probability = 0.0  # of setting a rectangle of the normalised view to 0; not in the target
     erase_scale: Shares = (0.02, 0.33)  # area of the rectangle as a share of the view
     erase_ratio: Ratios = (0.3, 3.3)  # height to width of the rectangle
+    channel_drop: Probability = 0.0  # of setting a channel of the normalised view to 0; one stays; not in the target
 
     def __post_init__(self) -> None:
         check_numbers(self)

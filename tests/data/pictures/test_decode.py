@@ -11,7 +11,8 @@ import torch
 from PIL import Image, JpegImagePlugin, TiffImagePlugin
 from support.oddities import encoded, exif, smooth, turned
 
-from sslcli.data.pictures.decode import BadPicture, decode, decode_crops
+from sslcli.data.pictures.decode import decode, decode_crops
+from sslcli.data.pictures.opening import BadPicture
 
 
 def rgb(data, size=None):
