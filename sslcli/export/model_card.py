@@ -54,12 +54,14 @@ def _input(source: Source) -> list[str]:
     if column.kind != "image":
         return rows
     grey = ["- grey: one channel, normalised before it is repeated for a model of three"] * (column.shape[0] == 1)
-    deep = [f"- integers of more than 8 bits: {column.levels[0]:g} is 0 and {column.levels[1]:g} is 255"]
+    deep = (
+        ["- of integers of more than 8 bits, {:g} is 0 and {:g} is 255".format(*column.levels)] if column.levels else []
+    )
     return [
         *rows,
         "- pixels in [0, 1] before they are normalised" if column.is_pixels else "- numbers as the dataset has them",
         *grey,
-        *(deep if column.levels else []),
+        *deep,
         "- interpolation: bilinear, antialiased (torchvision's `resize(..., antialias=True)`); of a picture file, the "
         "largest centred square",
     ]
