@@ -17,7 +17,6 @@ from sslcli.data.checked import Checked
 from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.dataloading import kept_in_memory
 from sslcli.data.labelled import Labelled
-from sslcli.data.pictures.levels import apply_levels, reading_of
 from sslcli.distributed import Ranks
 from sslcli.encoders.base import Encoder
 from sslcli.errors import UserError
@@ -25,7 +24,7 @@ from sslcli.objectives.base import Objective
 from sslcli.objectives.teacher import teacher_weights
 from sslcli.pretrained.importers import digest_of
 from sslcli.pretrained.load import LoadReport, load_weights
-from sslcli.pretrained.normalisation import settle
+from sslcli.pretrained.normalisation import read_as_trained, settle
 from sslcli.pretrained.safetensors_io import read_export
 from sslcli.randomness import fold
 from sslcli.run_dir.checkpoint import State, open_run
@@ -183,30 +182,8 @@ def restore_components(
     config = replace(config, dataset=other or located(config.dataset, state.get("folder")))
     dataset = kept_in_memory(build_dataset(config), config.dataset.cache)
     dataset.spec.check_readable(views.field, encoder.spec)
-    _read_as_trained(config, dataset, Spec.from_plain(state["spec"]), is_other=other is not None)
+    read_as_trained(config, dataset, Spec.from_plain(state["spec"]), is_other=other is not None)
     return Components(readable(dataset, objective), encoder, objective, views, weights=weights)
-
-
-def _read_as_trained(config: TrainConfig, dataset: Dataset, trained: Spec, *, is_other: bool) -> None:
-    """Let the pictures of a dataset have the numbers of the run, so that nothing is fitted on other data.
-
-    Raises:
-        UserError: other data have integers of more than 8 bits, and the run has no range for them.
-    """
-    levels = trained["image"].levels if "image" in trained and config.dataset.range == "auto" else config.dataset.range
-    reading = reading_of(dataset)
-    if levels and reading is not None:
-        apply_levels(dataset, (levels[0], levels[1]))
-    elif is_other and reading is not None and reading.deep and not reading.floats:
-        raise UserError(
-            "dataset.range: these pictures have more than 8 bits, and those of the run did not. Give the numbers that "
-            "are black and white, such as dataset.range=[0,4095]."
-        )
-    for part in (dataset, dataset.held_out):
-        for name, field in part.spec.items() if part is not None else ():
-            if field.kind == "image" and name in trained and part is not None:
-                numbers = trained[name]
-                part.spec = part.spec.having(name, replace(field, mean=numbers.mean, std=numbers.std))
 
 
 class Pretrained(nn.Module):

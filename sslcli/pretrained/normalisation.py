@@ -11,7 +11,7 @@ from sslcli.config.paths import expand
 from sslcli.data.base import Dataset
 from sslcli.data.normalisation import IMAGENET, applied, given, image_columns, measured
 from sslcli.data.normalisation import KEY as NORMALISE
-from sslcli.data.pictures.levels import MeasuredLevels, apply_levels, measured_levels
+from sslcli.data.pictures.levels import MeasuredLevels, apply_levels, measured_levels, reading_of
 from sslcli.distributed import Ranks
 from sslcli.errors import UserError
 from sslcli.pretrained.importers import KEY, content_of, read
@@ -77,6 +77,28 @@ def _with_levels(numbers: Normalisation | None, dataset: Dataset, found: Measure
         field = dataset.spec[image_columns(dataset)[0]]
         numbers = given(dataset, field.mean, field.std, source)
     return replace(numbers, levels=found.levels, levels_source=found.source)
+
+
+def read_as_trained(config: TrainConfig, dataset: Dataset, trained: Spec, *, is_other: bool) -> None:
+    """Let the pictures of a dataset have the numbers of the run, so that nothing is fitted on other data.
+
+    Raises:
+        UserError: other data have integers of more than 8 bits, and the run has no range for them.
+    """
+    levels = trained["image"].levels if "image" in trained and config.dataset.range == "auto" else config.dataset.range
+    reading = reading_of(dataset)
+    if levels and reading is not None:
+        apply_levels(dataset, (levels[0], levels[1]))
+    elif is_other and reading is not None and reading.deep and not reading.floats:
+        raise UserError(
+            "dataset.range: these pictures have more than 8 bits, and those of the run did not. Give the numbers that "
+            "are black and white, such as dataset.range=[0,4095]."
+        )
+    for part in (dataset, dataset.held_out):
+        for name, field in part.spec.items() if part is not None else ():
+            if field.kind == "image" and name in trained and part is not None:
+                numbers = trained[name]
+                part.spec = part.spec.having(name, replace(field, mean=numbers.mean, std=numbers.std))
 
 
 def _of_weights(source: str | None, dataset: Dataset) -> Normalisation | None:
