@@ -20,6 +20,7 @@ from sslcli.pretrained.safetensors_io import spec_of
 from sslcli.run_dir.checkpoint import is_pointer, open_run
 from sslcli.run_dir.formats import with_kinds
 from sslcli.run_dir.normalisation import NAME, Normalisation
+from sslcli.types import Spec
 
 Numbers = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std of each channel
 _TORCHVISION = (RESNET, TORCHVISION_VIT, TORCHVISION_SWIN, TORCHVISION_CONVNEXT)
