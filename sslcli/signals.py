@@ -1,4 +1,4 @@
-"""Handling of SIGTERM, SIGINT, SIGUSR1 and SIGUSR2: while training after the current step, otherwise at once."""
+"""Handling of the signals that stop a command: while training after the current step, otherwise at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+GRACE = 10.0  # seconds for which a wait goes on after a signal, where breaking it off loses more than the wait
 
 
 class Stopped(BaseException):
@@ -16,23 +17,29 @@ class Stopped(BaseException):
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
+        self.signum = signum
         self.name = signal.Signals(signum).name
         self.exit_code = 130 if signum == signal.SIGINT else 75
 
 
 _deferring = False
 _pending: int | None = None
+_grace: float | None = None  # seconds that the present wait for data may go on after a signal; None outside a wait
 
 
 def install() -> None:
-    """Install the handlers: from now on a signal raises Stopped, or is only recorded inside ``deferred``."""
+    """Install the handlers: from now on a signal raises Stopped, or is only recorded inside ``deferred``.
+
+    SIGHUP stays ignored where it is, as under ``nohup``.
+    """
     global _pending
     _pending = None
     for signum in HANDLED:
-        signal.signal(signum, _handle)
+        if signum != signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, _handle)
 
 
-def ignore_in_worker(_: int) -> None:
+def ignore_in_worker() -> None:
     """Ignore the signals in a data worker: the training process still needs it to finish the current step."""
     for signum in HANDLED:
         signal.signal(signum, signal.SIG_IGN)
@@ -40,12 +47,30 @@ def ignore_in_worker(_: int) -> None:
 
 def _handle(signum: int, _frame: FrameType | None) -> None:
     global _pending
+    repeated = signum == signal.SIGINT and _pending == signal.SIGINT
+    _pending = signum  # if a library catches the exception, training stops after its first step
     if not _deferring:
-        _pending = signum  # if a library catches the exception, training stops after its first step
         raise Stopped(signum)
-    if signum == signal.SIGINT and _pending == signal.SIGINT:
+    if repeated:
         os._exit(130)  # a second Ctrl-C exits at once
-    _pending = signum
+    if _grace is not None:
+        _end_wait(_grace)
+
+
+def _end_wait(grace: float) -> None:
+    """End the wait for data, now or by an alarm when ``grace`` seconds are over.
+
+    The alarm is repeated: an exception that is raised where Python ignores it, as in a finaliser, ends nothing.
+    """
+    signal.signal(signal.SIGALRM, _alarm)
+    signal.setitimer(signal.ITIMER_REAL, grace or 1, 1)
+    if not grace:
+        raise Stopped(pending())
+
+
+def _alarm(_signum: int, _frame: FrameType | None) -> None:
+    if _grace is not None:
+        raise Stopped(pending())
 
 
 @contextmanager
@@ -57,6 +82,31 @@ def deferred() -> Iterator[None]:
         yield
     finally:
         _deferring = False
+
+
+@contextmanager
+def waiting(grace: float = 0.0) -> Iterator[None]:
+    """Obey signals inside this block although they are ``deferred``, because what it waits for may never come.
+
+    Args:
+        grace: seconds for which the wait goes on after a signal.
+
+    Raises:
+        Stopped: a signal came in this block, or before it and was only recorded.
+    """
+    global _grace
+    if not _deferring:  # every signal is obeyed at once
+        yield
+        return
+    _grace = grace
+    try:
+        if _pending:
+            _end_wait(grace)
+        yield
+    finally:
+        _grace = None
+        if _pending:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def pending() -> int:

@@ -95,6 +95,7 @@ def make_trainer(
         run_dir=run_dir,
         ranks=ranks,
         hooks=make_hooks(config, components, compute, run_dir, console, ranks, record=record, monitor=monitor),
+        warn=console.warn,
     )
 
 

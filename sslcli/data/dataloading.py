@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
+from sslcli import signals
 from sslcli.config.composed import TrainConfig
 from sslcli.data.base import Columns, CorruptSample, Dataset
 from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.loader import Loader, MakeCrops
 from sslcli.data.ram_cache import RamCache, free_memory, num_bytes
+from sslcli.data.shared_memory import ReadAhead, that_fits
 from sslcli.data.workers import available_cpus, by_workers, default_workers
 from sslcli.distributed import Ranks
 from sslcli.errors import UserError
 from sslcli.randomness import to_device
 from sslcli.run_dir.bad_samples import BadSampleList
 from sslcli.run_dir.console import Console
+
+T = TypeVar("T")
 
 SHARE = 0.25  # maximum share of the free memory that ``dataset.cache=auto`` uses
 _PIECE = 512  # samples that are read at a time when a whole dataset is read
@@ -81,7 +87,7 @@ def make_loader(
     if _belongs_on_device(dataset, loading.cache, device):
         dataset = OnDevice(dataset, device, workers=workers, on_bad=bad.add)
         workers = 0
-    return Loader(
+    loader = Loader(
         dataset,
         batch_size=train.batch_size,
         accumulate=train.accumulate,
@@ -93,6 +99,9 @@ def make_loader(
         advice=_advice(dataset, workers),
         ranks=ranks,
     )
+    if workers:  # the loop holds this batch and the one before
+        loader.ahead = that_fits(workers, loader.item_bytes(), 2 * train.accumulate, console.warn)
+    return loader
 
 
 def _advice(dataset: Dataset, workers: int) -> str:
@@ -168,12 +177,30 @@ def in_pieces(
     source = dataset if isinstance(dataset, CorruptReplaced) else CorruptReplaced(dataset)
     pieces = _Pieces(source, index)
     count = default_workers(dataset) if workers is None else workers
-    if len(pieces) < _FEW_PIECES or not count:
-        yield from (pieces[number] for number in range(len(pieces)))
+    ahead = ReadAhead(0)
+    if len(pieces) >= _FEW_PIECES:
+        ahead = that_fits(count, num_bytes(dataset.spec, _PIECE), 2, _warn_once)
+    if not ahead.workers:
+        yield from _obeying(pieces[number] for number in range(len(pieces)))
         return
-    for columns, bad in by_workers(pieces, None, count):
+    for columns, bad in _obeying(by_workers(pieces, None, ahead)):
         source.corrupt_places.update(sample.where for sample in bad)  # the worker has its own copy of ``source``
         yield columns, bad
+
+
+def _obeying(pieces: Iterator[T]) -> Iterator[T]:
+    """Yield what ``pieces`` yields; a signal during training is obeyed even while the data never come."""
+    while True:
+        with signals.waiting(signals.GRACE):
+            piece = next(pieces, None)
+        if piece is None:
+            return
+        yield piece
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    Console().warn(text)
 
 
 class _Pieces(TorchDataset):

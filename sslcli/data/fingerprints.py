@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sslcli.data.regular_files import open_regular
+
 if TYPE_CHECKING:
     from sslcli.data.base import Dataset
 
@@ -128,7 +130,7 @@ def _size(path: str) -> int:
 def _piece(path: str, offset: int) -> bytes:
     """Return the bytes at a place of a file; none for a file that cannot be read."""
     try:
-        with open(path, "rb") as file:  # noqa: PTH123
+        with open_regular(path) as file:
             file.seek(offset)
             return file.read(_DRAWN_PIECE)
     except OSError:
@@ -139,7 +141,7 @@ def _content(path: str) -> bytes:
     """Return the digest of a file's content; of no content for a file that cannot be read."""
     state = hashlib.blake2b(digest_size=16)
     try:
-        with open(path, "rb") as file:  # noqa: PTH123
+        with open_regular(path) as file:
             while piece := file.read(_PIECE):
                 state.update(piece)
     except OSError:

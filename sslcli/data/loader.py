@@ -14,7 +14,9 @@ from torch.utils.data import Sampler
 from sslcli.data.base import CorruptSample, Dataset
 from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.prefetch import Batch, on_device
+from sslcli.data.ram_cache import num_bytes
 from sslcli.data.sampler import permuted
+from sslcli.data.shared_memory import ReadAhead
 from sslcli.data.workers import by_workers
 from sslcli.distributed import Ranks
 from sslcli.errors import UserError
@@ -61,7 +63,7 @@ class Loader:
         self.accumulate = accumulate
         self.ranks = ranks or Ranks()
         self.steps_per_epoch = len(dataset) // batch_size
-        self.workers = workers
+        self.ahead = ReadAhead(workers)
         self.advice = advice
         self.wait = 0.0  # seconds that the training loop has waited for data
         self._fetch = _Fetch(dataset if isinstance(dataset, CorruptReplaced) else CorruptReplaced(dataset), crops, seed)
@@ -91,6 +93,10 @@ class Loader:
             self._order = torch.from_numpy(order)
         first = k % steps * self.batch_size
         return self._order[first : first + self.batch_size]
+
+    def item_bytes(self) -> int:
+        """Return the bytes of one micro-batch as a worker sends it."""
+        return len(self.positions(0)) * self._fetch.sample_bytes()
 
     def batches(self, step: int) -> Iterator[list[Batch]]:
         """Yield the micro-batches of ``step`` and of all later steps, on the device, without end.
@@ -122,12 +128,12 @@ class Loader:
 
     def _fetched(self, step: int) -> Iterator[tuple[Batch, list[CorruptSample]] | UserError]:
         order = _MicroBatches(self, step)
-        if not self.workers:
+        if not self.ahead.workers:
             return (_pinned(self._fetch[where]) if self._pin else self._fetch[where] for where in order)
-        return by_workers(self._fetch, order, self.workers, pin=self._pin)
+        return by_workers(self._fetch, order, self.ahead, pin=self._pin)
 
 
-Where = tuple[int, np.ndarray, Tensor]  # step, positions in the global batch, indices of the samples
+Where = tuple[int, np.ndarray, np.ndarray]  # step, positions in the global batch, indices of the samples
 
 
 class _MicroBatches(Sampler[Where]):
@@ -142,7 +148,7 @@ class _MicroBatches(Sampler[Where]):
             index = self.loader.index(step)
             for micro in range(self.loader.accumulate):
                 positions = self.loader.positions(micro)
-                yield step, positions, index[positions]
+                yield step, positions, index[positions].numpy()  # a tensor would take a descriptor to send
             step += 1
 
 
@@ -153,18 +159,31 @@ class _Fetch(TorchDataset):
         self.dataset, self.crops, self.seed = dataset, crops, seed
 
     def __getitem__(self, where: Where) -> tuple[Batch, list[CorruptSample]] | UserError:
-        step, positions, index = where
+        step, positions, numbers = where
+        index = torch.from_numpy(numbers)
         try:
-            if self.crops is None:
-                return self.dataset.fetch(index), self.dataset.last_corrupt
-            crops = self.crops(Randomness(self.seed, step, positions, torch.device("cpu")))
+            crops = self._crops(step, positions)
             if crops is None:
-                raise UserError(
-                    "dataset.crop: these views make no crops to be cut by workers. Use dataset.crop=device."
-                )
+                return self.dataset.fetch(index), self.dataset.last_corrupt
             return self.dataset.fetch_crops(index, crops), self.dataset.last_corrupt
         except UserError as error:
             return error
+
+    def sample_bytes(self) -> int:
+        """Return the bytes of one sample as it is read."""
+        crops = self._crops(0, np.zeros(1, np.int64))
+        if crops is None:
+            return num_bytes(self.dataset.spec, 1)
+        channels = sum(field.shape[0] for field in self.dataset.spec.values() if field.kind == "image")
+        return channels * sum(height * width for height, width in crops.sizes)
+
+    def _crops(self, step: int, positions: np.ndarray) -> Crops | None:
+        if self.crops is None:
+            return None
+        crops = self.crops(Randomness(self.seed, step, positions, torch.device("cpu")))
+        if crops is None:
+            raise UserError("dataset.crop: these views make no crops to be cut by workers. Use dataset.crop=device.")
+        return crops
 
 
 def _pinned(fetched: tuple[Batch, list[CorruptSample]] | UserError) -> tuple[Batch, list[CorruptSample]] | UserError:

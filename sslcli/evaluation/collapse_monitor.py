@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sslcli import signals
 from sslcli.data.base import Dataset, drawn
 from sslcli.encoders.base import Encoder
 from sslcli.evaluation.context import Columns, random_view
@@ -58,7 +59,8 @@ class CollapseMonitor:
     @functools.cached_property
     def _columns(self) -> Columns:
         """The samples, read at the first use, as only one of several processes needs them."""
-        return self._source.fetch(drawn(len(self._source), self.count))
+        with signals.waiting(signals.GRACE):
+            return self._source.fetch(drawn(len(self._source), self.count))
 
     @torch.no_grad()
     def __call__(self, encoder: Encoder) -> dict[str, float]:

@@ -27,10 +27,18 @@ class Checkpoints(Hook):
         self, run_dir: Path, options: CheckpointSection, identity: Callable[[], Mapping[str, Any]], best: BestSteps
     ) -> None:
         self._run_dir, self._options, self._identity, self._best = run_dir, options, identity, best
+        self._saved = 0  # the last step that needs no saving
+
+    def start(self, trainer: Trainer) -> None:
+        self._saved = trainer.step
 
     def write(self, trainer: Trainer) -> None:
         due = trainer.step % self._options.every == 0
         if due or trainer.ends or trainer.signal or self._best.step == trainer.step:
+            self.save(trainer)
+
+    def interrupted(self, trainer: Trainer) -> None:
+        if trainer.step != self._saved:
             self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:
@@ -41,6 +49,7 @@ class Checkpoints(Hook):
         """
         trainer.guard.check_weights(trainer.modules, trainer.step)
         trainer.ranks.by_first(lambda: self._write(trainer))
+        self._saved = trainer.step
 
     def _write(self, trainer: Trainer) -> None:
         checkpoint.save(

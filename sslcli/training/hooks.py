@@ -43,6 +43,9 @@ class Hook:
     def write(self, trainer: Trainer) -> None:
         """Write files after a step, when ``trainer.ends`` (the run ends) and ``trainer.signal`` (it stops) are set."""
 
+    def interrupted(self, trainer: Trainer) -> None:
+        """Save what there is when the wait for the next batch has been ended, by a signal or a failure of the data."""
+
     def end(self, trainer: Trainer) -> None:
         """Act at the end of the session, also after an error."""
 

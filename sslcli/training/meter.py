@@ -15,10 +15,10 @@ class Meter:
     def __init__(self) -> None:
         self._names: list[str] = []
         self._sums: Tensor | None = None
-        self._count = 0
+        self._count: int | Tensor = 0
 
-    def update(self, values: Mapping[str, Tensor]) -> None:
-        """Add one step's detached scalars."""
+    def update(self, values: Mapping[str, Tensor], finite: Tensor) -> None:
+        """Add one step's detached scalars, if they are ``finite`` (a bool scalar on their device)."""
         self._names = list(values)
         stacked = torch.stack(
             [
@@ -26,19 +26,21 @@ class Meter:
                 for value in values.values()
             ]
         )
+        stacked = torch.where(finite, stacked, 0.0)
         self._sums = stacked if self._sums is None else self._sums + stacked
-        self._count += 1
+        self._count = self._count + finite.int()
 
     def flush(self) -> dict[str, float]:
-        """Return the means since the last flush, and reset; synchronises with the device."""
-        if self._sums is None:
+        """Return the means since the last flush, and reset; {} of no finite step. Synchronises with the device."""
+        if self._sums is None or not self._count:
+            self._sums, self._count = None, 0
             return {}
         means = dict(zip(self._names, (self._sums / self._count).tolist()))
         self._sums, self._count = None, 0
         return means
 
     def state_dict(self) -> dict[str, Any]:
-        return {"names": self._names, "sums": self._sums, "count": self._count}
+        return {"names": self._names, "sums": self._sums, "count": int(self._count)}
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
         self._names, self._count = list(state["names"]), state["count"]

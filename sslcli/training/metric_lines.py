@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -35,13 +36,13 @@ class MetricLines(Hook):
         self._hint_from = trainer.step + 1  # not at the first line, which includes the start of the workers
 
     def after_step(self, trainer: Trainer) -> None:
-        self._meter.update(trainer.values)
+        self._meter.update(trainer.values, trainer.finite)
 
     def write(self, trainer: Trainer) -> None:
-        """Check that all scalars are finite, and write a line of metrics and one of text; reads the device once."""
+        """Write a line of metrics and one of text, and warn of steps that were not finite."""
         if trainer.step % self._every and not trainer.ends:
             return
-        trainer.guard.check()
+        trainer.guard.check(is_last=trainer.ends)
         means = self._meter.flush()
         for hook in trainer.hooks:
             means |= hook.metrics(trainer)
@@ -65,7 +66,7 @@ class MetricLines(Hook):
         total = f"/{trainer.length.steps}" if trainer.length.steps else ""
         shown = {name: value for name, value in means.items() if "/" not in name}  # the rest is in metrics.jsonl
         terms = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
-        self._console.show(f"loss {means['loss']:.4f}, wait {wait:.1%}")
+        self._console.show(f"loss {means.get('loss', math.nan):.4f}, wait {wait:.1%}")
         self._console.line(
             f"step {trainer.step}{total}  epoch {epoch:.2f}  {terms}  "
             f"lr {trainer.lr:.2e}  {rate:,.0f} samples/s  wait {wait:.1%}"

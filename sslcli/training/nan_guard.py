@@ -1,8 +1,8 @@
-"""Detects the first step and term that became non-finite, without synchronising with the device in every step."""
+"""Counts the steps that were left out because they were not finite, without synchronising with the device in each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -10,55 +10,80 @@ from torch import Tensor
 
 from sslcli.errors import UserError
 from sslcli.run_dir import checkpoint
+from sslcli.run_dir.formatting import override
+
+LIMIT = 20  # steps left out in a row that end a run
 
 
 class NanGuard:
-    """A record on the device of the first non-finite scalar; the host reads it at log lines and before saving.
+    """A record on the device of the steps that are not finite; the host reads it at log lines and before saving.
 
     Args:
         device: the device of a step's scalars.
         run_dir: the run directory, whose newest checkpoint the error message names.
+        warn: called with a line about steps that were left out.
     """
 
-    def __init__(self, device: torch.device, run_dir: Path) -> None:
-        self._run_dir = run_dir
+    def __init__(self, device: torch.device, run_dir: Path, warn: Callable[[str], None] = lambda text: None) -> None:
+        self._run_dir, self._warn = run_dir, warn
         self._names: list[str] = []
         self._rates: dict[int, float] = {}  # learning rate of each step since the last check
-        self._first = torch.full((2,), -1, dtype=torch.int64, device=device)  # step, index of the term
+        self._updates, self._last = 0, 0  # steps of this session, and the last one
+        # The first such step since the last check and the index of its first term, how many, and how many in a row.
+        self._seen = torch.tensor([-1, -1, 0, 0], device=device)
 
     def update(self, step: int, values: Mapping[str, Tensor], lr: float = 0.0) -> None:
-        """Record ``step`` and the first of ``values`` (scalars) that is not finite, unless one is recorded already."""
+        """Record whether a scalar of ``values`` is not finite in ``step``, and if so the first one."""
         self._names = list(values)
         self._rates[step] = lr
+        self._updates, self._last = self._updates + 1, step
         bad = ~torch.isfinite(torch.stack([value.detach().float() for value in values.values()]))
-        index = bad.int().argmax()
-        now = torch.stack([torch.full_like(index, step), index])
-        self._first = torch.where((self._first[0] < 0) & bad.any(), now, self._first)
+        first, index, count, row = self._seen.unbind()
+        new = first < 0
+        here = torch.stack(
+            [
+                torch.where(new, step, first),
+                torch.where(new, bad.int().argmax(), index),
+                count + 1,
+                row + 1,
+            ]
+        )
+        gone = torch.stack([first, index, count, torch.zeros_like(row)])
+        self._seen = torch.where(bad.any(), here, gone)
 
-    def first(self) -> tuple[int, str] | None:
-        """Return the step and the name of the first non-finite term, if any; synchronises with the device."""
-        step, index = self._first.tolist()
-        return None if step < 0 else (step, self._names[index])
+    def check(self, *, is_last: bool = False) -> None:
+        """Warn of steps that were left out since the last check; synchronises with the device.
 
-    def check(self) -> None:
-        """Raise an error if a term became non-finite.
+        Args:
+            is_last: whether the run ends here.
 
         Raises:
-            UserError: with the step, the term and the learning rate.
+            UserError: the last steps were all left out, so that the run learns nothing any more.
         """
-        first = self.first()
-        if first is not None:
-            step, name = first
-            kept = checkpoint.steps(self._run_dir)
-            state = f"the last good checkpoint is {kept[0]}" if kept else "there is no checkpoint yet"
-            raise UserError(
-                f"The {name} became non-finite in step {step + 1} (learning rate {self._rates.get(step, 0.0):.3g}). "
-                f"Nothing broken was saved; {state}. Lower optimizer.lr, set train.clip=1, or use train.precision=fp32."
+        first, index, count, row = self._seen.tolist()
+        if count:
+            name = self._names[index]
+            if row >= LIMIT or (is_last and row == self._updates):
+                kept = checkpoint.steps(self._run_dir)
+                state = f"the last checkpoint is {kept[0]}" if kept else "there is no checkpoint yet"
+                raise UserError(
+                    f"The {name} is not finite, and since step {self._last - row + 2} no step has changed anything; "
+                    f"{state}. Lower optimizer.lr, set train.clip=1, or use train.precision=fp32.\n"
+                    f"Where it began: {self._replay(self._last - row + 1)}"
+                )
+            more = f", and so were {count - 1} later steps" if count > 1 else ""
+            self._warn(
+                f"In step {first + 1} the {name} was not finite (learning rate {self._rates.get(first, 0.0):.3g}), so "
+                f"it was left out{more}. Where it began: {self._replay(first)}"
             )
+            self._seen = self._seen.new_tensor([-1, -1, 0, row])
         self._rates.clear()
 
+    def _replay(self, step: int) -> str:
+        return f"ssl-train replay={step + 1} {override('run_dir', str(self._run_dir))}"
+
     def check_weights(self, modules: list[torch.nn.Module], step: int) -> None:
-        """Raise an error if a term or a weight became non-finite.
+        """Do what ``check`` does, and raise an error if a weight is not finite.
 
         Raises:
             UserError: with the step.

@@ -17,6 +17,7 @@ from sslcli.config.sections import TrainSection
 from sslcli.data.loader import Batch, Loader
 from sslcli.distributed import Ranks
 from sslcli.encoders.base import Encoder
+from sslcli.errors import UserError
 from sslcli.features import Features
 from sslcli.objectives.base import Objective
 from sslcli.objectives.teacher import Teacher
@@ -26,7 +27,8 @@ from sslcli.training.hooks import Hook
 from sslcli.training.length import Length
 from sslcli.training.nan_guard import NanGuard
 from sslcli.training.schedule import Schedule
-from sslcli.types import Compute, Loss, scalar
+from sslcli.training.update import Update
+from sslcli.types import Compute, Loss
 from sslcli.views.base import Views
 
 
@@ -47,6 +49,7 @@ class Trainer:
         run_dir: the run directory, whose checkpoints an error message names; the trainer writes nothing there.
         ranks: the processes of the run.
         hooks: called around the steps, in this order.
+        warn: called with a line about steps that were left out because they were not finite.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Trainer:
         run_dir: Path,
         ranks: Ranks | None = None,
         hooks: list[Hook] | None = None,
+        warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.encoder, self.objective, self.views = encoder, objective, views
         self.loader, self.optimizer, self.schedule = loader, optimizer, schedule
@@ -76,9 +80,11 @@ class Trainer:
             if train.compile and isinstance(module, Teacher):
                 module.encoder.compile()
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.dtype == torch.float16)
-        self.guard = NanGuard(compute.device, run_dir)
+        self._update = Update(encoder, objective, optimizer, scaler=self.scaler, device=compute.device, clip=train.clip)
+        self.guard = NanGuard(compute.device, run_dir, warn)
         self.step = 0
         self.values: dict[str, Tensor] = {}  # scalars of the last step, on the device: loss, its parts, chance
+        self.finite = torch.tensor(True, device=compute.device)  # whether they and the gradient of that step are finite
         self.reached_end = False  # whether the last step was the run's last by its length
         self.ends = False  # whether the run ends after the last step, by its length or by a hook
         self.signal = 0  # the signal that stops this session after the last step; 0 for none
@@ -95,8 +101,7 @@ class Trainer:
     @property
     def lr(self) -> float:
         """The learning rate of the first parameter group."""
-        rate: float = self.optimizer.param_groups[0]["lr"]
-        return rate
+        return float(self.optimizer.param_groups[0]["lr"])
 
     @property
     def seconds(self) -> float:
@@ -127,7 +132,7 @@ class Trainer:
 
         Raises:
             Stopped: a signal came; the step was finished, and the hooks have written their files.
-            UserError: a value became non-finite; the last good checkpoint is kept.
+            UserError: the data failed, or no step is finite any more.
         """
         self.encoder.train()
         self.objective.train()
@@ -140,13 +145,24 @@ class Trainer:
                 batches = self.loader.batches(self.step)
                 self.ends = self.done
                 while not self.ends and not self.signal:
-                    self.train_step(next(batches))
+                    self.train_step(self._next(batches))
                     self._finish_step()
             finally:
                 self._seconds_before, self._started = self.seconds, None
                 for hook in self.hooks:
                     hook.end(self)
         signals.raise_held(self.signal or self.ranks.highest(signals.pending()))  # it may have come in the last write
+
+    def _next(self, batches: Iterator[list[Batch]]) -> list[Batch]:
+        """Wait for the next batch. If a signal or a failure of the data ends the wait, hooks save the last step."""
+        alone = self.ranks.size == 1
+        try:
+            with signals.waiting(0 if alone else signals.GRACE):
+                return next(batches)
+        except (signals.Stopped, UserError):
+            for hook in self.hooks if alone else ():  # other processes would wait in the middle of their step
+                hook.interrupted(self)
+            raise
 
     def _finish_step(self) -> None:
         """Call ``after_step`` of all hooks, decide whether the run continues, and call ``write`` of all hooks."""
@@ -164,6 +180,7 @@ class Trainer:
         rate = self.schedule(progress)
         for group in self.optimizer.param_groups:
             group["lr"] = group["full_lr"] * rate
+        self._update.begin()
         self.objective.before_step(progress)
         for hook in self.hooks:
             hook.before_step(self, batch)
@@ -201,26 +218,10 @@ class Trainer:
         )
 
     def update(self, loss: Loss, outputs: Outputs) -> None:
-        """Clip the gradients, update the weights, and pass the results to the objective and the guard."""
-        self.scaler.unscale_(self.optimizer)
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norm = nn.utils.get_total_norm([p.grad for p in parameters])
-        if self.train.clip is not None:
-            nn.utils.clip_grads_with_norm_(parameters, self.train.clip, norm)
-        before = self.scaler.get_scale()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        skipped = self.scaler.get_scale() < before  # only a fp16 scaler lowers it, and it has synchronised already
-        if not skipped:
-            self.objective.after_step(outputs)
-        self.values = {"loss": loss.total.detach(), **loss.parts}
-        if loss.chance is not None:
-            self.values["chance"] = scalar(loss.chance, loss.total)
-        watched = dict(self.values)
-        if not self.scaler.is_enabled():  # with fp16, the scaler finds its scale by infinite gradients
-            watched["gradient norm"] = norm
-        self.guard.update(self.step, watched, self.lr)
+        """Update the weights and pass the results to the objective and the guard."""
+        outcome = self._update(loss, outputs)
+        self.values, self.finite = outcome.values, outcome.finite
+        self.guard.update(self.step, {**outcome.values, **outcome.norm}, self.lr)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that training changes."""

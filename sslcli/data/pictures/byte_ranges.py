@@ -15,6 +15,7 @@ import numpy as np
 from sslcli.data.fingerprints import LIMIT, of_files
 from sslcli.data.pictures.classes import labels_of
 from sslcli.data.pictures.opening import BadPicture
+from sslcli.data.regular_files import open_regular
 
 CUT = -1  # the size of a picture whose file is truncated
 
@@ -31,7 +32,7 @@ class Files:
 
     def __init__(self, paths: Sequence[Path], limit: int = 128) -> None:
         self.paths, self.limit = list(paths), limit
-        self._open: OrderedDict[int, int] = OrderedDict()  # number -> descriptor, least recently used first
+        self._open: OrderedDict[int, BinaryIO] = OrderedDict()  # by number, least recently used first
 
     def read(self, number: int, start: int, size: int) -> bytes:
         """Read ``size`` bytes from ``start`` on, fewer at the end of the file.
@@ -41,17 +42,17 @@ class Files:
         """
         if number not in self._open:
             if len(self._open) >= self.limit:
-                os.close(self._open.popitem(last=False)[1])
-            self._open[number] = os.open(self.paths[number], os.O_RDONLY)
+                self._open.popitem(last=False)[1].close()
+            self._open[number] = open_regular(self.paths[number])
         self._open.move_to_end(number)
-        return os.pread(self._open[number], size, start)
+        return os.pread(self._open[number].fileno(), size, start)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": OrderedDict()}
 
     def __del__(self) -> None:
-        for descriptor in self._open.values():
-            os.close(descriptor)
+        for file in self._open.values():
+            file.close()
 
 
 @dataclass

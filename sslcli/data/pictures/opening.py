@@ -12,6 +12,8 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError, features
 
+from sslcli.data.regular_files import open_regular
+
 # Not all formats of Pillow, because an EPS file that is called .jpg would start Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", *(("AVIF",) if features.check("avif") else ()))
 
@@ -33,7 +35,7 @@ def opened(source: Source) -> Iterator[BinaryIO]:
         yield io.BytesIO(source)
         return
     try:
-        file = open(source, "rb")  # noqa: PTH123, SIM115  closed below; errors of the caller are not caught here
+        file = open_regular(source)  # closed below; errors of the caller are not caught here
     except FileNotFoundError:
         raise BadPicture("no such file") from None
     except (OSError, ValueError) as error:

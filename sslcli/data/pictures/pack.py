@@ -23,6 +23,8 @@ from sslcli.data.pictures.opening import FORMATS, BadPicture
 from sslcli.data.pictures.pack_json import ARRAY, PACK, TARS
 from sslcli.data.pictures.pack_writers import ArrayWriter, Packed, ShardWriter, Writer, sync
 from sslcli.data.pictures.reading import Reading
+from sslcli.data.regular_files import read_regular
+from sslcli.data.shared_memory import ReadAhead
 from sslcli.data.workers import available_cpus, by_workers
 from sslcli.errors import UserError
 from sslcli.run_dir.files import sync_path
@@ -43,7 +45,7 @@ def picture(path: str, size: int | None, reading: Reading) -> Packed:
         BadPicture: the picture is corrupt.
     """
     try:
-        content = Path(path).read_bytes()
+        content = read_regular(path)
     except (OSError, ValueError) as error:
         raise BadPicture(getattr(error, "strerror", None) or str(error)) from None
     decoded = decode(content, None, reading)
@@ -96,7 +98,8 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 def made_in_order(pictures: Index, make: Callable[[str], Packed], workers: int) -> Generator[Packed | str]:
     pieces = Pieces(pictures, make)
-    ready = by_workers(pieces, None, workers) if workers else (pieces[number] for number in range(len(pieces)))
+    here = (pieces[number] for number in range(len(pieces)))
+    ready = by_workers(pieces, None, ReadAhead(workers)) if workers else here
     with tqdm(total=len(pictures), unit=" pictures", smoothing=0.05) as bar:
         for piece in ready:
             yield from piece

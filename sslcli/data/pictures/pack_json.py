@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sslcli.data.regular_files import read_regular
 from sslcli.errors import UserError
 
 PACK = "pack.json"
@@ -21,7 +22,7 @@ def about(folder: Path, expected: str) -> dict[str, Any]:
     """
     wanted = "Give the folder that ssl-pack wrote."
     try:
-        found = json.loads((folder / PACK).read_bytes())
+        found = json.loads(read_regular(folder / PACK))
     except FileNotFoundError:
         raise UserError(f"dataset.path: there is no pack.json in {folder}. {wanted}") from None
     except (OSError, ValueError) as error:

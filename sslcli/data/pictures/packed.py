@@ -18,6 +18,7 @@ from sslcli.data.fingerprints import LIMIT, of_files
 from sslcli.data.memory_map import MemoryMap
 from sslcli.data.pictures import pack_json
 from sslcli.data.pictures.reading import RGB
+from sslcli.data.regular_files import open_regular
 from sslcli.errors import UserError
 
 
@@ -61,7 +62,7 @@ class Packed(Dataset):
 
 def _offset(path: Path, shape: tuple[int, ...]) -> int:
     """Return the offset of the array's data; raise ValueError if the header is not that of uint8 with ``shape``."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         if npy.read_magic(file) != (1, 0) or npy.read_array_header_1_0(file) != (shape, False, np.dtype(np.uint8)):
             raise ValueError(f"{path.name} is not a uint8 array of {shape}")
         return file.tell()

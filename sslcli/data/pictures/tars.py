@@ -13,6 +13,7 @@ import numpy as np
 from sslcli.data.disk_cache import stored
 from sslcli.data.pictures.byte_ranges import CUT, Files, Part
 from sslcli.data.pictures.file_index import EXTENSIONS
+from sslcli.data.regular_files import open_regular
 from sslcli.errors import UserError
 
 _NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)")  # key and extension, at the first dot of the file's name
@@ -48,7 +49,7 @@ class _Sample:
 
 
 def _walk(path: Path) -> Part:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         _refuse_packed(path, file.read(4))
         file.seek(0)
         try:

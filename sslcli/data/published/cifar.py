@@ -12,6 +12,7 @@ import torch
 from sslcli.data.base import Columns, Dataset, with_held_out
 from sslcli.data.download import unpacked
 from sslcli.data.published.class_names import CIFAR10, CIFAR100
+from sslcli.data.regular_files import open_regular
 from sslcli.errors import UserError
 from sslcli.types import Field, Spec
 
@@ -68,7 +69,7 @@ def _read(paths: Sequence[Path], spec: Spec, key: bytes, classes: tuple[str, ...
 
 def _batch(path: Path, key: bytes) -> tuple[torch.Tensor, torch.Tensor]:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             batch = _ArraysOnly(file, encoding="bytes").load()
         images = torch.from_numpy(batch[b"data"].copy()).view(-1, 3, 32, 32)
         labels = torch.tensor(batch[key])
@@ -80,6 +81,7 @@ def _batch(path: Path, key: bytes) -> tuple[torch.Tensor, torch.Tensor]:
     except (
         pickle.UnpicklingError,
         EOFError,
+        OSError,
         LookupError,
         TypeError,
         AttributeError,
