@@ -174,8 +174,9 @@ class _Fetch(TorchDataset):
         crops = self._crops(0, np.zeros(1, np.int64))
         if crops is None:
             return num_bytes(self.dataset.spec, 1)
-        channels = sum(field.shape[0] for field in self.dataset.spec.values() if field.kind == "image")
-        return channels * sum(height * width for height, width in crops.sizes)
+        images = [field for field in self.dataset.spec.values() if field.kind == "image"]
+        of_pixel = sum(field.shape[0] * field.dtype.itemsize for field in images)
+        return of_pixel * sum(height * width for height, width in crops.sizes)
 
     def _crops(self, step: int, positions: np.ndarray) -> Crops | None:
         if self.crops is None:

@@ -14,7 +14,8 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     Raises:
         OSError: it does not exist, cannot be read, or is no regular file; the latter is not opened at all.
     """
-    if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116  a path object would be a third of the time
+    mode = os.stat(path).st_mode  # noqa: PTH116  a path object would be a third of the time
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # of a folder, opening says what it is
         raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))
     return open(path, "rb")  # noqa: PTH123
 
