@@ -3,9 +3,15 @@
 This module does not import torch, so that ``--help`` and the message about a typing error appear at once.
 """
 
+# ruff: noqa: E402, I001  signals are handled from the first line on
 from __future__ import annotations
 
+from sslcli import signals
+
+signals.leave_early()
+
 import contextlib
+import functools
 import os
 import sys
 import traceback
@@ -13,39 +19,44 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from sslcli import signals
 from sslcli.config.arguments import conf_dir, config_dir, flags_first, home_expanded, sweep_dir
 from sslcli.config.checks import check, settle_length
 from sslcli.config.composed import CONFIGS, EvalConfig, ExportConfig, ReportConfig, TrainConfig, read, resolved, schema
 from sslcli.config.paths import expand
 from sslcli.errors import UserError
+from sslcli.run_dir.streams import make_lenient
 
 
 def train() -> None:
     """The entry point of ``ssl-train``."""
-    _main("train", _train)
+    _main("train", functools.partial(_run, _train))
 
 
 def evaluate() -> None:
     """The entry point of ``ssl-eval``."""
-    _main("eval", _evaluate)
+    _main("eval", functools.partial(_run, _evaluate))
 
 
 def export() -> None:
     """The entry point of ``ssl-export``."""
-    _main("export", _export)
+    _main("export", functools.partial(_run, _export))
 
 
 def report() -> None:
     """The entry point of ``ssl-report``."""
-    _main("report", _report)
+    _main("report", functools.partial(_run, _report))
 
 
-def pack() -> NoReturn:
+def pack() -> None:
     """The entry point of ``ssl-pack``, which reads no config."""
+    _main("pack", _pack)
+
+
+def _pack(name: str) -> int:
     from sslcli.commands.pack import main
 
-    sys.exit(main())
+    main(f"ssl-{name}")
+    return 0
 
 
 def _train(config: Any) -> float | None:
@@ -95,20 +106,19 @@ def _report(config: Any) -> None:
     run(read(_plain(config, "report"), ReportConfig))
 
 
-def _main(name: str, task: Callable[[Any], Any]) -> None:
+def _main(name: str, command: Callable[[str], int]) -> None:
     """Run one command and exit with its code: 0, 2 (a mistake of the user), 75 or 130 (a signal), 1 (a bug)."""
     program = f"ssl-{name}"
     code = 1
     try:
+        make_lenient()
         signals.install()
-        code = _run(name, program, task)
+        code = command(name)
     except signals.Stopped as stop:
         _leave_stopped(name, stop)
     except Exception as error:
         if signals.pending():  # Stopped was caught during an import, say, which then failed
             _leave_stopped(name, signals.Stopped(signals.pending()))
-        if isinstance(error, BrokenPipeError):
-            _leave(1)
         if not isinstance(error, UserError):
             traceback.print_exc()
             _leave(1)  # a normal exit would wait for the data workers of a suspended loader
@@ -132,7 +142,9 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _run(name: str, program: str, task: Callable[[Any], Any]) -> int:
+def _run(task: Callable[[Any], Any], name: str) -> int:
+    """Run the task of a command that is configured by Hydra."""
+    program = f"ssl-{name}"
     arguments = [home_expanded(argument) for argument in flags_first(sys.argv[1:])]
     if {"-h", "--help"} & set(arguments):
         from sslcli.config.help import text

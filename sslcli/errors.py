@@ -13,6 +13,12 @@ class UserError(Exception):
     """
 
 
+def described(error: BaseException) -> str:
+    """Return the class of an error and the first line of its message, at most 160 characters."""
+    lines = str(error).strip().splitlines()
+    return (f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)[:160]
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return a hint that names the most similar known word, if any, then all: ``Did you mean 'x'? Known: ...``."""
     known = sorted(known)

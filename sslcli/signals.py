@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -20,6 +22,24 @@ class Stopped(BaseException):
         self.signum = signum
         self.name = signal.Signals(signum).name
         self.exit_code = 130 if signum == signal.SIGINT else 75
+
+
+def leave_early() -> None:
+    """Until ``install``, let the signals that ask to stop leave with 75: importing libraries takes seconds.
+
+    SIGINT keeps its own way, as do signals that the caller handles or ignores, such as SIGHUP under ``nohup``.
+    """
+    for signum in HANDLED:
+        if signal.getsignal(signum) is signal.SIG_DFL:
+            signal.signal(signum, _leave)
+
+
+def _leave(signum: int, _frame: FrameType | None) -> None:
+    program = os.path.basename(sys.argv[0] or "sslcli")  # noqa: PTH119
+    text = f"{program}: stopped by {signal.Signals(signum).name}; nothing was changed\n"
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode())
+    os._exit(75)
 
 
 _deferring = False

@@ -21,17 +21,19 @@ pack.json, with the names of the classes; and bad_samples.txt, the files that co
 from __future__ import annotations
 
 import argparse
-import signal
-import sys
 from pathlib import Path
 
 from sslcli.errors import UserError
 
 
-def main() -> int:
-    """Run ``ssl-pack`` with the arguments of the command line, and return its exit code."""
+def main(program: str) -> None:
+    """Run ``ssl-pack`` with the arguments of the command line.
+
+    Raises:
+        UserError: SOURCE cannot be read, or DEST cannot be written.
+    """
     parser = argparse.ArgumentParser(
-        prog="ssl-pack", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=program, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("source")
     parser.add_argument("dest", type=Path)
@@ -42,15 +44,9 @@ def main() -> int:
     args = parser.parse_args()
     from sslcli.data.pictures.pack import pack  # torch takes seconds to import, and --help should not
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that DEST.part is removed
     try:
         pack(args.source, args.dest.expanduser(), args.to, args.size, args.workers, args.shard_size)
     except UserError as error:
-        print(f"ssl-pack: error: {str(error).replace('dataset.path', 'SOURCE')}", file=sys.stderr)
-        return 2
+        raise UserError(str(error).replace("dataset.path", "SOURCE")) from error
     except OSError as error:
-        print(f"ssl-pack: error: {args.dest} cannot be written: {error.strerror or error}.", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+        raise UserError(f"{args.dest} cannot be written: {error.strerror or error}.") from error

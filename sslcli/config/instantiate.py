@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
-from sslcli.errors import UserError, suggest
+from sslcli.errors import UserError, described, suggest
 
 T = TypeVar("T")
 
@@ -37,12 +37,12 @@ def allow(plugins: Sequence[str]) -> None:
             raise UserError(f"plugins: '{name}' is not the name of a package.")
         try:
             importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if not name.startswith(str(error.name)):
-                raise
-            raise UserError(
-                f"plugins: there is no package '{name}'. Install it, or start in the folder that holds it."
-            ) from None
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # our own signals raise something else
+            if isinstance(error, ModuleNotFoundError) and name.startswith(str(error.name)):
+                reason = f"there is no package '{name}'. Install it, or start in the folder that holds it."
+            else:
+                reason = f"'{name}' cannot be imported ({described(error)}). Mend it, or leave it out."
+            raise UserError(f"plugins: {reason}") from error
 
 
 def locate(target: Any, where: str) -> Callable[..., Any]:
@@ -60,14 +60,12 @@ def locate(target: Any, where: str) -> Callable[..., Any]:
         )
     module_name, _, name = target.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module_name), name)
-    except ModuleNotFoundError as error:
-        if not module_name.startswith(str(error.name)):
-            raise
-        raise UserError(f"{where}._target_: there is no module '{error.name}'.") from None
-    except AttributeError:
-        raise UserError(f"{where}._target_: '{module_name}' has no '{name}'.") from None
-    return typing.cast(Callable[..., Any], found)
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # our own signals raise something else
+        raise UserError(f"{where}._target_: '{module_name}' cannot be imported ({described(error)}).") from error
+    if not hasattr(module, name):
+        raise UserError(f"{where}._target_: '{module_name}' has no '{name}'.")
+    return typing.cast(Callable[..., Any], getattr(module, name))
 
 
 def build(node: Mapping[str, Any], base: type[T], *injected: Any, where: str) -> T:
