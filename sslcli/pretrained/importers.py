@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -25,8 +25,8 @@ from sslcli.run_dir.torch_file import load_archive, load_unchecked
 
 KEY = "encoder.weights"
 # Keys under which checkpoints keep the state dict, in order of preference: DINO's teacher is better than its student.
-_PLACES = ("encoder", "state_dict", "model_state_dict", "teacher", "student", "model", "module", "net", "weights",
-           "classy_state_dict", "base_model", "trunk")  # fmt: skip
+_PLACES = ("encoder", "state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "teacher",
+           "student", "model", "module", "net", "weights", "classy_state_dict", "base_model", "trunk")  # fmt: skip
 
 
 def read(source: str) -> dict[str, Tensor]:
@@ -110,10 +110,18 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
         if inner is None:
             break
         content = inner
-    named = content.items() if isinstance(content, Mapping) else ()
-    tensors = {str(name): value.detach() for name, value in named if isinstance(value, Tensor)}
+    tensors = dict(_named_tensors(content, ""))
     if tensors:
         return tensors
-    raise UserError(
-        f"{KEY}: {path} holds no tensors by name. Looked for a state dict, alone or in {', '.join(_PLACES)}."
-    )
+    raise UserError(f"{KEY}: {path} holds no tensors by name.")
+
+
+def _named_tensors(content: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    """Yield all tensors in nested mappings and sequences; the name of one has the names of what it is in before it."""
+    if isinstance(content, Tensor) and prefix:
+        yield prefix.removesuffix("."), content.detach()
+    if isinstance(content, (list, tuple)):
+        content = dict(enumerate(content))
+    if isinstance(content, Mapping):
+        for name, value in content.items():
+            yield from _named_tensors(value, f"{prefix}{name}.")

@@ -12,61 +12,22 @@ torchvision's and timm's models.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
-import torch
 from torch import Tensor
 
-Weights = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """One row. ``marks``, ``strip``, ``drop`` and ``into`` are regular expressions that match a key from its start.
-
-    Args:
-        name: name of the layout, for messages.
-        marks: a file has this layout if each of these expressions matches one of its keys.
-        strip: the prefix of the encoder's keys, which is removed; keys without it do not belong to the encoder.
-        drop: keys, after stripping, that do not belong to the encoder either: heads, constants.
-        rename: regular expressions and replacements, applied in order to the rest of each key.
-        transform: a final change of the tensors.
-        into: a key that the encoder must have for this row to be used; empty for no condition.
-        num_heads: (width, heads) of this project's ViTs where they differ from timm's; shapes do not show the heads.
-    """
-
-    name: str
-    marks: tuple[str, ...]
-    strip: str = ""
-    drop: tuple[str, ...] = ()
-    rename: tuple[tuple[str, str], ...] = ()
-    transform: Callable[[Weights], Weights] = dict
-    into: str = ""
-    num_heads: tuple[tuple[int, int], ...] = ()
-
-    def recognises(self, keys: Iterable[str]) -> bool:
-        """Return whether these keys have this layout."""
-        known = list(keys)
-        return all(_any_matches(mark, known) for mark in self.marks)
-
-    def renamed(self, key: str) -> str | None:
-        """Return the new name of a key; None if the key does not belong to the encoder."""
-        start = re.match(self.strip, key)
-        if start is None:
-            return None
-        rest = key[start.end() :]
-        if any(re.match(pattern, rest) for pattern in self.drop):
-            return None
-        for pattern, replacement in self.rename:
-            rest = re.sub(pattern, replacement, rest)
-        return rest
-
-    def apply(self, weights: Mapping[str, Tensor]) -> Weights:
-        """Return the encoder's tensors by their new names."""
-        named = ((self.renamed(key), tensor) for key, tensor in weights.items())
-        return self.transform({key: tensor for key, tensor in named if key is not None})
+from sslcli.pretrained.layout import Layout, Weights, any_matches
+from sslcli.pretrained.model_names import (
+    CONSTANTS,
+    MMPRETRAIN_VIT,
+    RESNET,
+    TORCHVISION_CONVNEXT,
+    TORCHVISION_SWIN,
+    TORCHVISION_VIT,
+    TRANSFORMERS_VIT,
+    joined_biases,
+    shared_table,
+)
 
 
 def recognised(weights: Mapping[str, Tensor], encoder: Iterable[str]) -> tuple[Weights, list[Layout]]:
@@ -78,7 +39,7 @@ def recognised(weights: Mapping[str, Tensor], encoder: Iterable[str]) -> tuple[W
     """
     found, steps, ours = dict(weights), [], list(encoder)
     # A prefix that the encoder's own names have must not be stripped.
-    left = [row for row in LAYOUTS if _any_matches(row.into, ours) and not (row.strip and row.recognises(ours))]
+    left = [row for row in LAYOUTS if any_matches(row.into, ours) and not (row.strip and row.recognises(ours))]
     while (row := next((row for row in left if row.recognises(found)), None)) is not None:
         found = row.apply(found)
         steps.append(row)
@@ -86,103 +47,30 @@ def recognised(weights: Mapping[str, Tensor], encoder: Iterable[str]) -> tuple[W
     return found, steps
 
 
-def _any_matches(pattern: str, keys: Iterable[str]) -> bool:
-    return any(re.match(pattern, key) for key in keys)
-
-
-def shared_table(weights: Weights) -> Weights:
-    """Copy a relative position table that all blocks share to each block (SimMIM, ``remap_pretrained_keys_vit``)."""
-    rest = dict(weights)
-    table = rest.pop("rel_pos_bias.relative_position_bias_table")
-    blocks = {key.split(".")[1] for key in rest if key.startswith("blocks.")}
-    return rest | {f"blocks.{i}.attn.relative_position_bias_table": table for i in blocks}
-
-
-def joined_biases(weights: Weights) -> Weights:
-    """Join the biases of queries and values to one of queries, keys and values, with zeros for the keys as in BEiT."""
-    rest = dict(weights)
-    for name in weights:
-        if name.endswith(".q_bias"):
-            attention = name.removesuffix(".q_bias")
-            q, v = rest.pop(name), rest.pop(f"{attention}.v_bias")
-            rest[f"{attention}.qkv.bias"] = torch.cat([q, torch.zeros_like(q), v])
-    return rest
-
-
-# Buffers that a model computes when it is built.
-CONSTANTS = (r".*relative_position_index$", r".*relative_coords_table$", r".*attn_mask$")
-
-TORCHVISION_VIT = Layout(
-    "torchvision's ViT",
-    (r"encoder\.layers\.encoder_layer_0\.", r"conv_proj\."),
-    drop=(r"heads\.",),
-    rename=(
-        (r"^class_token$", "cls_token"),
-        (r"^conv_proj\.", "patch_embed.proj."),
-        (r"^encoder\.pos_embedding$", "pos_embed"),
-        (r"^encoder\.ln\.", "norm."),
-        (r"^encoder\.layers\.encoder_layer_", "blocks."),
-        (r"\.ln_(\d)\.", r".norm\1."),
-        (r"\.self_attention\.in_proj_", ".attn.qkv."),
-        (r"\.self_attention\.out_proj\.", ".attn.proj."),
-        (r"\.mlp\.(0|linear_1)\.", ".mlp.fc1."),  # linear_1: before torchvision 0.14
-        (r"\.mlp\.(3|linear_2)\.", ".mlp.fc2."),
-    ),
-)
-TORCHVISION_SWIN = Layout(
-    "torchvision's Swin",
-    (r"features\.1\.0\.attn\.relative_position_bias_table",),
-    drop=(r"head\.", *CONSTANTS),
-    rename=(
-        (r"^features\.0\.0\.", "patch_embed.proj."),
-        (r"^features\.0\.2\.", "patch_embed.norm."),
-        *((rf"^features\.{2 * i + 1}\.", f"layers.{i}.blocks.") for i in range(4)),
-        *((rf"^features\.{2 * i}\.", f"layers.{i}.downsample.") for i in range(1, 4)),
-        (r"\.mlp\.0\.", ".mlp.fc1."),
-        (r"\.mlp\.3\.", ".mlp.fc2."),
-    ),
-)
-TORCHVISION_CONVNEXT = Layout(
-    "torchvision's ConvNeXt",
-    (r"features\.1\.0\.layer_scale",),
-    drop=(r"classifier\.2\.",),
-    rename=(
-        (r"^features\.0\.", "stem."),
-        *((rf"^features\.{2 * i + 1}\.", f"stages.{i}.blocks.") for i in range(4)),
-        *((rf"^features\.{2 * i}\.", f"stages.{i}.downsample.") for i in range(1, 4)),
-        (r"^classifier\.0\.", "head.norm."),
-        (r"\.layer_scale$", ".gamma"),
-        (r"\.block\.0\.", ".conv_dw."),
-        (r"\.block\.2\.", ".norm."),
-        (r"\.block\.3\.", ".mlp.fc1."),
-        (r"\.block\.5\.", ".mlp.fc2."),
-    ),
-)
-RESNET = Layout("ResNet", (r"conv1\.", r"layer1\.0\.conv1\."), drop=(r"(fc|linear)\.",))
-
 LAYOUTS: tuple[Layout, ...] = (
     # Wrappers around any model.
     Layout("torch.compile", (r"(.*\.)?_orig_mod\.",), rename=((r"\b_orig_mod\.", ""),)),
+    Layout("FSDP", (r"(.*\.)?_fsdp_wrapped_module\.",), rename=((r"\b_fsdp_wrapped_module\.", ""),)),
+    Layout(
+        "activation checkpointing",
+        (r"(.*\.)?_checkpoint_wrapped_module\.",),
+        rename=((r"\b_checkpoint_wrapped_module\.", ""),),
+    ),
     Layout("DistributedDataParallel", (r"module\.",), strip=r"module\."),
     Layout("sslcli", (r"model\.|trunk\.\d",), rename=((r"^model\.", ""),)),
     # Models whose own keys begin like those of a wrapper.
     TORCHVISION_VIT,
+    TRANSFORMERS_VIT,
     # Modules in which methods keep their encoder.
     Layout("MoCo v1 or v2", (r"encoder_q\.",), strip=r"encoder_q\."),
     Layout("MoCo v3", (r"base_encoder\.",), strip=r"base_encoder\.", num_heads=((384, 12),)),
     Layout("MAE", (r"decoder_embed\.",), drop=(r"decoder_", r"mask_token$")),  # the decoder's mask token
     Layout("SimMIM", (r"encoder\.mask_token$", r"decoder\."), strip=r"encoder\."),
+    Layout("DINOv2", (r"student\.backbone\.", r"teacher\.backbone\."), strip=r"teacher\.backbone\."),
     Layout("DINO", (r"backbone\.", r"head\.(mlp|last_layer)\b"), strip=r"backbone\."),
     Layout("lightly's DINO", (r"teacher_backbone\.",), strip=r"teacher_backbone\."),
     Layout("lightly", (r"backbone\.", r"(projection|prediction)_head\.|backbone_momentum\."), strip=r"backbone\."),
     Layout("solo-learn", (r"backbone\.", r"(momentum_)?(projector|classifier)\."), strip=r"backbone\."),
-    Layout("SimCLR (head in backbone.fc)", (r"backbone\.fc\.\d\.",), strip=r"backbone\."),
-    Layout("SimCLR (encoder and projector)", (r"encoder\.", r"projector\."), strip=r"encoder\."),
-    Layout("SupContrast", (r"encoder\.", r"head\."), strip=r"encoder\.(module\.)?"),
-    Layout("SimCLR (f and g)", (r"f\.\d\.", r"g\.\d\."), strip=r"f\."),
-    Layout("a module called backbone", (r"backbone\.",), strip=r"backbone\."),
-    Layout("a module called encoder", (r"encoder\.",), strip=r"encoder\."),
-    Layout("lightly's masked ViT", (r"vit\.",), rename=((r"^vit\.", ""),)),
     # A ResNet's children in an nn.Sequential: torchvision's ResNet with and without its pooling, and lightly's own.
     Layout(
         "ResNet as nn.Sequential",
@@ -202,6 +90,8 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("shortcuts by that name", (r"layer\d\.\d\.shortcut\.",), rename=((r"\.shortcut\.", ".downsample."),)),
     # The models' own names.
     RESNET,
+    MMPRETRAIN_VIT,
+    Layout("DINOv2's chunks of blocks", (r"blocks\.0\.0\.",), rename=((r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),)),
     TORCHVISION_SWIN,
     TORCHVISION_CONVNEXT,
     Layout(

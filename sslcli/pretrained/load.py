@@ -15,10 +15,10 @@ from sslcli.encoders.base import Encoder
 from sslcli.encoders.batchnorm import COUNTER
 from sslcli.errors import UserError
 from sslcli.pretrained.importers import KEY, read
-from sslcli.pretrained.key_maps import Layout, Weights, recognised
+from sslcli.pretrained.layout import Layout, Weights
+from sslcli.pretrained.prefixes import LEAST, Found, find
 from sslcli.run_dir.formatting import few
 
-LEAST = 0.95  # smallest share of the encoder's tensors, and of the file's, that must match
 _KEYS = "encoder=... encoder.stem=standard"
 _TABLE = ".relative_position_bias_table"
 
@@ -49,19 +49,23 @@ def load_weights(encoder: Encoder, source: str) -> LoadReport:
         source: a file, a run, or ``timm:NAME``.
 
     Raises:
-        UserError: ``source`` cannot be read, less than 95 % of the tensors of either side match, or a tensor has
-            another shape: a stem or positions left at random would distort the input of all later layers.
+        UserError: ``source`` cannot be read, has several encoders that fit equally well, less than 95 % of the tensors
+            of either side match, or a tensor has another shape: a stem or positions left at random would distort the
+            input of all later layers.
     """
     ours = {name.removeprefix("model."): tensor for name, tensor in encoder.state_dict().items()}
-    found, steps = recognised(read(source), ours)
-    _check_heads(encoder, steps, source)
+    place = find(read(source), ours)
+    if place.others:
+        raise UserError(_ambiguous(source, place))
+    _check_heads(encoder, place.layouts, source)
     found = {
-        name: fitted(tensor, name, ours[name], encoder) if name in ours else tensor for name, tensor in found.items()
+        name: fitted(tensor, name, ours[name], encoder) if name in ours else tensor
+        for name, tensor in place.weights.items()
     }
     matched = [name for name in ours if name in found and found[name].shape == ours[name].shape]
     report = LoadReport(
         source,
-        [step.name for step in steps],
+        [f"under {place.prefix}"] * bool(place.prefix) + [step.name for step in place.layouts],
         matched=[name for name in matched if not name.endswith(COUNTER)],
         missing=_without_counters(ours.keys() - set(matched)),
         unexpected=_without_counters(found.keys() - set(matched)),
@@ -112,6 +116,14 @@ def _check_heads(encoder: Encoder, steps: Iterable[Layout], source: str) -> None
                 f"{KEY}: a ViT of width {encoder.token_dim} has {theirs} heads in {step.name} and {ours} here, which "
                 f"no shape in {source} shows. Set encoder.num_heads={theirs}"
             )
+
+
+def _ambiguous(source: str, place: Found) -> str:
+    prefixes = [place.prefix or "no prefix", *place.others]
+    return (
+        f"{KEY}: {source} has {len(prefixes)} encoders that fit equally well: {', '.join(prefixes)}. Keep one of them: "
+        f"torch.save({{k: v for k, v in weights.items() if k.startswith({prefixes[-1]!r})}}, 'weights.pth')"
+    )
 
 
 def _without_counters(names: Iterable[str]) -> list[str]:

@@ -34,17 +34,31 @@ def _empty(*_: Any) -> OrderedDict[Any, Any]:
     return OrderedDict()
 
 
+def _empty_list(*_: Any) -> list[Any]:
+    """Return a placeholder for a sequence that the pickle fills afterwards."""
+    return []
+
+
+_PATHS = ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
+
 _PLACEHOLDERS: tuple[tuple[Callable[..., Any], tuple[str, ...]], ...] = (
     # The command line of MAE, DINO, SupContrast and many more, under "args" or "opt".
     (Skipped, ("argparse.Namespace",)),
     # Metrics and learning rates that came from numpy, before and since numpy 2.
     (Skipped, ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar", "numpy.dtype")),
+    # Arrays and random states of numpy.
+    (Skipped, ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct", "numpy.ndarray")),
+    (Skipped, ("numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer", "_codecs.encode")),
+    # Paths and times among the settings.
+    (Skipped, tuple(f"pathlib.{name}" for name in _PATHS) + tuple(f"pathlib._local.{name}" for name in _PATHS)),
+    (Skipped, ("datetime.datetime", "datetime.timedelta", "datetime.date")),
     # The config of SimMIM, Swin and other yacs projects: a dict with attributes.
     (OrderedDict, ("yacs.config.CfgNode",)),
     # The hyperparameters in Lightning's checkpoints: solo-learn's are OmegaConf's.
     (OrderedDict, ("pytorch_lightning.utilities.parsing.AttributeDict",)),
     (OrderedDict, ("lightning_fabric.utilities.data.AttributeDict",)),
     (_empty, ("collections.defaultdict",)),
+    (_empty_list, ("collections.deque",)),
     (Skipped, ("omegaconf.dictconfig.DictConfig", "omegaconf.listconfig.ListConfig")),
     (Skipped, ("omegaconf.base.ContainerMetadata", "omegaconf.base.Metadata", "omegaconf.nodes.AnyNode")),
     (Skipped, ("builtins.dict", "builtins.list", "builtins.int", "typing.Any")),

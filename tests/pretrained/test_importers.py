@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import collections
+import datetime
 import os
 import pickle
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +24,7 @@ from support import (
     foreign,
     small_models,  # noqa: F401  registers models
 )
-from support.foreign import Code
+from support.foreign import Code, around, head, noise
 from torch import nn
 from torchvision.models.convnext import CNBlockConfig
 
@@ -57,10 +62,10 @@ RESNETS = {
     "lightly": "lightly, ResNet as nn.Sequential, ResNet",
     "lightly_dino": "lightly's DINO, ResNet",
     "lightly_own_resnet": "sslcli, lightly, lightly's ResNet as nn.Sequential, shortcuts by that name, ResNet",
-    "simclr_in_fc": "SimCLR (head in backbone.fc), ResNet",
-    "simclr_encoder_projector": "SimCLR (encoder and projector), ResNet",
-    "simclr_f_g": "SimCLR (f and g), ResNet as nn.Sequential without pooling, ResNet",
-    "sup_contrast": "SupContrast, shortcuts by that name, ResNet",
+    "simclr_in_fc": "under backbone., ResNet",
+    "simclr_encoder_projector": "under encoder., ResNet",
+    "simclr_f_g": "under f., ResNet as nn.Sequential without pooling, ResNet",
+    "sup_contrast": "under encoder., DistributedDataParallel, shortcuts by that name, ResNet",
     "compiled": "torch.compile, ResNet",
 }
 
@@ -80,9 +85,77 @@ VITS = {
     "moco_v3_vit": "DistributedDataParallel, MoCo v3, ViT",
     "dino": "DINO, ViT",
     "dino_backbone": "ViT",
+    "dino_v2_chunked": "DINOv2, DINOv2's chunks of blocks, ViT",
     "torchvision_vit": "torchvision's ViT, ViT",
-    "lightly_masked_vit": "a module called backbone, lightly's masked ViT, torchvision's ViT, ViT",
+    "transformers_vit": "transformers' ViT, ViT",
+    "transformers_5_vit": "transformers' ViT, ViT",
+    "mmpretrain_vit": "under backbone., mmpretrain's ViT, ViT",
+    "lightly_masked_vit": "under backbone.vit., torchvision's ViT, ViT",
 }
+
+
+# Prefixes that no row of the table names, and what is beside the encoder.
+PREFIXES = {
+    "under 0., MoCo v1 or v2": lambda w: {**around(w, "encoder_q.0."), **head("encoder_q.1.mlp.", "0", "2"),
+                                          **noise(w, "encoder_k.0."), "queue": torch.zeros(4, 8)},
+    "under _forward_module., DistributedDataParallel": lambda w: around(w, "module._forward_module."),
+    "under net.": lambda w: {"state_dict": {**around(w, "net."), **head("head.", "0", "2")}},
+    "under image_encoder.": lambda w: {**around(w, "image_encoder."), **head("proj.", "0", "2")},
+    "under 1.": lambda w: (3, w),
+    "under trained.best.": lambda w: {"epoch": 3, "trained": {"best": w}, "rng": torch.get_rng_state()},
+    "": lambda w: {"model_ema": w, "epoch": 3},
+    "FSDP": lambda w: around(w, "_fsdp_wrapped_module."),
+    "torch.compile, FSDP, activation checkpointing": lambda w: {
+        name.replace("layer1.0.", "layer1._checkpoint_wrapped_module._orig_mod.0."): tensor
+        for name, tensor in around(w, "_fsdp_wrapped_module.").items()
+    },
+    "DINOv2": lambda w: {"model": {**noise(w, "student.backbone."), **head("student.dino_head.mlp.", "0", "2"),
+                                   **around(w, "teacher.backbone."), **head("teacher.dino_head.mlp.", "0", "2")}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", PREFIXES)
+def test_any_prefix_is_found(tmp_path, layout):
+    model, weights = foreign.resnet()
+    ours = encoder(stem="standard")
+    report = load_weights(ours, saved(tmp_path, PREFIXES[layout](weights)))
+    assert ", ".join(report.layouts) == ", ".join(filter(None, (layout, "ResNet")))
+    assert str(report).endswith(f": {COUNT} matched, 1 missing (filler), 0 unexpected")
+    same_features(ours, model)
+
+
+def test_a_module_with_two_names_is_one_encoder_and_two_modules_are_refused_with_both_names(tmp_path):
+    model, weights = foreign.resnet()
+    ours = encoder(stem="standard")
+    shared = {**around(weights, "net."), **around(weights, "online_encoder.net.")}
+    assert load_weights(ours, saved(tmp_path, shared)).layouts == ["under net.", "ResNet"]
+    same_features(ours, model)
+    two = saved(tmp_path, {**around(weights, "online_net.0."), **noise(weights, "target_net.0.")}, "byol.pth")
+    with pytest.raises(UserError, match="fit equally well: online_net.0., target_net.0.") as caught:
+        load_weights(ours, two)
+    content = torch.load(two, weights_only=True)
+    way_out = re.search(r"torch.save\((.*), 'weights.pth'\)", str(caught.value))[1]
+    one = eval(way_out, {"weights": content})
+    assert load_weights(encoder(stem="standard"), saved(tmp_path, one)).layouts == ["under target_net.0.", "ResNet"]
+
+
+HARMLESS = {
+    "a path": Path("/somewhere"),
+    "an array": np.arange(3.0),
+    "a random state": np.random.RandomState(0).get_state(),  # noqa: NPY002
+    "a history": collections.deque([1.0]),
+    "a time": datetime.datetime(2026, 1, 1),
+    "settings": argparse.Namespace(out=Path("x"), seen=collections.deque([Path("y")])),
+}
+
+
+@pytest.mark.parametrize("what", HARMLESS)
+def test_harmless_objects_beside_the_tensors_are_passed_over(tmp_path, what):
+    model, weights = foreign.resnet()
+    ours = encoder(stem="standard")
+    report = load_weights(ours, saved(tmp_path, {"model": weights, "beside": HARMLESS[what]}))
+    assert len(report.matched) == COUNT
+    same_features(ours, model)
 
 
 def mean_of_patches(model):
@@ -132,10 +205,10 @@ def test_simmims_relative_positions_are_resized_geometrically(tmp_path):
     offsets = np.cumsum([q**k for k in range(5)])
     places = np.concatenate([-offsets[::-1], [0], offsets])
     wanted = np.stack(np.meshgrid(np.arange(-6.0, 7), np.arange(-6.0, 7), indexing="ij"), -1)
-    for head in range(2):
-        values = theirs[:, head].reshape(11, 11).numpy()
+    for one in range(2):
+        values = theirs[:, one].reshape(11, 11).numpy()
         expected = RegularGridInterpolator((places, places), values, bounds_error=False, fill_value=None)(wanted)
-        np.testing.assert_allclose(table[:, head].detach().numpy(), expected.reshape(-1), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(table[:, one].detach().numpy(), expected.reshape(-1), rtol=1e-3, atol=1e-4)
 
 
 def test_simmims_vit_computes_the_same_in_a_model_with_relative_positions(tmp_path):

@@ -208,6 +208,63 @@ def dino_backbone():
     return weights, model
 
 
+def renamed(weights, *pairs):
+    """Return the weights under names in which these pieces are replaced, in order."""
+    named = {}
+    for name, tensor in weights.items():
+        for piece, other in pairs:
+            name = re.sub(piece, other, name)
+        named[name] = tensor
+    return named
+
+
+def dino_v2_chunked():
+    """facebookresearch/dinov2 with ``block_chunks``: blocks keep their number within a chunk."""
+    model, weights = vit()
+    chunked = renamed(weights, (r"^blocks\.(\d+)\.", r"blocks.0.\1."))
+    return {"model": {**noise(chunked, "student.backbone."), **around(chunked, "teacher.backbone.")}}, model
+
+
+def transformers_vit():
+    """``ViTForImageClassification``."""
+    model, weights = vit()
+    split = {}
+    for name, tensor in weights.items():
+        parts = tensor.chunk(3) if ".qkv." in name else ()
+        split.update({name.replace(".qkv.", f".{part}."): t for part, t in zip(("query", "key", "value"), parts)})
+        split.update({} if parts else {name: tensor})
+    named = renamed(
+        split, (r"^blocks\.", "encoder.layer."), (r"\.norm1\.", ".layernorm_before."), (r"^norm\.", "layernorm."),
+        (r"\.norm2\.", ".layernorm_after."), (r"\.attn\.proj\.", ".attention.output.dense."),
+        (r"\.attn\.", ".attention.attention."), (r"\.mlp\.fc1\.", ".intermediate.dense."),
+        (r"\.mlp\.fc2\.", ".output.dense."), (r"^cls_token$", "embeddings.cls_token"),
+        (r"^pos_embed$", "embeddings.position_embeddings"),
+        (r"^patch_embed\.proj\.", "embeddings.patch_embeddings.projection."),
+    )  # fmt: skip
+    return {**around(named, "vit."), "classifier.weight": torch.randn(9, 48)}, model
+
+
+def transformers_5_vit():
+    """The same as version 5 names it in memory."""
+    weights, model = transformers_vit()
+    return renamed(
+        weights, (r"\.encoder\.layer\.", ".layers."), (r"\.attention\.output\.dense\.", ".attention.o_proj."),
+        (r"\.attention\.attention\.(q|k|v)\w+\.", r".attention.\1_proj."), (r"\.intermediate\.dense\.", ".mlp.fc1."),
+        (r"\.output\.dense\.", ".mlp.fc2."),
+    ), model  # fmt: skip
+
+
+def mmpretrain_vit():
+    """``VisionTransformer`` of mmpretrain, in a classifier."""
+    model, weights = vit()
+    named = renamed(
+        weights, (r"^norm\.", "ln1."), (r"^blocks\.(\d+)\.norm", r"layers.\1.ln"), (r"^blocks\.", "layers."),
+        (r"\.mlp\.fc1\.", ".ffn.layers.0.0."), (r"\.mlp\.fc2\.", ".ffn.layers.1."),
+        (r"^patch_embed\.proj\.", "patch_embed.projection."),
+    )  # fmt: skip
+    return {"state_dict": {**around(named, "backbone."), "head.fc.weight": torch.randn(9, 48)}, "meta": {}}, model
+
+
 def torchvision_vit():
     model = torchvision.models.VisionTransformer(32, 4, 3, 3, 48, 192)
     settled(model)
