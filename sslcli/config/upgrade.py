@@ -64,10 +64,8 @@ _WITHOUT: dict[int, dict[str, dict[str, Any]]] = {
     },
     4: {
         "sslcli.views.image.pipeline.ImageViews": {"channel_drop": 0.0},
-        **{
-            f"sslcli.data.pictures.{name}": {"channels": None}
-            for name in ("images.images", "parquet.parquet", "shards.shards")
-        },
+        **{f"sslcli.data.pictures.{name}": {"channels": None} for name in ("parquet.parquet", "shards.shards")},
+        "sslcli.data.pictures.images.images": {"channels": None, "label": None, "links": "one"},
     },
 }
 # By target, old and new names of keys.

@@ -16,6 +16,8 @@ from sslcli.data.fingerprints import LIMIT, of_samples
 from sslcli.errors import UserError
 from sslcli.types import Crops, Spec
 
+Notes = tuple[tuple[str, str], ...]  # what the start lines say of some data: a word, and what was found or left out
+
 
 @dataclass(frozen=True)
 class CorruptSample:
@@ -46,6 +48,7 @@ class Dataset:
     spec: Spec
     labels: Tensor | None = None  # (N,) int64, -1 for none, or (N, C) bool, several a sample; None where no one has any
     classes: tuple[str, ...] = ()  # the name of each label, by its value; () where the names are not known
+    notes: Notes = ()
     held_out: Dataset | None = None  # samples that training never reads; probes use them as queries
     cuts_crops: bool = False  # whether training uses ``fetch_crops``
     keeps: bool = False  # whether samples are cached in memory when they are first read
@@ -176,13 +179,14 @@ class Subset(Wrapper):
         return self.dataset.fetch_crops(self.index[index], crops)
 
 
-def with_held_out(train: Dataset, test: Dataset | None, holdout: float | None) -> Dataset:
+def with_held_out(train: Dataset, test: Dataset | None, holdout: float | None, first: Tensor | None = None) -> Dataset:
     """Return the training part of a dataset, with the query samples of probes as its ``held_out``.
 
     Without ``holdout``, ``held_out`` is the test split, whose labels get the numbers that train has for the classes of
     these names. With it, ``held_out`` is this fraction of train, for choosing settings without using the test split.
     Without both, it is 20 % of train if there are labels, else 5 %. A fixed seed chooses the samples. If only some
-    samples have labels, they are chosen among those, because probes need labels.
+    samples have labels, they are chosen among those, because probes need labels. Samples that are one file go where the
+    first of them goes, whose number is in ``first`` (N,).
 
     Raises:
         UserError: ``holdout`` is not a fraction.
@@ -199,6 +203,7 @@ def with_held_out(train: Dataset, test: Dataset | None, holdout: float | None) -
     order = candidates[torch.randperm(len(candidates), generator=torch.Generator().manual_seed(0))]
     count = min(round(holdout * len(candidates)), len(train) - 1)
     held_out = torch.zeros(len(train), dtype=torch.bool).index_fill(0, order[:count], True)
+    held_out = held_out if first is None else held_out[first]
     kept = Subset(train, torch.nonzero(~held_out)[:, 0])
     kept.held_out = Subset(train, torch.nonzero(held_out)[:, 0]) if count else None
     return kept

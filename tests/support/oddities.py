@@ -104,14 +104,13 @@ def make(folder: Path, seed: int = 0) -> tuple[list[Path], list[Path]]:
     put(".hidden.png", png, [])
     put(".hidden folder/x.png", png, [])
     put("notes.txt", b"no picture", [])
-    put("no extension", png, [])
+    put("no extension", png, good)
     (folder / "folder.png").mkdir()
     (folder / "dangling.png").symlink_to("nowhere.png")
     (folder / "itself.png").symlink_to("itself.png")
     (folder / "deep" / "loop").symlink_to(folder, target_is_directory=True)
     os.mkfifo(folder / "pipe.png")
-    (folder / "linked.png").symlink_to(folder / "formats" / "plain.png")
-    good.append(folder / "linked.png")
+    (folder / "linked.png").symlink_to(folder / "formats" / "plain.png")  # which comes before it
     outside = folder.parent / f"{folder.name} outside"
     outside.mkdir()
     (outside / "far.png").write_bytes(png)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslcli.data.base import CorruptSample, CorruptSamples, Dataset
+from sslcli.data.base import CorruptSample, CorruptSamples, Dataset, Notes
 from sslcli.data.fingerprints import LIMIT
 from sslcli.data.pictures.decode import decode, decode_crops
 from sslcli.data.pictures.look import deep_values_of, look
@@ -30,6 +30,10 @@ class EncodedPictures(Protocol):
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the classes by label; () if no picture has a label."""
+
+    @property
+    def notes(self) -> Notes:
+        """What was found and left out, for the start lines."""
 
     def __len__(self) -> int: ...
 
@@ -69,7 +73,7 @@ class Pictures(Dataset):
             raise ValueError(f"channels={channels} must be at least 1")
         self.encoded, self.size = encoded, size
         self.cuts_crops = crop == "worker"
-        self.labels, self.classes = encoded.labels, encoded.classes
+        self.labels, self.classes, self.notes = encoded.labels, encoded.classes, encoded.notes
         self.reading = look(encoded, channels)
         self.spec = self.reading.spec(size)
         self.has_own_scale = not self.reading.of_colours

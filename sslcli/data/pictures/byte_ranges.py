@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from sslcli.data.base import Notes
 from sslcli.data.fingerprints import LIMIT, of_files
 from sslcli.data.pictures.classes import labels_of
 from sslcli.data.pictures.opening import BadPicture
@@ -85,6 +86,7 @@ class ByteRanges:
         self.number = np.repeat(np.arange(len(parts), dtype=np.int32), [len(part.start) for part in parts])
         self.start = np.concatenate([part.start for part in parts])
         self.size = np.concatenate([part.size for part in parts])
+        self.notes: Notes = ()
         self.labels, self.classes = labels_of([(part.label, part.names.tolist()) for part in parts])
 
     def __len__(self) -> int:

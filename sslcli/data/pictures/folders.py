@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from bisect import bisect
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 from tqdm import tqdm
 
+from sslcli.data.pictures.first_bytes import OTHERS, extension_of, is_picture
+
 UNREADABLE = -1  # used as the number of entries of a folder that cannot be listed
+Files = list[tuple[bytes, int, int]]  # name, device and inode; the inode of a link is that of its target
 
 
 @dataclass(frozen=True)
@@ -21,15 +25,27 @@ class Folder:
     entries: int  # number of entries of any kind
     pictures: bytes = b""  # sorted names, joined by NUL to one object
     subfolders: tuple[bytes, ...] = ()
+    places: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.uint64))  # (N, 2) device and inode of each
 
 
-def scan(root: bytes, extensions: frozenset[bytes]) -> dict[bytes, Folder]:
+@dataclass
+class Tally:
+    """What was found below a folder beside pictures with a known extension, counted by extension."""
+
+    left_out: Counter[bytes] = field(default_factory=Counter)
+    by_content: Counter[bytes] = field(default_factory=Counter)  # pictures that were told by their first bytes
+    broken: int = 0  # named like pictures, but links to nowhere, or no files
+    hidden: int = 0  # hidden files that are named like pictures
+
+
+def scan(root: bytes, extensions: frozenset[bytes]) -> tuple[dict[bytes, Folder], Tally]:
     """List every folder below ``root``, by its path relative to ``root``, which itself is ``b""``.
 
     Hidden files and folders, broken links and files that are not regular are skipped. A folder that can be reached by
     several links is listed once, under its own path if this is below ``root``.
     """
     found: dict[bytes, Folder] = {}
+    tally = Tally()
     visited = set()
     waiting, links = deque([b""]), deque[bytes]()
     with tqdm(desc="looking for pictures", unit=" files", disable=None) as bar:
@@ -43,18 +59,18 @@ def scan(root: bytes, extensions: frozenset[bytes]) -> dict[bytes, Folder]:
             if (status.st_dev, status.st_ino) in visited:
                 continue
             visited.add((status.st_dev, status.st_ino))
-            found[path], below, linked = _list(root, path, status.st_mtime_ns, extensions)
+            found[path], below, linked = _list(root, path, status, extensions, tally)
             waiting.extend(below)
             links.extend(linked)
             bar.update(max(found[path].entries, 0))
-    return found
+    return found, tally
 
 
 def _list(
-    root: bytes, path: bytes, mtime_ns: int, extensions: frozenset[bytes]
+    root: bytes, path: bytes, status: os.stat_result, extensions: frozenset[bytes], tally: Tally
 ) -> tuple[Folder, list[bytes], list[bytes]]:
     """List one folder; return it, the paths of its sub-folders, and the paths of its links to folders."""
-    pictures: list[bytes] = []
+    files: Files = []
     below: list[bytes] = []
     linked: list[bytes] = []
     entries = 0
@@ -62,25 +78,49 @@ def _list(
         with os.scandir(os.path.join(root, path)) as listing:  # noqa: PTH118
             for entry in listing:
                 entries += 1
-                name = entry.name
-                if name.startswith(b"."):
-                    continue
                 try:
-                    if entry.is_dir():
-                        (linked if entry.is_symlink() else below).append(name)
-                    elif os.path.splitext(name)[1].lower() in extensions and entry.is_file():  # noqa: PTH122
-                        pictures.append(name)
+                    if not entry.name.startswith(b".") and entry.is_dir():
+                        (linked if entry.is_symlink() else below).append(entry.name)
+                    elif _is_picture(entry, extensions, tally):
+                        target = entry.stat() if entry.is_symlink() else None
+                        device, inode = (target.st_dev, target.st_ino) if target else (status.st_dev, entry.inode())
+                        files.append((entry.name, device, inode))
                 except OSError:  # a link to itself, or through a folder that cannot be read
-                    continue
+                    tally.broken += extension_of(entry.name) in extensions
     except OSError:
-        return Folder(mtime_ns, UNREADABLE), [], []
-    folder = Folder(mtime_ns, entries, b"\0".join(sorted(pictures)), tuple(sorted(below + linked)))
+        return Folder(status.st_mtime_ns, UNREADABLE), [], []
+    files.sort()
+    names = b"\0".join(name for name, _, _ in files)
+    places = np.array([place for _, *place in files], np.uint64).reshape(-1, 2)
+    folder = Folder(status.st_mtime_ns, entries, names, tuple(sorted(below + linked)), places)
     inside = os.path.join(path, b"")  # noqa: PTH118
     return folder, [inside + name for name in sorted(below)], [inside + name for name in sorted(linked)]
 
 
-def in_order(folders: dict[bytes, Folder]) -> Iterator[tuple[bytes, list[bytes]]]:
-    """Yield all pictures sorted by path, as (folder, names) for each run of names without a sub-folder in between."""
+def _is_picture(entry: os.DirEntry[bytes], extensions: frozenset[bytes], tally: Tally) -> bool:
+    """Tell whether an entry that is no folder is a picture, and count it if it is not, or if its bytes told so."""
+    extension = extension_of(entry.name)
+    is_known = extension in extensions
+    if entry.name.startswith(b"."):
+        tally.hidden += is_known
+        return False
+    if not entry.is_file():
+        tally.broken += is_known
+        return False
+    if is_known:
+        return True
+    if extension not in OTHERS and is_picture(entry.path):
+        tally.by_content[extension] += 1
+        return True
+    tally.left_out[extension] += 1
+    return False
+
+
+Run = tuple[bytes, list[bytes], np.ndarray]  # a folder, some of its names, and their places (n, 2)
+
+
+def in_order(folders: dict[bytes, Folder]) -> Iterator[Run]:
+    """Yield all pictures sorted by path, as (folder, names, places) for each run without a sub-folder in between."""
     stack = [_runs(folders, b"")]  # no recursion: folders may be nested deeper than Python's stack
     while stack:
         step = next(stack[-1], None)
@@ -92,7 +132,7 @@ def in_order(folders: dict[bytes, Folder]) -> Iterator[tuple[bytes, list[bytes]]
             yield step
 
 
-def _runs(folders: dict[bytes, Folder], path: bytes) -> Iterator[bytes | tuple[bytes, list[bytes]]]:
+def _runs(folders: dict[bytes, Folder], path: bytes) -> Iterator[bytes | Run]:
     """Yield the runs of one folder and, at their place in the order, the paths of its sub-folders."""
     folder = folders[path]
     names = folder.pictures.split(b"\0") if folder.pictures else []
@@ -103,8 +143,8 @@ def _runs(folders: dict[bytes, Folder], path: bytes) -> Iterator[bytes | tuple[b
             continue
         stop = bisect(names, name, start)
         if stop > start:
-            yield path, names[start:stop]
+            yield path, names[start:stop], folder.places[start:stop]
         yield below
         start = stop
     if start < len(names):
-        yield path, names[start:]
+        yield path, names[start:], folder.places[start:]

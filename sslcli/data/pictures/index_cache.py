@@ -10,7 +10,7 @@ import numpy as np
 from sslcli.data import disk_cache as cache
 from sslcli.data.pictures.folders import UNREADABLE
 
-_LAYOUT = b"pictures 2"  # version of the cached arrays
+_LAYOUT = b"pictures 3"  # version of the cached arrays
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,10 @@ class Snapshot:
 
     blob: np.ndarray  # (bytes,) uint8, the concatenated paths
     offsets: np.ndarray  # (N + 1,) int64
-    labels: np.ndarray  # (N,) int32
+    labels: np.ndarray  # (N,) int32, ranks of the names of the parent folders
+    tops: np.ndarray  # (N,) int32, ranks of the names of the topmost folders
+    first: np.ndarray  # (N,) int32, the number of the first name of the same file
+    tally: np.ndarray  # (bytes,) uint8, what was left out
     names: np.ndarray  # (bytes,) uint8, the paths of all listed folders, joined by NUL
     mtimes: np.ndarray  # (folders,) int64, in nanoseconds
     entries: np.ndarray  # (folders,) int64, number of entries of each folder
@@ -52,7 +55,8 @@ def _is_consistent(snapshot: Snapshot) -> bool:
     """Whether the sizes and offsets of the arrays fit together, so that paths are read correctly."""
     offsets, count = snapshot.offsets, len(snapshot.folders)
     return (
-        len(offsets) == len(snapshot.labels) + 1
+        len(offsets) == len(snapshot.labels) + 1 == len(snapshot.tops) + 1 == len(snapshot.first) + 1
+        and bool((snapshot.first <= np.arange(len(snapshot.first))).all())
         and offsets[0] == 0
         and offsets[-1] == len(snapshot.blob)
         and bool((np.diff(offsets) > 0).all())

@@ -12,7 +12,7 @@ import numpy as np
 
 from sslcli.data.disk_cache import stored
 from sslcli.data.pictures.byte_ranges import CUT, Files, Part
-from sslcli.data.pictures.file_index import EXTENSIONS
+from sslcli.data.pictures.first_bytes import EXTENSIONS
 from sslcli.data.regular_files import open_regular
 from sslcli.errors import UserError
 

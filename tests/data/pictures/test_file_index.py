@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.oddities import make
+from support.oddities import encoded, make, smooth
 from support.settled import settle
 
 from sslcli.data.pictures.file_index import Index, index
 from sslcli.data.pictures.folders import Folder, in_order
+from sslcli.data.pictures.images import images
+from sslcli.data.pictures.same_files import first_names
 from sslcli.errors import UserError
 
 
@@ -31,9 +33,9 @@ def touch(folder, *names):
         path.touch()
 
 
-def found(folder):
+def found(folder, **options):
     """The paths from the folder, in the order of the index."""
-    got = index(str(folder))
+    got = index(str(folder), **options)
     return [os.path.relpath(got.source(i), folder) for i in range(len(got))]
 
 
@@ -60,8 +62,8 @@ def test_a_million_paths_take_two_arrays_and_labels(tmp_path):
     """Not a list of strings, which forked workers would copy: the same layout with fewer files."""
     touch(tmp_path, *(f"{k % 7}/{k:04}.jpg" for k in range(2000)))
     got = index(str(tmp_path))
-    assert {type(value) for value in vars(got).values()} == {bytes, np.ndarray, torch.Tensor}
-    assert len(got.blob) == 2000 * len("0/0000.jpg") and got.blob.dtype == np.uint8
+    assert {type(value) for value in vars(got.paths).values()} == {bytes, np.ndarray}
+    assert len(got.paths.blob) == 2000 * len("0/0000.jpg") and got.paths.blob.dtype == np.uint8
     assert got.labels.tolist() == sorted(k % 7 for k in range(2000))
 
 
@@ -82,7 +84,10 @@ def test_links_to_files_are_followed_and_dangling_ones_passed_over(tmp_path):
     (tmp_path / "link.png").symlink_to("real.jpg")
     (tmp_path / "dangling.png").symlink_to("nowhere")
     (tmp_path / "itself.png").symlink_to("itself.png")
-    assert found(tmp_path) == ["link.png", "real.jpg"]
+    assert found(tmp_path) == ["link.png"]
+    assert found(tmp_path, links="keep") == ["link.png", "real.jpg"]
+    notes = dict(index(str(tmp_path)).notes)
+    assert notes["links"].startswith("1 more name of files") and notes["left out"].startswith("2 named like pictures")
 
 
 def test_a_folder_may_be_given_by_a_link_or_a_relative_path(tmp_path, monkeypatch):
@@ -117,7 +122,7 @@ def test_folders_nested_deeper_than_pythons_stack_are_searched():
     depth = 1500
     folders = {b"d/" * k + b"d" if k >= 0 else b"": Folder(0, 1, subfolders=(b"d",)) for k in range(-1, depth)}
     folders[b"d/" * depth + b"d"] = Folder(0, 1, pictures=b"x.png")
-    assert list(in_order(folders)) == [(b"d/" * depth + b"d", [b"x.png"])]
+    assert [run[:2] for run in in_order(folders)] == [(b"d/" * depth + b"d", [b"x.png"])]
 
 
 @contextlib.contextmanager
@@ -154,6 +159,86 @@ def test_an_unreadable_folder_is_warned_of_and_skipped_until_it_can_be_read(capf
             locked.parent.chmod(stat.S_IRWXU)
 
 
+# --- which files are pictures, and which are one ----------------------------------------------------
+
+
+def test_files_of_other_names_are_told_by_their_first_bytes_and_what_is_left_out_is_counted(tmp_path):
+    for k, kind in enumerate(("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")):
+        (tmp_path / f"{k}").write_bytes(encoded(smooth(5, 5, k), kind))
+    for name in ("a.jpe", "b.image", "c.PICT"):
+        (tmp_path / name).write_bytes(encoded(smooth(5, 5), "JPEG"))
+    for name in ("1.txt", "2.txt", "3.json", "README", "BMW", "P1.not"):
+        (tmp_path / name).write_bytes(b"BM and P5 are no pictures")
+    touch(tmp_path, ".hidden.png", "empty")
+    got = index(str(tmp_path))
+    assert len(got) == 10 and got.labels is None
+    notes = dict(got.notes)
+    assert notes["by bytes"].endswith("9 files: 7 without extension, 1 .image, 1 .pict")
+    assert notes["left out"] == "no pictures are 7 files: 3 without extension, 2 .txt, 1 .json, 1 .not; 1 hidden"
+
+
+def test_a_place_without_pictures_is_named_with_what_it_holds(tmp_path):
+    touch(tmp_path, "a/1.txt", "a/2.txt", "b/3.json")
+    with pytest.raises(UserError, match=rf"dataset\.path: {tmp_path} holds no picture: 3 files: 2 .txt, 1 .json"):
+        index(str(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["symbolic", "hard"])
+def test_names_of_one_file_are_one_sample_in_the_class_of_the_first(tmp_path, kind):
+    for k in range(20):
+        touch(tmp_path, f"a/{k:02}.png", f"b/{k:02}.png")
+        for name, target in ((f"a/l{k:02}.png", f"a/{k:02}.png"), (f"c/{k:02}.png", f"b/{k:02}.png")):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            if kind == "hard":
+                (tmp_path / name).hardlink_to(tmp_path / target)
+            else:
+                (tmp_path / name).symlink_to(tmp_path / target)
+    for _ in range(2):  # scanned, and from the cache
+        got = index(str(tmp_path))
+        assert len(got) == 40 and got.classes == ("a", "b") and got.labels.tolist() == [0] * 20 + [1] * 20
+        said = dict(got.notes)["links"]
+        assert said.startswith("40 more names") and "20 of them lie in another class" in said
+    kept = index(str(tmp_path), links="keep")
+    assert len(kept) == 80 and kept.classes == ("a", "b", "c")
+    dataset = images(path=str(tmp_path), links="keep", size=4)
+    files = [{Path(part.name_of(i)).stat().st_ino for i in range(len(part))} for part in (dataset, dataset.held_out)]
+    assert len(files[0]) + len(files[1]) == 40 and not files[0] & files[1] and len(files[1]) > 4
+    names = ("a/00.png", "a/00.png", "a/l00.png", "missing.png", "lost.png", "c/01.png")
+    (tmp_path / "list.txt").write_text("".join(f"{name}\n" for name in names))
+    assert len(index(str(tmp_path / "list.txt"))) == 4
+
+
+def test_equal_numbers_of_inodes_in_a_listing_are_not_believed(tmp_path):
+    """Some file systems give every entry of a listing the same number."""
+    names = ["a.png", "b.png", "c.png"]
+    touch(tmp_path, *names)
+    same = np.full((3, 2), 7, np.uint64)
+    assert first_names(same, lambda i: str(tmp_path / names[i])).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("names", "label", "classes", "said"),
+    [
+        (["cat/images/1.png", "dog/images/2.png"], None, ("cat", "dog"), "topmost"),  # Tiny ImageNet's layout
+        (["cat/images/1.png", "dog/images/2.png"], "parent", (), ""),
+        (["cat/a/1.png", "cat/b/2.png", "dog/a/3.png", "dog/b/4.png"], None, ("a", "b"), "dataset.label=top"),
+        (["cat/a/1.png", "cat/b/2.png", "dog/a/3.png"], "top", ("cat", "dog"), ""),
+        (["cat/1.png", "dog/2.png"], None, ("cat", "dog"), ""),
+        (["cat/1.png", "dog/2.png"], "top", ("cat", "dog"), ""),
+        (["cat/1.png", "dog/2.png"], "none", (), ""),
+        (["x/cat/1.png", "x/dog/2.png"], None, ("cat", "dog"), ""),
+        (["1.png", "images/2.png"], "top", ("images", "p"), ""),
+    ],
+)
+def test_labels_are_the_folders_that_are_asked_for_and_a_guess_is_said(tmp_path, names, label, classes, said):
+    touch(tmp_path / "p", *names)
+    (tmp_path / "p" / "list.txt").write_text("".join(f"{name}\n" for name in names))
+    for place in (tmp_path / "p", tmp_path / "p" / "list.txt"):
+        got = index(str(place), label)
+        assert got.classes == classes
+        assert said in dict(got.notes).get("labels", "") and bool(said) == ("labels" in dict(got.notes))
+
+
 # --- a text file of paths ---------------------------------------------------------------------------
 
 
@@ -164,7 +249,8 @@ def test_a_text_file_names_the_pictures_from_where_it_lies(tmp_path, monkeypatch
     lines = ["b/1.png", "", f"{tmp_path}/a/2.png", "   ", "../a/2.png", "b/with space \u00e9.jpg", "3.png"]
     (tmp_path / "lists" / "train.txt").write_bytes(end.join(lines).encode(encoding))
     monkeypatch.chdir("/")
-    got = index(str(tmp_path / "lists" / "train.txt"))
+    got = index(str(tmp_path / "lists" / "train.txt"), links="keep")
+    assert len(index(str(tmp_path / "lists" / "train.txt"))) == 4  # 2.png is named twice
     wanted = ["b/1.png", "../a/2.png", "../a/2.png", "b/with space \u00e9.jpg", "3.png"]  # in the file's order
     assert [os.path.relpath(got.source(i), tmp_path / "lists") for i in range(len(got))] == wanted
     assert got.labels.tolist() == [1, 0, 0, 1, 2]  # a, b, lists
@@ -188,8 +274,8 @@ def test_a_file_that_is_no_list_is_refused(tmp_path):
 
 def same(one: Index, other: Index):
     return (
-        np.array_equal(one.blob, other.blob)
-        and np.array_equal(one.offsets, other.offsets)
+        np.array_equal(one.paths.blob, other.paths.blob)
+        and np.array_equal(one.paths.offsets, other.paths.offsets)
         and torch.equal(one.labels, other.labels)
         and one.fingerprint() == other.fingerprint()
     )

@@ -168,7 +168,7 @@ def test_a_dataset_travels_to_a_spawned_worker(tmp_path):
 
 
 def test_an_empty_folder_and_a_missing_one_are_named(tmp_path):
-    with pytest.raises(UserError, match=r"dataset\.path: no picture below"):
+    with pytest.raises(UserError, match=r"dataset\.path: .* holds no picture: it is empty"):
         images(path=str(tmp_path))
     with pytest.raises(UserError, match=r"dataset\.path: there is no folder .*nowhere"):
         images(path=str(tmp_path / "nowhere"))
