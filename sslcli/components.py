@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sslcli.config.choices import DatasetChoice
 from sslcli.config.composed import TrainConfig
 from sslcli.config.instantiate import allow, build
-from sslcli.config.paths import expand, located
+from sslcli.config.paths import expand
 from sslcli.data.base import Dataset
 from sslcli.data.checked import Checked
 from sslcli.data.corrupt import CorruptReplaced
@@ -28,6 +28,7 @@ from sslcli.pretrained.normalisation import read_as_trained, settle
 from sslcli.pretrained.safetensors_io import read_export
 from sslcli.randomness import fold
 from sslcli.run_dir.checkpoint import State, open_run
+from sslcli.run_dir.foreign import data_to_read
 from sslcli.run_dir.normalisation import Normalisation
 from sslcli.types import Spec
 from sslcli.views.base import Views
@@ -170,19 +171,25 @@ def _lacks(state: State, weights: str) -> str:
 
 
 def restore_components(
-    state: State, device: torch.device, other: DatasetChoice | None = None, weights: str = "student"
+    state: State, device: torch.device, said: DatasetChoice | None = None, weights: str = "student"
 ) -> Components:
-    """Restore all components of a run from a checkpoint, with the run's dataset or with ``other``.
+    """Restore all components of a run from a checkpoint.
+
+    Args:
+        state: the checkpoint.
+        device: the device of the encoder and the objective.
+        said: what the user says of the data: another dataset, or what the run's own needs to be read.
+        weights: ``student`` or ``teacher``.
 
     Raises:
-        UserError: the encoder cannot read the columns of ``other``.
+        UserError: the encoder cannot read the columns of these data, or the run's own need words of the user.
     """
+    chosen, is_own = data_to_read(state, said or DatasetChoice())
     encoder, objective, views = restore(state, device, weights)
-    config: TrainConfig = state["config"]
-    config = replace(config, dataset=other or located(config.dataset, state.get("folder")))
+    config: TrainConfig = replace(state["config"], dataset=chosen)
     dataset = kept_in_memory(build_dataset(config), config.dataset.cache)
     dataset.spec.check_readable(views.field, encoder.spec)
-    read_as_trained(config, dataset, Spec.from_plain(state["spec"]), is_other=other is not None)
+    read_as_trained(config, dataset, Spec.from_plain(state["spec"]), is_other=not is_own)
     return Components(readable(dataset, objective), encoder, objective, views, weights=weights)
 
 

@@ -16,6 +16,7 @@ from sslcli.evaluation.measure import measure
 from sslcli.run_dir.checkpoint import open_run
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.eval_json import add_metrics, is_newest, settled_size
+from sslcli.run_dir.foreign import data_to_read
 from sslcli.run_dir.layout import START
 
 
@@ -26,11 +27,12 @@ def run(config: EvalConfig) -> dict[str, Metric]:
     run_dir, state = open_run(config.run)
     newest = is_newest(run_dir, state["step"])  # checked now: a run in progress may write others meanwhile
     compute = compute_for(config.device, state)
-    other = config.dataset or None  # null for the run's own
     trained: TrainConfig = state["config"]
-    components = restore_components(state, compute.device, other, config.weights)
+    chosen, is_own = data_to_read(state, config.dataset)
+    other = None if is_own else chosen
+    components = restore_components(state, compute.device, config.dataset, config.weights)
     measured = measure(
-        replace(trained, dataset=other or trained.dataset),
+        replace(trained, dataset=chosen),
         components,
         compute,
         build(config.probe.node, Probe, where="probe"),

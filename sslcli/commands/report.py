@@ -41,6 +41,8 @@ def run(config: ReportConfig) -> Path:
     else:
         from sslcli.report.comparison import comparison_page
 
+        if config.dataset.node:
+            raise UserError("dataset: a comparison reads no data; leave it out.")
         path = _folder_of(run_dirs) / COMPARISON
         text = comparison_page([read_run(run_dir) for run_dir in run_dirs], (output or path).parent)
     if output is None:
@@ -83,10 +85,11 @@ def _one(config: ReportConfig, run_dir: Path) -> str:
         visuals = _visuals(config, state)
     except UserError as error:  # for example, the data have moved; show curves and metrics only
         note = f"Without pictures: {error}"
+        Console().warn(note)
     return run_page(read_run(run_dir), state, visuals, note)
 
 
 def _visuals(config: ReportConfig, state: State) -> Visuals:
     compute = compute_for(config.device, state)
-    components = restore_components(state, compute.device)
+    components = restore_components(state, compute.device, config.dataset)
     return visuals_of(state["config"], components, compute, seconds=state["seconds"])

@@ -76,14 +76,18 @@ class ReportConfig:
     run: Any = key(None, "a run directory, or several [DIR1,DIR2] or a sweep's folder to compare")
     output: str | None = key(None, "file to write; null writes into the run directory or next to the runs")
     plugins: list[str] = key([], "your own packages that the run's config names")
+    dataset: DatasetChoice = field(default_factory=DatasetChoice)
     device: DeviceSection = field(default_factory=DeviceSection)
 
 
 CONFIGS: dict[str, type] = {"train": TrainConfig, "eval": EvalConfig, "export": ExportConfig, "report": ReportConfig}
 
 
-def schema(kind: type) -> type:
-    """Return the schema for Hydra: fixed sections with typed keys, chosen parts with any keys."""
+def schema(kind: type) -> Any:
+    """Return the schema for Hydra: fixed sections with typed keys, chosen parts with any keys.
+
+    In commands that read a run, keys of ``dataset`` may stand without a dataset: they are words about the run's own.
+    """
     hints = typing.get_type_hints(kind)
     rows: list[tuple[str, Any, Any]] = []
     for f in fields(kind):
@@ -93,7 +97,10 @@ def schema(kind: type) -> type:
             rows.append((f.name, hints[f.name], default))
         else:
             rows.append((f.name, dict[str, Any], field(default_factory=dict)))
-    return make_dataclass(kind.__name__, rows)
+    node = OmegaConf.structured(make_dataclass(kind.__name__, rows))
+    if kind is not TrainConfig:
+        OmegaConf.set_struct(node.dataset, False)
+    return node
 
 
 def resolved(config: Any, kind: type) -> dict[str, Any]:

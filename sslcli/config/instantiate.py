@@ -56,7 +56,7 @@ def locate(target: Any, where: str) -> Callable[..., Any]:
     if not any(target.startswith(f"{package}.") for package in _allowed):
         raise UserError(
             f"{where}._target_: '{target}' is outside {', '.join(_allowed)}. "
-            f"If you trust it, add its package on the command line: plugins=[{target.partition('.')[0]}]"
+            f"If you trust it, add its package to the command: plugins=[{target.partition('.')[0]}]"
         )
     module_name, _, name = target.rpartition(".")
     try:
@@ -89,6 +89,11 @@ def build(node: Mapping[str, Any], base: type[T], *injected: Any, where: str) ->
     factory = locate(node.get("_target_"), where)
     if not inspect.isclass(factory) and not inspect.isfunction(factory):
         raise UserError(f"{where}._target_: {node['_target_']} is neither a class nor a function.")
+    hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    made = factory if inspect.isclass(factory) else hints.get("return")
+    if not (inspect.isclass(made) and issubclass(made, base)):  # known before anything is called
+        fault = "is not" if inspect.isclass(factory) else "is not annotated to return"
+        raise UserError(f"{where}._target_: {node['_target_']} {fault} a {base.__name__}.")
     values = {key: value for key, value in node.items() if key != "_target_"}
     name = getattr(factory, "__name__", str(factory))
     parameters = {
@@ -96,7 +101,6 @@ def build(node: Mapping[str, Any], base: type[T], *injected: Any, where: str) ->
         for key, parameter in inspect.signature(factory).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
-    hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
     for key, value in values.items():
         if key not in parameters:
             raise UserError(f"Unknown key '{where}.{key}'. {suggest(key, parameters)}")

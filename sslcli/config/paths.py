@@ -35,5 +35,5 @@ def located(dataset: DatasetChoice, folder: str | None) -> DatasetChoice:
         return dataset
     raise UserError(
         f"dataset.path: {path} is neither in {Path.cwd()} nor in {folder}, where the run was started. "
-        "Say where the data are now, or start the command in the folder that holds them."
+        "Say where the data are now by dataset.path=..., or start the command in the folder that holds them."
     )

@@ -27,7 +27,9 @@ def unpacked(root: Path, name: str, *, urls: Sequence[str], md5: str, download: 
         return target
     missing = f"dataset.path: there is no {name} in {root}"
     if not download:
-        raise UserError(f"{missing} and dataset.download is false. Unpack {urls[0]} there.")
+        raise UserError(
+            f"{missing} and dataset.download is false. Add dataset.download=true, or unpack {urls[0]} there."
+        )
     try:
         with alone(root), _folder(root):
             if not target.exists():  # another process may have fetched it in the meantime

@@ -31,7 +31,7 @@ class Source:
     state: State  # the checkpoint
     model: Pretrained  # the encoder with its preprocessing, on ``compute``'s device
     compute: Compute
-    dataset: DatasetChoice  # the data to embed; empty for the run's own
+    dataset: DatasetChoice  # what the command says of the data to embed
     plugins: Sequence[str] = ()
     weights: str = "student"  # or teacher: whose weights ``model`` has
 

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from sslcli.components import build_dataset
 from sslcli.config.choices import DatasetChoice
-from sslcli.config.paths import located
 from sslcli.data.base import Dataset
 from sslcli.data.classes import class_counts, class_name
 from sslcli.data.corrupt import READABLE, CorruptFlagged
@@ -22,6 +21,7 @@ from sslcli.errors import UserError
 from sslcli.export.base import TOLERANCE, Checked, Different, Format, Lines, Source
 from sslcli.export.tables import NumpyTable, ParquetTable, Rows, Table
 from sslcli.run_dir.console import Console
+from sslcli.run_dir.foreign import data_to_read
 
 _COMPARED = 64  # samples of each part that are embedded a second time for the check
 
@@ -72,8 +72,7 @@ class Embeddings(Format):
         Raises:
             UserError: the data have no such part, or the encoder cannot read it.
         """
-        own = located(source.config.dataset, source.state.get("folder"))
-        config = replace(source.config, dataset=source.dataset or own)
+        config = replace(source.config, dataset=data_to_read(source.state, source.dataset)[0])
         self._workers = config.dataset.workers
         train = build_dataset(config)
         _check_readable(train, source, config.dataset)

@@ -45,7 +45,7 @@ def read(folder: Path, name: str) -> bytes | None:
     Raises:
         UserError: the file cannot be read.
     """
-    with suppress(FileNotFoundError), readable(folder / name), opened(folder, name) as file:
+    with _if_there(folder / name), opened(folder, name) as file:
         return file.read()
     return None
 
@@ -125,11 +125,8 @@ def names(folder: Path, name: str = "") -> list[str]:
     Raises:
         UserError: the folder cannot be read.
     """
-    with (
-        suppress(FileNotFoundError),
-        readable(folder / name),
-        _parent(folder, f"{name}/any" if name else "any") as (descriptor, _),
-    ):
+    inner = f"{name}/any" if name else "any"
+    with _if_there(folder / name), _parent(folder, inner) as (descriptor, _):
         return sorted(os.listdir(descriptor))  # noqa: PTH208
     return []
 
@@ -146,6 +143,13 @@ def refuse_links(folder: Path, *, files: Iterable[str] = (), folders: Iterable[s
     for name in (*files, *within):
         with suppress(FileNotFoundError, NotADirectoryError), _parent(folder, name) as (descriptor, last):
             _refuse(descriptor, last, folder / name, kind=lambda mode: stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+@contextmanager
+def _if_there(path: Path) -> Iterator[None]:
+    """End a block where there is no such file or folder; convert other errors of the file system to a UserError."""
+    with suppress(FileNotFoundError), readable(path), suppress(NotADirectoryError):
+        yield
 
 
 @contextmanager

@@ -79,7 +79,7 @@ def make_room(run_dir: Path, resume: str, console: Console) -> None:
     Raises:
         UserError: the folder holds files with these names but is not a run directory.
     """
-    leftovers = [run_dir / name for name in (*_FOLDERS, *_FILES, *_OF_LOGGERS) if (run_dir / name).exists()]
+    leftovers = [run_dir / name for name in (*_FILES, *_FOLDERS, *_OF_LOGGERS) if (run_dir / name).exists()]
     if leftovers and not (run_dir / "train.log").is_file():
         name = leftovers[0].name
         raise UserError(f"run_dir: {run_dir} holds {name} and no train.log, so it is not a run's. Give another.")

@@ -8,9 +8,13 @@ from typing import Any
 
 from tqdm import tqdm
 
+from sslcli.config.secrets import hide
 from sslcli.data.disk_cache import cache_dir, replacing
 from sslcli.data.download import alone
 from sslcli.errors import UserError
+
+# Of the many that fsspec knows: some run commands or read other programs' files, and one URL may hold several.
+PROTOCOLS = ("http", "https", "s3", "gs", "az", "hf", "file", "memory")
 
 
 def is_remote(path: str) -> bool:
@@ -29,8 +33,12 @@ def local_copies(path: str, urls: list[str], folder: str | None) -> list[Path]:
         folder: the folder for copies; None is the user's cache.
 
     Raises:
-        UserError: fsspec or its support for this kind of URL is not installed, or the files cannot be fetched.
+        UserError: the kind of URL is not one of ``PROTOCOLS``; fsspec or its support for this kind is not installed;
+            or the files cannot be fetched.
     """
+    for url in urls:
+        if url.partition("://")[0] not in PROTOCOLS or "::" in url:
+            raise UserError(f"dataset.path: {path} is not a URL of one of these kinds: {', '.join(PROTOCOLS)}.")
     try:
         import fsspec
     except ImportError:
@@ -56,17 +64,24 @@ def local_copies(path: str, urls: list[str], folder: str | None) -> list[Path]:
 def _names(files: Any, name: str) -> list[str]:
     if set("*?[") & set(name):
         return list(files.glob(name))
-    if name.endswith(".tar"):
+    if _file_name(name).endswith(".tar"):
         return [name]
     return [found for found in files.find(name) if found.endswith(".tar")]
+
+
+def _file_name(name: str) -> str:
+    """Return the last part of a name in a store, without the query of a URL."""
+    return Path(name.partition("?")[0] if "://" in name else name).name
 
 
 def _copy(files: Any, name: str, place: Path) -> Path:
     info = files.info(name)
     size = info["size"]
-    known = (files.protocol, name, files.ukey(name), size, info.get("ETag"))  # http servers give an ETag
+    told = hide(name)  # a URL that was signed anew is that of the same file
+    known = (files.protocol, told, files.ukey(told), size, info.get("ETag"))  # http servers give an ETag
     state = hashlib.sha256(repr(known).encode()).hexdigest()[:16]
-    target = place / f"{state}-{Path(name).name}"
+    file_name = _file_name(name)
+    target = place / f"{state}-{file_name if '.tar' in file_name else f'{file_name}.tar'}"
     if not target.is_file():
         with replacing(target) as file:
             files.get_file(name, file.name)
