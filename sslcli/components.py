@@ -22,6 +22,7 @@ from sslcli.encoders.base import Encoder
 from sslcli.errors import UserError
 from sslcli.objectives.base import Objective
 from sslcli.objectives.teacher import teacher_weights
+from sslcli.pretrained.fit import check_fit
 from sslcli.pretrained.importers import digest_of
 from sslcli.pretrained.load import LoadReport, load_weights
 from sslcli.pretrained.normalisation import read_as_trained, settle
@@ -141,6 +142,7 @@ def restore_encoder(state: State, device: torch.device, weights: str = "student"
 def restore(state: State, device: torch.device, weights: str = "student") -> tuple[Encoder, Objective, Views]:
     """Restore the encoder and the objective of a checkpoint, in eval mode on ``device``, and the views."""
     encoder, objective, views = _rebuilt(state, weights)
+    check_fit(objective, state["objective"], "objective")
     objective.load_state_dict(state["objective"])
     return encoder.to(device).eval(), objective.to(device).eval(), views
 
@@ -151,6 +153,7 @@ def _rebuilt(state: State, weights: str) -> tuple[Encoder, Objective, Views]:
         raise UserError(f"weights={weights} is neither student nor teacher.")
     config: TrainConfig = state["config"]
     encoder = build_encoder(config, Spec.from_plain(state["spec"]))
+    check_fit(encoder, state["encoder"], "encoder")
     encoder.load_state_dict(state["encoder"])
     objective = build_objective(config, encoder)
     if weights != state.get("weights", "student"):
@@ -159,6 +162,7 @@ def _rebuilt(state: State, weights: str) -> tuple[Encoder, Objective, Views]:
             raise UserError(
                 f"weights={weights}: {_lacks(state, weights)}. Use weights={state.get('weights', 'student')}."
             )
+        check_fit(encoder, found, "teacher")
         encoder.load_state_dict(found)
     return encoder, objective, build_views(config, encoder, objective)
 

@@ -36,7 +36,7 @@ from sslcli.run_dir.metrics_jsonl import NAME, JsonLines
 from sslcli.run_dir.result_json import finished, headline_value, write_result
 from sslcli.training.device import choose, set_determinism, set_threads
 from sslcli.training.environment import restore_environment
-from sslcli.training.resume import choose_start, finished_before, run_before, starts_afresh
+from sslcli.training.resume import choose_start, finished_before, go_on, run_before, starts_afresh
 from sslcli.types import Compute
 
 
@@ -134,7 +134,7 @@ class _Session:
 
     def resume(self, state: State) -> dict[str, Any] | None:
         """Restore a checkpoint; return the result of the run if it is finished already."""
-        self.trainer.load_state_dict(state)
+        go_on(self.trainer, state)
         result = finished(self.run_dir, self.trainer.step) if self.trainer.done else None
         if result is None:
             restore_environment(state, self.compute, self.ranks, self.config.device.threads, self.console)

@@ -14,7 +14,8 @@ from omegaconf import OmegaConf
 
 from sslcli.config.choices import Choice, DatasetChoice, EncoderChoice, ProbeChoice
 from sslcli.config.sections import CheckpointSection, DeviceSection, LogSection, TrainSection, key
-from sslcli.config.upgrade import up_to_date
+from sslcli.config.upgrade import FORMAT, up_to_date
+from sslcli.config.value_types import fits, type_in_words
 from sslcli.errors import UserError, suggest
 
 K = TypeVar("K")
@@ -103,6 +104,27 @@ def schema(kind: type) -> Any:
     return node
 
 
+def restored(plain: Any, written_in: int = FORMAT) -> TrainConfig:
+    """Convert the config in a checkpoint or an export to the typed config of this version.
+
+    Args:
+        plain: the config as it was written, by this version or an older one.
+        written_in: the checkpoint format of that version.
+
+    Raises:
+        UserError: it is no config of this tool.
+    """
+    if not isinstance(plain, Mapping):
+        raise UserError("config: it is not a mapping.")
+    config = up_to_date(plain, written_in)
+    _refuse_unknown(config, TrainConfig, "")
+    made = read(config, TrainConfig)
+    for name, part in vars(made).items():
+        if isinstance(part, Choice) and not fits(part.node, dict[str, Any]):
+            raise UserError(f"config.{name}: it is not a section with a '_target_'.")
+    return made
+
+
 def resolved(config: Any, kind: type) -> dict[str, Any]:
     """Convert the composed config to a plain dict.
 
@@ -125,26 +147,42 @@ def _refuse_unknown(node: Mapping[Any, Any], kind: type, prefix: str) -> None:
             _refuse_unknown(value, typing.cast(type, inner), f"{prefix}{name}.")
 
 
-def read(plain: Mapping[str, Any], kind: type[K]) -> K:
-    """Convert a plain config to a typed one; missing keys get their defaults.
+def read(plain: Any, kind: type[K], where: str = "") -> K:
+    """Convert plain values, of a config or of a file, to a dataclass, whose annotations are the schema.
+
+    Args:
+        plain: a mapping. Keys that the dataclass does not have are left out, and missing ones get their defaults.
+        kind: the dataclass; its fields may be dataclasses, too.
+        where: the beginning of the names of keys in messages, such as ``train.``.
 
     Raises:
-        UserError: a fixed section is not a mapping, or a field of a ``Choice`` has an invalid value.
+        UserError: a value does not have the type of its field, a key without a default is missing, or the dataclass
+            refuses its values by ValueError.
     """
+    if not isinstance(plain, Mapping):
+        raise UserError(f"{where.removesuffix('.') or 'all'}: this section is needed; leave it as it is.")
     hints = typing.get_type_hints(kind)
-    return kind(**{name: _typed(name, value, hints[name]) for name, value in plain.items() if name in hints})
+    needed = [f.name for f in fields(typing.cast(Any, kind)) if f.default is MISSING and f.default_factory is MISSING]
+    for name in needed:
+        if name not in plain:
+            raise UserError(f"{where}{name} is missing.")
+    values = {name: _typed(f"{where}{name}", value, hints[name]) for name, value in plain.items() if name in hints}
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise UserError(f"{where}{error}") from error
 
 
 def _typed(name: str, value: Any, hint: Any) -> Any:
     if _is_choice(hint):
         return hint.read(value)
-    if hint == dict[str, Choice]:
+    if hint == dict[str, Choice] and isinstance(value or {}, Mapping):
         return {key: Choice.read(node) for key, node in (value or {}).items()}
-    if not is_dataclass(hint):
-        return value
-    if not isinstance(value, Mapping):
-        raise UserError(f"{name}: this section is needed; leave it as it is.")
-    return typing.cast(type, hint)(**value)
+    if is_dataclass(hint) and not isinstance(value, typing.cast(type, hint)):
+        return read(value, typing.cast(Any, hint), f"{name}.")
+    if not fits(value, hint):
+        raise UserError(f"{name}: {str(value)[:80]!r} is not {type_in_words(hint)}.")
+    return value
 
 
 def _is_choice(hint: Any) -> bool:

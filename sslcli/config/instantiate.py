@@ -9,12 +9,12 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union
+from typing import Any, TypeVar
 
+from sslcli.config.value_types import fits, type_in_words
 from sslcli.errors import UserError, described, suggest
 
 T = TypeVar("T")
@@ -103,11 +103,11 @@ def build(node: Mapping[str, Any], base: type[T], *injected: Any, where: str) ->
     }
     for key, value in values.items():
         if key not in parameters:
-            raise UserError(f"Unknown key '{where}.{key}'. {suggest(key, parameters)}")
+            raise UserError(f"Unknown key '{where}.{key}'. {suggest(str(key), parameters)}")
         if value is None and parameters[key].default is inspect.Parameter.empty:
             raise UserError(f"{where}.{key} is needed by {name}. Set it: {where}.{key}=...")
-        if not _fits(value, hints.get(key, Any)):
-            raise UserError(f"{where}.{key}: {value!r} is not {_describe(hints[key])}.")
+        if not fits(value, hints.get(key, Any)):
+            raise UserError(f"{where}.{key}: {value!r} is not {type_in_words(hints[key])}.")
     for key, parameter in parameters.items():
         if parameter.default is inspect.Parameter.empty and key not in values:
             raise UserError(f"{where}.{key} is needed by {name}. Set it: {where}.{key}=...")
@@ -118,44 +118,3 @@ def build(node: Mapping[str, Any], base: type[T], *injected: Any, where: str) ->
     if not isinstance(part, base):
         raise UserError(f"{where}._target_: {name} is not a {base.__name__}.")
     return part
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return True
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, option) for option in arguments)
-    if origin is Literal:
-        return value in arguments
-    if hint is None or hint is type(None):
-        return value is None
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value  # not nan
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    kind = origin or hint
-    if kind in (list, tuple, Sequence) or (isinstance(kind, type) and issubclass(kind, Sequence) and kind is not str):
-        if not isinstance(value, (list, tuple)):
-            return False
-        if kind is tuple and arguments and arguments[-1] is not Ellipsis:
-            return len(value) == len(arguments) and all(map(_fits, value, arguments))
-        return not arguments or all(_fits(item, arguments[0]) for item in value)
-    if isinstance(kind, type) and issubclass(kind, Mapping):
-        return isinstance(value, Mapping)
-    return not isinstance(kind, type) or isinstance(value, kind)
-
-
-def _describe(hint: Any) -> str:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (Union, types.UnionType):
-        return " or ".join(_describe(option) for option in arguments)
-    if origin is Literal:
-        return "one of " + ", ".join(str(option) for option in arguments)
-    names = {float: "a number", int: "a whole number", bool: "true or false", str: "a text", type(None): "null"}
-    if hint in names:
-        return names[hint]
-    kind = origin or hint
-    if kind is tuple and arguments and arguments[-1] is not Ellipsis:
-        return f"a list of {len(arguments)} values like [{', '.join(_describe(a) for a in arguments)}]"
-    return "a mapping" if isinstance(kind, type) and issubclass(kind, Mapping) else "a list"

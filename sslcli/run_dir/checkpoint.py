@@ -18,6 +18,7 @@ import torch
 
 from sslcli.config.paths import expand
 from sslcli.config.upgrade import FORMAT
+from sslcli.config.value_types import fits
 from sslcli.errors import UserError
 from sslcli.run_dir import inside
 from sslcli.run_dir.archive import BrokenArchive, ForeignArchive
@@ -32,6 +33,8 @@ from sslcli.run_dir.torch_file import load_archive
 State = dict[str, Any]
 FOLDER = "checkpoints"
 _OURS = re.compile(r"step-\d{8,}\.pt", re.ASCII)
+# What torch, and what converts old formats, raise for values that this tool does not write.
+_UNEXPECTED = (RuntimeError, ValueError, LookupError, TypeError, AttributeError)
 
 
 def save(
@@ -173,9 +176,25 @@ def load(path: Path) -> State:
             have none, so the structure of the zip file and the CRC of every member are checked instead.
         UserError: the file is missing, cannot be read, was not written by this tool, or by a newer version.
     """
+    content = _content(path)
+    if not isinstance(content, dict) or not fits(content.get("format"), int):
+        raise UserError(f"run: {path} is not a checkpoint of this tool.")
+    if content["format"] > FORMAT:
+        raise UserError(
+            f"run: {path} was written by sslcli {content.get('version')} in format {content['format']}, "
+            f"and this one reads up to {FORMAT}. Update sslcli."
+        )
+    try:
+        return upgrade(content)
+    except (UserError, *_UNEXPECTED) as error:
+        raise UserError(f"run: {path} is not a checkpoint of this tool: {first_line(error)}") from None
+
+
+def _content(path: Path) -> Any:
+    """Return what is stored in a file, after checking that it is whole."""
     try:
         with readable(path, "run"), inside.opened(*inside_run(path)) as file:
-            state = load_archive(file)
+            return load_archive(file)
     except FileNotFoundError:
         raise UserError(f"run: there is no checkpoint {path}.") from None
     except BrokenArchive as error:
@@ -184,16 +203,8 @@ def load(path: Path) -> State:
         found = re.search(r"GLOBAL (\S+)", str(error))
         reason = f": it asks for {found[1]}" if found else ""
         raise UserError(f"run: {path} holds more than tensors and is not opened{reason}.") from None
-    except (ForeignArchive, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:  # of torch
-        raise UserError(f"run: {path} is not a checkpoint of this tool ({first_line(error)}).") from None
-    if not isinstance(state, dict) or not isinstance(state.get("format"), int):
-        raise UserError(f"run: {path} is not a checkpoint of this tool.")
-    if state["format"] > FORMAT:
-        raise UserError(
-            f"{path} was written by sslcli {state.get('version')} in format {state['format']}, "
-            f"and this one reads up to {FORMAT}. Update sslcli."
-        )
-    return upgrade(state)
+    except (ForeignArchive, *_UNEXPECTED) as error:
+        raise UserError(f"run: {path} is not a checkpoint of this tool: {first_line(error)}") from None
 
 
 def sweep_temporaries(run_dir: Path) -> None:

@@ -1,4 +1,4 @@
-"""Converts checkpoints of old formats.
+"""The content of checkpoints and exports, which is checked when they are read, and that of old formats.
 
 Format 3 stores the kind and the dtype of each column of the dataset, and a digest of the data's content, or of the
 names, sizes and times of its files; older ones stored the number of samples or a digest of names. Format 2 stores the
@@ -8,18 +8,93 @@ data. Format 1 stored metric sums (``meter``) and online evaluation (``watch``) 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from sslcli.config.composed import TrainConfig, read
-from sslcli.config.upgrade import up_to_date
+import torch
+from torch import Tensor
+
+from sslcli.config.composed import TrainConfig, read, restored
+from sslcli.types import Field
+
+_MOST_THREADS = 4096  # more than any machine has; torch creates them at once
 
 
-def upgrade(state: dict[str, Any]) -> dict[str, Any]:
-    """Convert the content of a checkpoint to the current format, with its config as a ``TrainConfig``."""
-    found = dict(state)
+@dataclass(kw_only=True)
+class Trained:
+    """What an export has: the encoder, and what is needed to build it."""
+
+    config: TrainConfig
+    spec: dict[str, dict[str, Any]]  # the columns of the dataset, as ``Spec.to_plain`` gives them
+    step: int
+    encoder: dict[str, Tensor]
+    weights: str = "student"
+
+    def __post_init__(self) -> None:
+        if self.step < 0:
+            raise ValueError(f"step={self.step} is below 0")
+        for name, column in self.spec.items():
+            known = {**column, "dtype": getattr(torch, str(column.get("dtype")), None)}
+            if unknown := known.keys() - {f.name for f in fields(Field)}:
+                raise ValueError(f"spec.{name}: a column has no {sorted(map(str, unknown))[0]!r}")
+            read(known, Field, f"spec.{name}.")
+
+
+@dataclass(kw_only=True)
+class Environment:
+    """On what a run was trained."""
+
+    torch: str
+    python: str
+    device: str
+    precision: str
+    threads: int
+    ranks: int
+    command: str
+    commit: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.threads <= _MOST_THREADS:
+            raise ValueError(f"threads={self.threads} is not from 1 to {_MOST_THREADS}")
+
+
+@dataclass(kw_only=True)
+class Checkpoint(Trained):
+    """What a checkpoint has: everything that training changes, and what it needs to go on."""
+
+    format: int
+    version: str
+    seconds: float  # of training
+    length: dict[str, float | None]  # planned: steps, minutes
+    environment: Environment
+    data: str  # a digest
+    initial_weights: str | None = None  # a digest of what encoder.weights named
+    objective: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    hooks: dict[str, dict[str, Any]]
+    files: dict[str, str] = field(default_factory=dict)  # digests of what was fitted on the data, by file
+    classes: dict[str, int] = field(default_factory=dict)  # numbers of training samples
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.seconds < math.inf:
+            raise ValueError(f"seconds={self.seconds} is not a time")
+        if self.length.keys() != {"steps", "minutes"}:
+            raise ValueError("length: it has not the keys steps and minutes")
+
+
+def upgrade(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert the content of a checkpoint to the current format, with its config as a ``TrainConfig``.
+
+    Raises:
+        UserError: it is not the content of a checkpoint; the message names what is missing or has another type.
+    """
+    found = {str(key): value for key, value in state.items()}
     if found["format"] == 1:
-        found["hooks"] = {"metric_lines": found.pop("meter")}
+        found["hooks"] = {"metric_lines": found.pop("meter", {})}
         seen = found.pop("watch", None)
         if seen is not None:
             found["hooks"]["online_evaluation"] = {**seen, "count": seen.get("looks", 0)}
@@ -27,11 +102,10 @@ def upgrade(state: dict[str, Any]) -> dict[str, Any]:
     online = found.get("hooks", {}).get("online_evaluation")
     if online is not None:
         found["hooks"] = {**found["hooks"], "online_evaluation": _with_online_names(online)}
-    if "config" in found:
-        found["config"] = read(up_to_date(found["config"], state["format"]), TrainConfig)
-    if "spec" in found:
-        found["spec"] = with_kinds(found["spec"])
-    return found
+    found["config"] = restored(found.get("config"), state["format"])
+    found["spec"] = with_kinds(found.get("spec", {}))
+    checked = read(found, Checkpoint)
+    return {**found, **vars(checked), "environment": asdict(checked.environment)}
 
 
 def with_kinds(spec: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

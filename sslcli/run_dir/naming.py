@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from sslcli.config.composed import TrainConfig, read
+from sslcli.config.composed import TrainConfig, restored
 from sslcli.config.identity import Content, name_prefix, places, run_name, settings
 from sslcli.errors import UserError
 from sslcli.run_dir.layout import read_config
@@ -43,8 +43,8 @@ def _of_equal_settings(config: TrainConfig, choices: Mapping[str, str]) -> Itera
     """Yield the runs whose settings are those of ``config``, with their configs."""
     for run_dir in sorted(FOLDER.glob(f"{name_prefix(choices)}????????")):
         try:
-            before = read(read_config(run_dir), TrainConfig)
-        except (UserError, TypeError):
+            before = restored(read_config(run_dir))
+        except UserError:
             continue
         if settings(before) == settings(config):
             yield run_dir, before

@@ -9,12 +9,15 @@ from sslcli.config.composed import TrainConfig
 from sslcli.config.identity import differences
 from sslcli.data.base import Dataset
 from sslcli.errors import UserError
+from sslcli.pretrained.fit import check_fit
 from sslcli.pretrained.importers import digest_of
 from sslcli.run_dir import checkpoint
 from sslcli.run_dir.checkpoint import State, open_run
 from sslcli.run_dir.console import Console
+from sslcli.run_dir.formatting import first_line
 from sslcli.run_dir.result_json import finished
 from sslcli.training.length import Length
+from sslcli.training.trainer import Trainer
 from sslcli.types import Spec
 
 CONTENT = 3  # the first format of checkpoints with a digest of the data's content, or of the files' sizes and times
@@ -95,6 +98,23 @@ def choose_start(
     if allowed:
         console.line(f"changed since the checkpoint: {'; '.join(allowed)}")
     return state
+
+
+def go_on(trainer: Trainer, state: State) -> None:
+    """Restore the state of a checkpoint in the trainer of its run.
+
+    Raises:
+        UserError: it is not that of the run's config.
+    """
+    check_fit(trainer.encoder, state["encoder"], "encoder")
+    check_fit(trainer.objective, state["objective"], "objective")
+    try:
+        trainer.load_state_dict(state)
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"resume: the state of the optimizer or of a hook in this checkpoint is not that of its own config "
+            f"({first_line(error)}). Start afresh with resume=never."
+        ) from error
 
 
 def is_trained_on(state: State, dataset: Dataset, weights: str | None) -> bool:
