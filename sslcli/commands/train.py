@@ -145,7 +145,9 @@ class _Session:
         config, run_dir, console = self.config, self.run_dir, self.console
         if not resumed:
             make_room(run_dir, config.resume, console)
-        self.lines.cut_back(self.trainer.step)
+        lost = self.lines.cut_back(self.trainer.step)
+        if lost:
+            console.warn(f"{self.lines.path}: {lost} damaged lines are left out.")
         console.log_to(run_dir / "train.log")
         if resumed:
             console.line(f"resuming {run_dir} at step {self.trainer.step}")

@@ -50,7 +50,6 @@ def type_in_words(hint: Any) -> str:
     if kind is tuple and arguments and arguments[-1] is not Ellipsis:
         return f"a list of {len(arguments)} values like [{', '.join(type_in_words(a) for a in arguments)}]"
     if isinstance(kind, type) and issubclass(kind, Mapping):
-        return (
-            f"a mapping of names to {type_in_words(arguments[1])}" if arguments and arguments[1] is not Any else "a mapping"
-        )
+        inner = arguments[1] if arguments else Any
+        return "a mapping" if inner is Any else f"a mapping of names to {type_in_words(inner)}"
     return "a list" if isinstance(kind, type) and issubclass(kind, Sequence) else f"a {getattr(kind, '__name__', kind)}"

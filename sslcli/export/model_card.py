@@ -13,7 +13,8 @@ from sslcli.config.composed import TrainConfig, to_plain
 from sslcli.errors import UserError
 from sslcli.export.base import Checked, Lines, Source
 from sslcli.run_dir.measurements import number, with_error
-from sslcli.run_dir.records import Reading, measured_at
+from sslcli.run_dir.readings import Reading
+from sslcli.run_dir.records import measured_at
 
 NAME = "model_card.md"
 _FIRST = "<!-- written by ssl-export -->"

@@ -33,9 +33,7 @@ def check_fit(module: nn.Module, tensors: Mapping[str, Tensor], where: str) -> N
     floats = [name for name, tensor in tensors.items() if tensor.is_floating_point()]
     broken = [name for name in floats if not bool(torch.isfinite(tensors[name]).all())]
     if broken:
-        raise UserError(
-            f"{where}: {broken[0]} in this checkpoint holds values that are not finite: ssl-train saves none."
-        )
+        raise UserError(f"{where}: {broken[0]} in this checkpoint is not finite, and ssl-train saves no such values.")
 
 
 def _shape(tensor: Tensor) -> str:

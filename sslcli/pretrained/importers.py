@@ -8,19 +8,17 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from sslcli.config.paths import expand
 from sslcli.data.fingerprints import of_many
 from sslcli.errors import UserError
 from sslcli.pretrained.safe_unpickle import skipping_settings
+from sslcli.pretrained.safetensors_io import read_safetensors
 from sslcli.run_dir import checkpoint
 from sslcli.run_dir.archive import BrokenArchive, ForeignArchive, is_archive
 from sslcli.run_dir.checkpoint import is_pointer, open_run
 from sslcli.run_dir.files import readable
-from sslcli.run_dir.formatting import first_line
 from sslcli.run_dir.torch_file import load_archive, load_unchecked
 
 KEY = "encoder.weights"
@@ -45,10 +43,7 @@ def read(source: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError(f"{KEY}: there is no file or run {path}.")
     if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{KEY}: {path} is cut short or not a safetensors file ({first_line(error)}).") from None
+        return read_safetensors(path, KEY)[1]
     return _state_dict(content_of(path), path)
 
 

@@ -23,7 +23,8 @@ from sslcli.report.render import render
 from sslcli.report.visuals import Embedding, Visuals
 from sslcli.run_dir.formatting import SHARE, override
 from sslcli.run_dir.measurements import best_baseline, gain, number, with_error
-from sslcli.run_dir.records import Reading, Record
+from sslcli.run_dir.readings import Reading
+from sslcli.run_dir.records import Record
 
 _BOOKKEEPING = ("step", "epoch", "loss", "chance", "lr", "samples_per_second", "data_wait")
 _LOG_LINES = 400  # last lines of the log; the whole log is in the run directory

@@ -177,15 +177,18 @@ def load(path: Path) -> State:
         UserError: the file is missing, cannot be read, was not written by this tool, or by a newer version.
     """
     content = _content(path)
-    if not isinstance(content, dict) or not fits(content.get("format"), int):
+    if not isinstance(content, dict) or not fits(content.get("format"), int) or content["format"] < 1:
         raise UserError(f"run: {path} is not a checkpoint of this tool.")
     if content["format"] > FORMAT:
+        version = str(content.get("version"))[:20]
         raise UserError(
-            f"run: {path} was written by sslcli {content.get('version')} in format {content['format']}, "
-            f"and this one reads up to {FORMAT}. Update sslcli."
+            f"run: {path} was written by sslcli {version!r} in format {content['format']}, and this one reads up to "
+            f"{FORMAT}. Update sslcli."
         )
     try:
         return upgrade(content)
+    except KeyError as error:
+        raise UserError(f"run: {path} is not a checkpoint of this tool: {error.args[0]} is missing.") from None
     except (UserError, *_UNEXPECTED) as error:
         raise UserError(f"run: {path} is not a checkpoint of this tool: {first_line(error)}") from None
 

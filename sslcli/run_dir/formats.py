@@ -102,8 +102,8 @@ def upgrade(state: Mapping[str, Any]) -> dict[str, Any]:
     online = found.get("hooks", {}).get("online_evaluation")
     if online is not None:
         found["hooks"] = {**found["hooks"], "online_evaluation": _with_online_names(online)}
-    found["config"] = restored(found.get("config"), state["format"])
-    found["spec"] = with_kinds(found.get("spec", {}))
+    found["config"] = restored(found["config"], state["format"])
+    found["spec"] = with_kinds(found["spec"])
     checked = read(found, Checkpoint)
     return {**found, **vars(checked), "environment": asdict(checked.environment)}
 

@@ -62,9 +62,9 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     try:
         text = (inside.read(run_dir, CONFIG) or b"").decode()
         content = OmegaConf.to_container(OmegaConf.create(text))
-    except (ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except (ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"run: {path} cannot be read ({first_line(error)}).") from None
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not content:
         raise UserError(f"run: {path} does not hold a config.")
     written_in = re.match(rf"{_HEADER}(\d+)$", text, re.MULTILINE)
     return up_to_date(content, int(written_in[1]) if written_in else 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +14,17 @@ from sslcli.config.choices import part_name
 from sslcli.config.identity import flatten
 from sslcli.errors import UserError
 from sslcli.run_dir import inside
-from sslcli.run_dir.formatting import is_number
+from sslcli.run_dir.eval_json import NAME as EVALUATIONS
+from sslcli.run_dir.eval_json import read_evaluations
 from sslcli.run_dir.layout import is_run, read_config
 from sslcli.run_dir.metrics_jsonl import read_lines
-from sslcli.run_dir.old_metrics import is_metric, metric_up_to_date
-from sslcli.run_dir.result_json import read_json, read_result
+from sslcli.run_dir.readings import Reading, readings
+from sslcli.run_dir.result_json import NAME as RESULT
+from sslcli.run_dir.result_json import read_result
 
 Line = dict[str, Any]  # of metrics.jsonl
 
-# Numbers of an entry that are not baselines.
-_NOT_BASELINES = ("value", "std", "standard_error", "gain_standard_error", "bias", "samples", "seed", "step")
 _FACTS = ("data", "encoder", "objective", "training")
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A metric as read from a file."""
-
-    value: float
-    protocol: str = ""
-    unit: str = ""  # see Metric
-    higher_is_better: bool | None = None
-    standard_error: float | None = None
-    gain_standard_error: float | None = None
-    std: float | None = None
-    bias: float | None = None
-    baselines: Mapping[str, float] = field(default_factory=dict)
-    step: int | None = None  # of the checkpoint; in eval.json only
-    seed: int | None = None
-    weights: str = "student"  # or teacher: whose weights were measured
 
 
 @dataclass(frozen=True)
@@ -86,7 +68,6 @@ def read_run(path: Path) -> Record:
         raise UserError(f"run: there is no run in {path}: it has no config.yaml.")
     config = read_config(path)
     result = read_result(path)
-    evaluated = read_json(path, "eval.json") or {}
     log = _text(path, "train.log")
     return Record(
         path=path,
@@ -95,7 +76,7 @@ def read_run(path: Path) -> Record:
         lines=list(read_lines(path)),
         result=result,
         metrics=dict(readings((result or {}).get("metrics", {}))),
-        evaluations=dict(readings(evaluated.get("metrics", evaluated))),
+        evaluations=dict(readings(read_evaluations(path)["metrics"])),
         bad_samples=_text(path, "bad_samples.txt").splitlines(),
         log=log,
         facts=dict(re.findall(rf"^({'|'.join(_FACTS)}) +(.+)$", log, re.MULTILINE)),
@@ -110,32 +91,17 @@ def choice(settings: Mapping[str, Any], group: str) -> str:
 def runs_in(path: Path) -> list[Path]:
     """Return the run directories in a folder, such as a sweep's, sorted by number, then by name."""
     found = [child for child in path.iterdir() if is_run(child)]
-    return sorted(found, key=lambda p: (not p.name.isdigit(), int(p.name) if p.name.isdigit() else 0, p.name))
+    return sorted(found, key=lambda p: (not p.name.isdecimal(), int(p.name) if p.name.isdecimal() else 0, p.name))
 
 
 def measured_at(run_dir: Path, step: int, weights: str) -> Iterator[tuple[str, Reading, str]]:
     """Yield name, reading and file name of every metric of the student or the teacher of the checkpoint of ``step``."""
-    for file in ("result.json", "eval.json"):
-        found = read_json(run_dir, file) or {}
-        for name, reading in readings(found.get("metrics", {})):
+    result = read_result(run_dir) or {"metrics": {}, "steps": None}
+    for file, found in ((RESULT, result), (EVALUATIONS, read_evaluations(run_dir))):
+        for name, reading in readings(found["metrics"]):
             own = found.get("steps") if reading.step is None else reading.step  # eval.json: a step a metric
             if own == step and reading.weights == weights:
                 yield name, reading, file
-
-
-def readings(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Reading]]:
-    """Yield every metric in nested mappings: each mapping with a numeric ``value``, and its path, ``a/b/c``."""
-    for name, inner in node.items():
-        where = f"{prefix}{name}"
-        if not isinstance(inner, Mapping):
-            continue
-        if not is_metric(inner):
-            yield from readings(inner, f"{where}/")
-            continue
-        entry = metric_up_to_date(name, inner)
-        baselines = {key: v for key, v in entry.items() if key not in _NOT_BASELINES and is_number(v)}
-        given: dict[str, Any] = {f.name: entry[f.name] for f in fields(Reading) if entry.get(f.name) is not None}
-        yield where, Reading(**{**given, "baselines": baselines})
 
 
 def _text(run_dir: Path, name: str) -> str:

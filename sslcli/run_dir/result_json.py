@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sslcli.run_dir import inside
+from sslcli.run_dir.json_files import side_file
 from sslcli.run_dir.old_metrics import result_up_to_date
+from sslcli.run_dir.readings import MetricFile, readings
 
 NAME = "result.json"
 
@@ -35,19 +38,22 @@ def write_result(
     inside.write_text(run_dir, NAME, json.dumps(result, indent=2) + "\n")
 
 
+@dataclass(kw_only=True)
+class Result(MetricFile):
+    """The schema of the file."""
+
+    headline: str | None = None
+    steps: int | None = None
+    seconds: float | None = None
+
+    @classmethod
+    def up_to_date(cls, found: dict[str, Any]) -> dict[str, Any]:
+        return result_up_to_date(found)
+
+
 def read_result(run_dir: Path) -> dict[str, Any] | None:
     """Return the content of a run's ``result.json`` as this version would write it; None if there is none."""
-    found = read_json(run_dir, NAME)
-    return None if found is None else result_up_to_date(found)
-
-
-def read_json(run_dir: Path, name: str) -> dict[str, Any] | None:
-    """Return the mapping in a JSON file of a run; None if there is none that can be read."""
-    try:
-        found = json.loads(inside.read(run_dir, name) or b"")
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
+    return side_file(run_dir, NAME, Result)
 
 
 def finished(run_dir: Path, step: int) -> dict[str, Any] | None:
@@ -58,5 +64,5 @@ def finished(run_dir: Path, step: int) -> dict[str, Any] | None:
 
 def headline_value(result: Mapping[str, Any]) -> float | None:
     """Return the value by which the runs of a sweep are compared; None if nothing was measured."""
-    entry = result["metrics"].get(result["headline"])
-    return None if entry is None else float(entry["value"])
+    found = dict(readings(result["metrics"])).get(result["headline"])
+    return None if found is None else found.value

@@ -36,7 +36,7 @@ from sslcli.report.collect import MEASURED
 from sslcli.report.maps import pca, singular_values
 from sslcli.run_dir.checkpoint import open_run
 from sslcli.run_dir.formatting import override
-from sslcli.run_dir.records import readings
+from sslcli.run_dir.readings import readings
 from sslcli.training.device import choose
 
 INPUTS = ("raw_input", "centred", "pca64")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.forked import Forked
-from support.helpers import TINY, make_trainer
+from support.helpers import TINY, make_trainer, plain_state
 
 from sslcli.cli import train
 from sslcli.errors import UserError
@@ -23,7 +23,7 @@ from sslcli.run_dir.metrics_jsonl import JsonLines
 
 def save(run_dir, step, **options):
     return checkpoint.save(
-        run_dir, step, {"step": step, "x": torch.arange(5000)}, **{"keep": 2, "keep_every": None, **options}
+        run_dir, step, plain_state(step, x=torch.arange(5000)), **{"keep": 2, "keep_every": None, **options}
     )
 
 
@@ -181,8 +181,8 @@ def test_too_many_open_files_say_nothing_about_a_checkpoint(tmp_path):
 
 def test_too_little_memory_says_nothing_about_a_checkpoint(tmp_path):
     """In a process of its own, which has what it needs, and no room for one more tensor of 64 MB."""
-    checkpoint.save(tmp_path, 1, {"x": torch.zeros(1)}, keep=2, keep_every=None)
-    path = checkpoint.save(tmp_path, 2, {"x": torch.zeros(1 << 24)}, keep=2, keep_every=None)
+    save(tmp_path, 1)
+    path = checkpoint.save(tmp_path, 2, plain_state(2, x=torch.zeros(1 << 24)), keep=2, keep_every=None)
 
     def started():
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -6,6 +6,7 @@ import stat
 
 import pytest
 import torch
+from support.helpers import plain_state
 
 from sslcli.errors import UserError
 from sslcli.loggers.csv import CSV
@@ -43,7 +44,7 @@ def result(run_dir):
 
 
 def save(run_dir):
-    checkpoint.save(run_dir, 9, {"step": 9, "x": torch.zeros(3)}, keep=1, keep_every=None, best=9)
+    checkpoint.save(run_dir, 9, plain_state(9, x=torch.zeros(3)), keep=1, keep_every=None, best=9)
 
 
 def normalised(run_dir):

@@ -23,7 +23,7 @@ from sslcli.cli import conf_dir
 from sslcli.commands.build_trainer import make_trainer as assemble
 from sslcli.components import Components, build_components
 from sslcli.config.checks import check, settle_length
-from sslcli.config.composed import CONFIGS, TrainConfig, read, resolved, schema
+from sslcli.config.composed import CONFIGS, TrainConfig, read, resolved, schema, to_plain
 from sslcli.distributed import Ranks
 from sslcli.encoders.base import Encoder
 from sslcli.evaluation.context import ProbeContext
@@ -76,6 +76,31 @@ def trainer_of(
     lines = JsonLines(run_dir / NAME)
     parts = parts or build_components(config)
     return assemble(config, parts, compute, run_dir, Console(), ranks, record=lines.write)
+
+
+def plain_state(step: int = 1, **more: Any) -> dict[str, Any]:
+    """The content of a checkpoint of a run with nothing in it, and ``more``."""
+    environment = {
+        "torch": "",
+        "python": "",
+        "device": "",
+        "precision": "fp32",
+        "threads": 1,
+        "ranks": 1,
+        "command": "",
+    }
+    empty: dict[str, Any] = {name: {} for name in ("spec", "encoder", "objective", "optimizer", "scaler", "hooks")}
+    return {
+        "version": "0",
+        "config": to_plain(TrainConfig()),
+        "step": step,
+        "seconds": 0.0,
+        "length": {"steps": 9, "minutes": None},
+        "environment": environment,
+        "data": "",
+        **empty,
+        **more,
+    }
 
 
 def percent(value: float, error: float, *, sign: str = "") -> str:

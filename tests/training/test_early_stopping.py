@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 from support import small_models  # noqa: F401  registers models
-from support.helpers import TINY, compose, hook_of, make_trainer
+from support.helpers import TINY, compose, hook_of, make_trainer, plain_state
 
 from sslcli.commands.build_trainer import make_online_metrics
 from sslcli.components import build_components
@@ -260,5 +260,5 @@ def test_a_checkpoint_from_before_there_were_other_metrics_is_gone_on_from(tmp_p
     trainer = session(tmp_path, 2, *KNN, online_knn_top1=[0.75, 0.5])
     state = trainer.state_dict()
     del state["hooks"]["online_evaluation"]["others"]
-    checkpoint.save(tmp_path, 2, state, keep=1, keep_every=None)
+    checkpoint.save(tmp_path, 2, {**plain_state(), **state}, keep=1, keep_every=None)
     assert online(session(tmp_path, 3, *KNN, online_knn_top1=[0.5])).best.step == 1
