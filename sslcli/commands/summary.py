@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from sslcli.commands.data_lines import data_lines
 from sslcli.components import Components
 from sslcli.config.composed import TrainConfig
-from sslcli.data.classes import unshared
 from sslcli.evaluation.base import in_short, table
 from sslcli.evaluation.measure import Measured
 from sslcli.run_dir.console import Console
@@ -19,27 +19,25 @@ from sslcli.training.trainer import Trainer
 
 def announce(console: Console, config: TrainConfig, components: Components, trainer: Trainer) -> None:
     """Print what is about to be trained, and on which data."""
-    held_out = components.dataset.held_out
     weights = sum(p.numel() for p in components.encoder.parameters())
     steps, minutes = trainer.length.steps, trainer.length.minutes
     chance = components.objective.chance(trainer.loader.batch_size)
     rate = trainer.optimizer.param_groups[0]["full_lr"]
-    rows = {
-        "run_dir": str(trainer.run_dir),
-        "data": f"{len(components.dataset):,} training samples, {len(held_out) if held_out else 0:,} held out, "
-        + ("no labels in training" if components.objective.label is None else "LABELS are used in training"),
-        **({"normalise": str(components.fitted)} if components.fitted else {}),
-        **({"range": components.fitted.levels_in_words} if components.fitted and components.fitted.levels else {}),
-        "encoder": f"{config.encoder.name}, {weights:,} parameters, features of width {components.encoder.dim}",
-        "objective": config.objective.name + (f", loss at chance {chance:.4f}" if chance else ""),
-        "training": f"{f'{steps} steps' if steps else f'{minutes} minutes'}, batch {trainer.loader.batch_size}, "
-        f"learning rate {rate:.3g}, {trainer.compute.precision} on {trainer.compute.name}, "
-        f"{torch.get_num_threads()} threads" + (f", {trainer.ranks.size} processes" if trainer.ranks.size > 1 else ""),
-    }
-    for name, text in rows.items():
+    rows = (
+        ("run_dir", str(trainer.run_dir)),
+        *data_lines(config, components),
+        ("encoder", f"{config.encoder.name}, {weights:,} parameters, features of width {components.encoder.dim}"),
+        ("objective", config.objective.name + (f", loss at chance {chance:.4f}" if chance else "")),
+        (
+            "training",
+            f"{f'{steps} steps' if steps else f'{minutes} minutes'}, batch {trainer.loader.batch_size}, "
+            f"learning rate {rate:.3g}, {trainer.compute.precision} on {trainer.compute.name}, "
+            f"{torch.get_num_threads()} threads"
+            + (f", {trainer.ranks.size} processes" if trainer.ranks.size > 1 else ""),
+        ),
+    )
+    for name, text in rows:
         console.line(f"{name:<9} {text}")
-    for text in unshared(components.dataset):
-        console.line(f"classes   {text}")
 
 
 def say_result(console: Console, trainer: Trainer, measured: Measured, page: str, seconds: float) -> None:

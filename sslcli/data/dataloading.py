@@ -76,9 +76,10 @@ def make_loader(
             f"train.accumulate={train.accumulate}. Give a multiple of {ranks.size * train.accumulate}."
         )
     if train.batch_size > len(dataset):
+        left_out = dict(dataset.notes).get("left out")
         raise UserError(
             f"train.batch_size={train.batch_size} is more than the {len(dataset)} training samples. "
-            f"Give at most {len(dataset)}."
+            f"Give at most {len(dataset)}." + (f" Of dataset.path, {left_out}." if left_out else "")
         )
     if dataset.cuts_crops and loading.cache in ("memory", "device"):
         raise UserError(f"dataset.cache={loading.cache}: with dataset.crop=worker every crop is new. Use cache=none.")

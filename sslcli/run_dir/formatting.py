@@ -33,3 +33,8 @@ def override(key: str, value: str) -> str:
     # In double quotes a backslash is special only before a quote and at the end.
     quoted = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), value)
     return shlex.quote(f'{key}="{quoted}"')
+
+
+def listed(words: Sequence[str], most: int, between: str = ", ") -> str:
+    """Return the first ``most`` of some words, and dots if there are more."""
+    return between.join([*words[:most], *["..."] * (len(words) > most)])

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sslcli.errors import UserError
 from sslcli.run_dir import inside
+from sslcli.run_dir.formatting import listed
 
 NAME = "preprocessor_config.json"
+_NAMED = 4  # channels whose numbers are shown
 
 
 @dataclass(frozen=True)
@@ -47,15 +50,16 @@ class Normalisation:
         """Return the file's name and SHA-256 digest, for checkpoints."""
         return {NAME: hashlib.sha256(self.content()).hexdigest()}
 
-    @property
-    def levels_in_words(self) -> str:
-        """The range of deep integers for people."""
-        low, high = self.levels or (0, 255)
-        return f"integers of more than 8 bits: {low:,.0f} is black, {high:,.0f} is white ({self.levels_source})"
 
-    def __str__(self) -> str:
-        mean, std = (" ".join(f"{value:.4f}" for value in values) for values in (self.mean, self.std))
-        return f"mean {mean}, std {std} ({self.source})"
+def in_words(mean: Sequence[float], std: Sequence[float], source: str) -> str:
+    """Return mean and standard deviation of each channel for people; of many channels, those of the first."""
+    means, stds = (listed([f"{value:.4f}" for value in values], _NAMED, " ") for values in (mean, std))
+    return f"mean {means}, std {stds} ({source})"
+
+
+def levels_in_words(levels: Sequence[float], source: str) -> str:
+    """Return the range of deep integers for people."""
+    return f"integers of more than 8 bits: {levels[0]:,.0f} is black, {levels[1]:,.0f} is white ({source})"
 
 
 def write(run_dir: Path, fitted: Normalisation) -> None:

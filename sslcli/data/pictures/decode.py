@@ -14,8 +14,8 @@ from torchvision.io import ImageReadMode, decode_jpeg
 
 from sslcli.data.pictures.colours import deep_to_rgb, pixels_of, to_rgb
 from sslcli.data.pictures.deep import deep_values, is_deep
-from sslcli.data.pictures.numbers import numbers_of
-from sslcli.data.pictures.opening import FORMATS, BadPicture, Source, captured_stderr, opened, reasons
+from sslcli.data.pictures.numbers import numbers_of, opened_image
+from sslcli.data.pictures.opening import BadPicture, Source, captured_stderr, opened, reasons
 from sslcli.data.pictures.orientation import Turn, Window
 from sslcli.data.pictures.png_chunks import pixels_only
 from sslcli.data.pictures.reading import RGB, Reading
@@ -89,7 +89,7 @@ def _decoded(
         stored, shapes = _stored(windows, sizes, turn, pixels.shape[2], pixels.shape[1])
         return [turn.upright(_cut(pixels, *pair)) for pair in zip(stored, shapes)]
     with reasons():
-        image = Image.open(file, formats=FORMATS)  # reads the header and refuses decompression bombs
+        image = opened_image(file)
         jpeg = image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB")
         deep = is_deep(image)
         if deep:

@@ -175,7 +175,7 @@ def _label_notes(found: Found, label: By | None, by: By, classes: tuple[str, ...
     """Return how labels were chosen where a user may expect others."""
     if label is None and by == "top":
         text = f"the topmost folders, as all parent folders are called {printable(found.paths.parent(0))}"
-        return (("labels", f"{text} (dataset.label)"),)
+        return (("labels", f"{text} (dataset.label=none for none)"),)
     crossed = len(np.unique(found.tops.astype(np.int64) * (found.parents.max() + 1) + found.parents))
     if label is None and found.tops.max() > 0 and crossed > found.parents.max() + 1:
         text = "the parent folders; those of one name are one class (dataset.label=top takes the topmost folders)"

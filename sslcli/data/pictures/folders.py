@@ -30,10 +30,11 @@ class Folder:
 
 @dataclass
 class Tally:
-    """What was found below a folder beside pictures with a known extension, counted by extension."""
+    """What was found below a folder, counted by extension."""
 
+    pictures: Counter[bytes] = field(default_factory=Counter)
     left_out: Counter[bytes] = field(default_factory=Counter)
-    by_content: Counter[bytes] = field(default_factory=Counter)  # pictures that were told by their first bytes
+    by_content: int = 0  # pictures that were told by their first bytes
     broken: int = 0  # named like pictures, but links to nowhere, or no files
     hidden: int = 0  # hidden files that are named like pictures
 
@@ -98,7 +99,7 @@ def _list(
 
 
 def _is_picture(entry: os.DirEntry[bytes], extensions: frozenset[bytes], tally: Tally) -> bool:
-    """Tell whether an entry that is no folder is a picture, and count it if it is not, or if its bytes told so."""
+    """Tell whether an entry that is no folder is a picture, and count it."""
     extension = extension_of(entry.name)
     is_known = extension in extensions
     if entry.name.startswith(b"."):
@@ -107,13 +108,12 @@ def _is_picture(entry: os.DirEntry[bytes], extensions: frozenset[bytes], tally: 
     if not entry.is_file():
         tally.broken += is_known
         return False
-    if is_known:
-        return True
-    if extension not in OTHERS and is_picture(entry.path):
-        tally.by_content[extension] += 1
-        return True
-    tally.left_out[extension] += 1
-    return False
+    if not is_known and (extension in OTHERS or not is_picture(entry.path)):
+        tally.left_out[extension] += 1
+        return False
+    tally.pictures[extension] += 1
+    tally.by_content += not is_known
+    return True
 
 
 Run = tuple[bytes, list[bytes], np.ndarray]  # a folder, some of its names, and their places (n, 2)

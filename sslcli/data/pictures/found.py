@@ -39,23 +39,21 @@ class Found:
 
 def packed(tally: Tally) -> np.ndarray:
     """Convert a tally to bytes, for the cache of the index."""
-    plain = {
-        "left_out": {printable(extension): count for extension, count in tally.left_out.items()},
-        "by_content": {printable(extension): count for extension, count in tally.by_content.items()},
-        "broken": tally.broken,
-        "hidden": tally.hidden,
+    counts = {
+        name: {printable(extension): count for extension, count in counted.items()}
+        for name, counted in (("pictures", tally.pictures), ("left_out", tally.left_out))
     }
-    return np.frombuffer(json.dumps(plain).encode(), np.uint8)
+    return np.frombuffer(json.dumps({**vars(tally), **counts}).encode(), np.uint8)
 
 
 def unpacked(content: np.ndarray) -> Tally:
     """Convert back from what ``packed`` returned."""
     plain = json.loads(content.tobytes())
-    left_out, by_content = (
-        Counter({extension.encode(): count for extension, count in plain[name].items()})
-        for name in ("left_out", "by_content")
+    pictures, left_out = (
+        Counter({extension.encode(): count for extension, count in plain.pop(name).items()})
+        for name in ("pictures", "left_out")
     )
-    return Tally(left_out, by_content, plain["broken"], plain["hidden"])
+    return Tally(pictures, left_out, **plain)
 
 
 def printable(path: bytes) -> str:
@@ -75,9 +73,8 @@ def in_words(counts: Mapping[bytes, int]) -> str:
 
 def tally_notes(tally: Tally) -> Notes:
     """Return what a tally says of the pictures and of the files that were left out; nothing where there is nothing."""
-    notes = []
-    if tally.by_content:
-        notes.append(("by bytes", f"pictures by their first bytes are {in_words(tally.by_content)}"))
+    by_content = f", {tally.by_content:,} of them by their first bytes" if tally.by_content else ""
+    notes = [("pictures", in_words(tally.pictures) + by_content)] if tally.pictures else []
     reasons = [f"no pictures are {in_words(tally.left_out)}"] if tally.left_out else []
     if tally.broken:
         reasons.append(f"{tally.broken:,} named like pictures that are no files, or links to nowhere")

@@ -10,7 +10,7 @@ import numpy as np
 from sslcli.data import disk_cache as cache
 from sslcli.data.pictures.folders import UNREADABLE
 
-_LAYOUT = b"pictures 3"  # version of the cached arrays
+_LAYOUT = b"pictures 4"  # version of the cached arrays
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,27 @@ def stored_values(file: BinaryIO, reading: Reading) -> tuple[np.ndarray, Turn]:
     return pixels_of(image).permute(1, 2, 0).numpy(), turn
 
 
+def opened_image(file: BinaryIO) -> Image.Image:
+    """Open a picture that Pillow reads; this reads the header and refuses decompression bombs.
+
+    Raises:
+        BadPicture: it is an array of numbers, which needs ``dataset.channels``.
+    """
+    start = file.read(8)
+    file.seek(0)
+    if start.startswith(NPY):
+        raise BadPicture("an array of NumPy's: give its channels as dataset.channels")
+    try:
+        return Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:
+        if start[:4] not in TIFF:
+            raise
+    file.seek(0)
+    with opened_tiff(file) as tiff:
+        shape = list(tiff.series[0].shape)
+    raise BadPicture(f"an array of shape {shape}: give its channels as dataset.channels")
+
+
 def is_deep_array(values: np.ndarray) -> bool:
     """Whether these are integers of more than 8 bits."""
     return values.dtype.kind in "iu" and values.dtype != np.uint8

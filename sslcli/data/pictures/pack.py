@@ -176,6 +176,8 @@ def pack(source: str, dest: Path, to: str, size: int | None, workers: int | None
         shutil.rmtree(part, ignore_errors=True)
         raise
     bytes_written = sum(path.stat().st_size for path in dest.iterdir())
+    for name, text in pictures.notes:
+        print(f"{name}: {text}")
     left_out = f"; {bad:,} could not be read and are listed in {dest / 'bad_samples.txt'}" if bad else ""
     if reading.levels is not None and size is not None:
         print("integers of more than 8 bits: {:,.0f} is black, {:,.0f} is white".format(*reading.levels))

@@ -184,3 +184,8 @@ def test_a_range_of_data_that_are_not_decoded_is_refused(run):
     assert code == 2 and "dataset.range" in err
     code, _, err = run("dataset=images", "dataset.path=.", "dataset.range=[9,3]")
     assert code == 2 and "dataset.range" in err and "[0,4095]" in err
+
+
+def test_an_array_among_colours_says_what_it_needs():
+    with pytest.raises(BadPicture, match=r"shape \[6, 7, 5\]: give its channels as dataset\.channels"):
+        decode(tiff(np.zeros((6, 7, 5), np.uint16), photometric="minisblack", planarconfig="contig"))

@@ -173,7 +173,8 @@ def test_files_of_other_names_are_told_by_their_first_bytes_and_what_is_left_out
     got = index(str(tmp_path))
     assert len(got) == 10 and got.labels is None
     notes = dict(got.notes)
-    assert notes["by bytes"].endswith("9 files: 7 without extension, 1 .image, 1 .pict")
+    pictures = "10 files: 7 without extension, 1 .image, 1 .jpe, 1 .pict, 9 of them by their first bytes"
+    assert notes["pictures"] == pictures
     assert notes["left out"] == "no pictures are 7 files: 3 without extension, 2 .txt, 1 .json, 1 .not; 1 hidden"
 
 
