@@ -72,6 +72,11 @@ def _train(config: Any) -> float | None:
         print(f"job {hydra.job.num}: {' '.join(hydra.overrides.task)}", flush=True)
     else:
         run_dir = expand(typed.run_dir) if typed.run_dir else None
+    if typed.replay is not None:
+        from sslcli.commands.replay import replay
+
+        replay(typed, run_dir, typed.replay)
+        return None
     from sslcli.commands.train import run
 
     return run(typed, run_dir, hydra.runtime.choices)

@@ -30,6 +30,7 @@ class TrainConfig:
     resume: str = key("auto", "auto, never, or the path of a checkpoint or run to start from")
     plugins: list[str] = key([], "your own packages that config may name")
     preview: str | None = key(None, "write a picture of a batch of views and masks to this file, and exit")
+    replay: int | None = key(None, "run this step of run_dir again, and print what in it is not finite")
     train: TrainSection = field(default_factory=TrainSection)
     checkpoint: CheckpointSection = field(default_factory=CheckpointSection)
     log: LogSection = field(default_factory=LogSection)

@@ -15,8 +15,9 @@ from sslcli.config.choices import DatasetChoice
 from sslcli.config.composed import TrainConfig, to_plain
 
 LENGTH = ("steps", "epochs", "minutes")  # exactly one of these keys of ``train`` is set
+_OF_THE_COMMAND = ("run_dir", "resume", "plugins", "preview", "replay")
 # Keys that may change when a run is resumed, because they do not change the weights.
-_CHANGEABLE = ("run_dir", "resume", "plugins", "preview", "log", "logger", "checkpoint", "probe", "device") + tuple(
+_CHANGEABLE = (*_OF_THE_COMMAND, "log", "logger", "checkpoint", "probe", "device") + tuple(
     f"dataset.{f.name}" for f in fields(DatasetChoice) if f.name not in ("node", "normalise", "range")
 )
 _WEIGHTS = "encoder.weights"
@@ -69,7 +70,7 @@ def differences(old: TrainConfig, new: TrainConfig) -> tuple[list[str], list[str
     refused: list[str] = []
     allowed: list[str] = []
     for key in sorted({*before, *after}):
-        if before.get(key) != after.get(key) and key not in ("run_dir", "resume", "plugins", "preview"):
+        if before.get(key) != after.get(key) and key not in _OF_THE_COMMAND:
             text = f"{key}: {before.get(key)} -> {after.get(key)}"
             is_length = key in tuple(f"train.{name}" for name in LENGTH)
             (allowed if is_length or _is_changeable(key) or _is_place(key) else refused).append(text)

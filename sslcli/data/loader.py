@@ -66,6 +66,7 @@ class Loader:
         self.ahead = ReadAhead(workers)
         self.advice = advice
         self.wait = 0.0  # seconds that the training loop has waited for data
+        self.dataset = dataset
         self._fetch = _Fetch(dataset if isinstance(dataset, CorruptReplaced) else CorruptReplaced(dataset), crops, seed)
         self._num_samples = len(dataset)
         self._seed = seed
