@@ -19,6 +19,7 @@ from sslcli.data.pictures.opening import BadPicture
 from sslcli.data.regular_files import open_regular
 
 CUT = -1  # the size of a picture whose file is truncated
+SPARSE = -2  # the size of a picture that a tar holds without its zeros
 
 
 class Files:
@@ -61,9 +62,10 @@ class Part:
     """The pictures of one file, in the order of the file."""
 
     start: np.ndarray  # (N,) int64, offset of each picture in the file
-    size: np.ndarray  # (N,) int64, number of bytes of each picture, or CUT
+    size: np.ndarray  # (N,) int64, number of bytes of each picture, or CUT or SPARSE
     label: np.ndarray  # (N,) bytes, number or name of each picture's class, or empty
     names: np.ndarray = field(default_factory=lambda: np.zeros(0, "S1"))  # (C,) bytes, names of classes 0, 1, ...
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(3, np.int64))  # of a tar, see ``tar_samples.Counts``
 
 
 class ByteRanges:
@@ -73,6 +75,7 @@ class ByteRanges:
         files: the files with the pictures.
         parts: the pictures of each file.
         originals: the files of the user, for the fingerprint, if ``files`` are unpacked copies of them.
+        notes: what was found and left out, for the start lines.
     """
 
     def __init__(
@@ -80,13 +83,14 @@ class ByteRanges:
         files: Sequence[Path],
         parts: Sequence[Part],
         originals: Sequence[Path] | None = None,
+        notes: Notes = (),
     ) -> None:
         self.files = Files(files)
         self.originals = list(originals or files)
         self.number = np.repeat(np.arange(len(parts), dtype=np.int32), [len(part.start) for part in parts])
         self.start = np.concatenate([part.start for part in parts])
         self.size = np.concatenate([part.size for part in parts])
-        self.notes: Notes = ()
+        self.notes = notes
         self.labels, self.classes = labels_of([(part.label, part.names.tolist()) for part in parts])
 
     def __len__(self) -> int:
@@ -111,6 +115,8 @@ class ByteRanges:
             BadPicture: it cannot be read completely.
         """
         size = int(self.size[i])
+        if size == SPARSE:
+            raise BadPicture("a sparse member; write the tar without --sparse")
         try:
             content = self.files.read(int(self.number[i]), int(self.start[i]), max(size, 0))
         except OSError as error:

@@ -25,7 +25,7 @@ _STARTS = re.compile(
     rb"|....ftypavi[fs]",
     re.DOTALL,
 )
-_ENOUGH = 16  # bytes
+ENOUGH = 16  # bytes
 
 
 def extension_of(name: bytes) -> bytes:
@@ -42,6 +42,6 @@ def is_picture(path: bytes) -> bool:
     """Whether a regular file begins as a picture does; False for a file that cannot be read."""
     try:
         with open_regular(os.fsdecode(path)) as file:
-            return starts_a_picture(file.read(_ENOUGH))
+            return starts_a_picture(file.read(ENOUGH))
     except OSError:
         return False

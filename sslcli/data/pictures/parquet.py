@@ -20,6 +20,7 @@ from sslcli.data.pictures.table_index import index_tables
 from sslcli.errors import UserError
 
 SUFFIXES = (".parquet", ".arrow")
+_LEFTOVER = re.compile(r"cache-\w+\.arrow|tmp\w{8}(\.arrow)?")  # what ``datasets`` keeps beside a set that it maps
 _SPLITS = {"train": "train", "test": "test", **dict.fromkeys(("validation", "valid", "val", "dev"), "validation")}
 
 
@@ -76,6 +77,9 @@ class Rows(ByteRanges):
     def __init__(self, files: Sequence[Path], parts: Sequence[Part], tables: Sequence[Path]) -> None:
         super().__init__(files, parts, tables)
         self.tables = list(tables)
+        empty = int((self.size == 0).sum())
+        text = f"{len(self):,} rows of {len(tables):,} table{'s' * (len(tables) != 1)}"
+        self.notes = (("rows", text + (f", {empty:,} of them without a picture" if empty else "")),)
 
     def source(self, i: int) -> bytes:
         """Read the content of the i-th picture.
@@ -96,8 +100,11 @@ class Rows(ByteRanges):
 def _splits(path: str, column: str | None, label: str | None) -> tuple[list[Path], list[Path]]:
     """Return the tables for training and those that are held out; tables without a known split are for training."""
     parts: dict[str, list[Path]] = {"train": [], "test": [], "validation": []}
-    tables = [table for table in find(path, SUFFIXES) if not table.name.startswith(("cache-", "tmp"))]
     root = Path(path).expanduser()
+    found = find(path, SUFFIXES)
+    tables = [table for table in found if not (root.is_dir() and _LEFTOVER.fullmatch(table.name))]
+    if not tables:
+        raise UserError(f"dataset.path: {path} holds {found[0].name} and no other table. Give its path to read it.")
     for table in tables:
         parts[split_of(table.relative_to(root) if root.is_dir() else Path(table.name))].append(table)
     if not parts["train"]:

@@ -82,7 +82,7 @@ def _copy(files: Any, name: str, place: Path) -> Path:
     state = hashlib.sha256(repr(known).encode()).hexdigest()[:16]
     file_name = _file_name(name)
     target = place / f"{state}-{file_name if '.tar' in file_name else f'{file_name}.tar'}"
-    if not target.is_file():
+    if not target.is_file() or (size is not None and target.stat().st_size != size):
         with replacing(target) as file:
             files.get_file(name, file.name)
             if size is not None and Path(file.name).stat().st_size != size:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from sslcli.data.base import Dataset, with_held_out
+from sslcli.data.base import Dataset, Notes, with_held_out
 from sslcli.data.pictures.base import Crop, Pictures
-from sslcli.data.pictures.byte_ranges import ByteRanges
+from sslcli.data.pictures.byte_ranges import ByteRanges, Part
 from sslcli.data.pictures.file_patterns import expand, find
 from sslcli.data.pictures.pack_json import PACK, TARS, about
 from sslcli.data.pictures.remote import is_remote, local_copies
@@ -34,6 +35,7 @@ def shards(
 
     A sample is a run of members whose names are equal up to the first dot of the file name. Its picture is the first
     member with a picture's extension (``.jpg`` before ``.left.jpg``); its class is the number or name in its ``.cls``.
+    Where names have dots, such as ``IMG_2020.01.07.png``, every picture is a sample.
     The names of numbered classes are read from the ``pack.json`` that ``ssl-pack`` writes next to its tars.
 
     Args:
@@ -50,8 +52,24 @@ def shards(
     bar = tqdm(tars, desc="reading shards", unit=" shards", disable=None)
     parts = [replace(index_tar(tar), names=names[tar.parent]) for tar in bar]
     if not any(len(part.start) for part in parts):
-        raise UserError(f"dataset.path: no picture in the {len(tars)} shards of {path}.")
-    return with_held_out(Pictures(Shards(tars, parts), size, crop, channels), None, holdout)
+        members = sum(int(part.counts[0]) for part in parts)
+        raise UserError(f"dataset.path: {path} holds no picture: {members:,} members of {_shards(parts)}.")
+    return with_held_out(Pictures(Shards(tars, parts, notes=_notes(parts)), size, crop, channels), None, holdout)
+
+
+def _shards(parts: Sequence[Part]) -> str:
+    return f"{len(parts):,} shard{'s' * (len(parts) != 1)}"
+
+
+def _notes(parts: Sequence[Part]) -> Notes:
+    """Return the start line about the members of shards."""
+    members, further, links = np.sum([part.counts for part in parts], 0).tolist()
+    text = f"{members:,} members of {_shards(parts)} became {sum(len(part.start) for part in parts):,} samples"
+    if further:
+        text += f"; {further:,} further pictures of the same samples, such as .mask.png, are left out"
+    if links:
+        text += f"; {links:,} links to other members are left out"
+    return (("members", text),)
 
 
 def _class_names(folder: Path) -> np.ndarray:

@@ -164,4 +164,4 @@ def _holds_bytes(kind: Any) -> bool:
 
     if kinds.is_struct(kind):
         return any(field.name == "bytes" and _holds_bytes(field.type) for field in kind)
-    return bool(kinds.is_binary(kind) or kinds.is_large_binary(kind))
+    return bool(kinds.is_binary(kind) or kinds.is_large_binary(kind) or kinds.is_binary_view(kind))

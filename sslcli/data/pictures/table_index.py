@@ -21,12 +21,13 @@ from tqdm import tqdm
 
 from sslcli.data.disk_cache import Arrays, cache_dir, replacing, stored
 from sslcli.data.download import alone
+from sslcli.data.fingerprints import of_files
 from sslcli.data.pictures.byte_ranges import Part
 from sslcli.data.pictures.table import Table
 from sslcli.errors import UserError
 
 _FAR = 2**28  # maximum number of bytes between two pictures: other columns, headers
-_LAYOUT = "table 2"  # version of the cached arrays
+_LAYOUT = "table 3"  # version of the cached arrays
 
 Place = tuple[int, int]  # start and size
 
@@ -74,16 +75,24 @@ def _index(path: Path, column: str | None, label: str | None, folder: Path) -> t
         classes = table.classes()
         words = np.zeros(len(places), "S1") if classes is None else classes
         names = np.array([name.encode() for name in table.names()], "S")
-        return {"start": start, "size": size, "label": words, "names": names, "copied": np.array(copied)}
+        pieces = _pieces(copy) if copied else ""
+        return {"start": start, "size": size, "label": words, "names": names, "copied": np.array(pieces)}
 
     def has_copy(cached: Arrays) -> bool:
-        return not cached["copied"] or (copy.is_file() and copy.stat().st_size == cached["size"].sum())
+        pieces = cached["copied"].item()
+        is_whole = copy.is_file() and copy.stat().st_size == cached["size"].sum()
+        return not pieces or (is_whole and _pieces(copy) == pieces)
 
     try:
         found = stored(path, f"{_LAYOUT} {column} {label}", make, has_copy)
     except OSError as error:
         raise UserError(f"dataset.path: {path} cannot be read ({error.strerror or error}).") from None
-    return copy if found.pop("copied") else path, Part(**found)
+    return copy if found.pop("copied").item() else path, Part(**found)
+
+
+def _pieces(copy: Path) -> str:
+    """Return a digest of 64 drawn pieces of a copy, by which it is known again."""
+    return of_files([copy], limit=0)
 
 
 def find_places(path: Path, pictures: Iterable[bytes]) -> list[Place] | None:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import re
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sslcli.data.disk_cache import stored
-from sslcli.data.pictures.byte_ranges import CUT, Files, Part
-from sslcli.data.pictures.first_bytes import EXTENSIONS
+from sslcli.data.pictures.byte_ranges import SPARSE, Files, Part
+from sslcli.data.pictures.first_bytes import ENOUGH, EXTENSIONS, OTHERS, starts_a_picture
+from sslcli.data.pictures.tar_samples import Picture, Sample, chosen
 from sslcli.data.regular_files import open_regular
 from sslcli.errors import UserError
 
-_NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)")  # key and extension, at the first dot of the file's name
+# Key and extension, at the first dot of the file's name; no hidden files, such as those of another system.
+_NAME = re.compile(r"((?:.*/)?[^./]+)(?:\.([^/]*))?")
 _PACKED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7z": "unxz", b"\x28\xb5\x2f\xfd": "unzstd"}
-_LAYOUT = "tar 3"  # version of the cached arrays
+_LAYOUT = "tar 4"  # version of the cached arrays
 
 
 def index_tar(path: Path) -> Part:
@@ -33,40 +35,30 @@ def index_tar(path: Path) -> Part:
         raise UserError(f"dataset.path: {path} cannot be read ({error.strerror or error}).") from None
 
 
-@dataclass
-class _Sample:
-    key: str
-    extension: str = ""  # of its picture
-    start: int = -1
-    size: int = 0
-    label: bytes = b""
-
-    def prefers(self, extension: str) -> bool:
-        """Whether a member with this extension is the sample's picture: its first one, or .jpg after .mask.jpg."""
-        if f".{extension.rpartition('.')[2]}".encode() not in EXTENSIONS:
-            return False
-        return not self.extension or ("." in self.extension and "." not in extension)
-
-
 def _walk(path: Path) -> Part:
     with open_regular(path) as file:
         _refuse_packed(path, file.read(4))
         file.seek(0)
         try:
             with tarfile.open(fileobj=file, mode="r:") as tar:
-                samples = [(found.start, found.size, found.label) for found in _samples(tar) if found.start >= 0]
+                samples = list(_samples(tar))
         except tarfile.TarError as error:
             raise UserError(f"dataset.path: {path} is not a tar ({error}). Remove it or fetch it again.") from None
-    start, size, label = zip(*samples) if samples else ((), (), ())
-    return Part(np.array(start, np.int64), np.array(size, np.int64), np.array(label, "S"))
+    pictures, counts = chosen(samples)
+    return Part(
+        np.array([picture.start for picture in pictures], np.int64),
+        np.array([picture.size for picture in pictures], np.int64),
+        np.array([picture.label for picture in pictures] or [b""], "S")[: len(pictures)],
+        counts=np.array(counts, np.int64),
+    )
 
 
-def _samples(tar: tarfile.TarFile) -> Iterator[_Sample]:
+def _samples(tar: tarfile.TarFile) -> Iterator[Sample]:
     """Yield the samples of a tar, grouped as in WebDataset: consecutive members with the same key are a sample.
 
     A tar ends in a block of zeros. If it does not, the file is truncated or damaged, and its last sample may be, too.
     """
-    sample = _Sample("")
+    sample = Sample("")
     file = tar.fileobj
     assert file is not None
     try:
@@ -74,23 +66,36 @@ def _samples(tar: tarfile.TarFile) -> Iterator[_Sample]:
             tar.members = []  # type: ignore[attr-defined]  # tarfile would keep all members in memory
             name = _NAME.fullmatch(member.name)
             if not member.isreg() or name is None:
+                sample.links += member.islnk() or member.issym()
                 continue
-            key, extension = name[1], name[2].lower()
+            key, extension = name[1], (name[2] or "").lower()
             if key != sample.key:
                 yield sample
-                sample = _Sample(key)
-            if sample.prefers(extension):
-                sample.extension, sample.start, sample.size = extension, member.offset_data, member.size
-            elif extension == "cls":
+                sample = Sample(key)
+            sample.members += 1
+            part, _, last = extension.rpartition(".")
+            if last == "cls":
                 file.seek(member.offset_data)
-                sample.label = file.read(min(member.size, 256)).strip()
+                sample.labels[part] = file.read(min(member.size, 256)).strip()
+            elif _is_picture(file, member, last):
+                size = SPARSE if member.issparse() else member.size
+                sample.pictures.append(Picture(part, member.offset_data, size))
         file.seek(tar.offset)
         complete = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
     except tarfile.ReadError:
         complete = False
     if not complete:
-        sample.start, sample.size = max(sample.start, 0), CUT
+        sample.cut()
     yield sample
+
+
+def _is_picture(file: Any, member: tarfile.TarInfo, extension: str) -> bool:
+    """Tell whether a member is a picture by the last extension of its name, else by its first bytes."""
+    suffix = f".{extension}".encode(errors="surrogateescape") if extension else b""
+    if suffix in EXTENSIONS or suffix in OTHERS:
+        return suffix in EXTENSIONS
+    file.seek(member.offset_data)
+    return starts_a_picture(file.read(min(ENOUGH, member.size)))
 
 
 def _refuse_packed(path: Path, magic: bytes) -> None:

@@ -223,7 +223,7 @@ def test_a_table_is_read_through_once_and_again_when_it_or_its_copy_is_another(t
         with pytest.raises(AssertionError, match="opened"):
             shown(tmp_path, label="label")
     (copy,) = (cache / "tables").iterdir()
-    for damage in (copy.unlink, lambda: os.truncate(copy, 10)):
+    for damage in (copy.unlink, lambda: os.truncate(copy, 10), lambda: copy.write_bytes(bytes(copy.stat().st_size))):
         damage()
         assert np.array_equal(everything(shown(tmp_path)), everything(first))
     write(plain, pictures([8]))
@@ -321,6 +321,17 @@ def numbers(dataset):
     """Which of the first 40 pictures a dataset holds."""
     known = {pixels(k).tobytes(): k for k in range(40)}
     return [known[picture.tobytes()] for picture in everything(dataset)]
+
+
+@pytest.mark.parametrize("name", ["tmp_data", "cache-images", "tmpl_cats"])
+def test_a_table_is_read_when_it_is_named_whatever_its_name(tmp_path, name):
+    path = write(tmp_path / f"{name}.parquet", pictures(range(3)))
+    assert numbers(shown(path)) == numbers(shown(tmp_path)) == numbers(shown(tmp_path / "*.parquet")) == [0, 1, 2]
+    left = write_arrow(tmp_path / "cache-0123456789abcdef.arrow", pictures([5]))  # what a map of ``datasets`` leaves
+    assert numbers(shown(tmp_path)) == [0, 1, 2] and numbers(shown(left)) == [5]
+    path.unlink()
+    with pytest.raises(UserError, match=r"dataset\.path: .* holds cache-0123456789abcdef.arrow and no other table"):
+        shown(tmp_path)
 
 
 @pytest.mark.parametrize("layout", ["hub", "hub, a folder a split", "save_to_disk"])

@@ -4,6 +4,7 @@ import gzip
 import io
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -136,6 +137,76 @@ def test_a_sample_is_a_run_of_members_with_one_key_and_its_picture_the_plainest(
     assert keys == ["a/b.c/1", "a/2", "b/2", "5", "6", "7", "x" * 150]
 
 
+@pytest.mark.parametrize(
+    ("names", "kept", "further"),
+    [
+        ([f"IMG_2020.01.{i:02}.png" for i in range(9)], range(9), 0),
+        ([f"v{k}.0_{i:03}.png" for k in (1, 2) for i in range(4)], range(8), 0),
+        (["Dr.Smith.png", "Dr.Jones.png", "Dr.No.png"], range(3), 0),
+        (["clip.0.png", "clip.1.png", "other.0.png", "other.1.png"], range(4), 0),
+        (["1.left.png", "1.right.png", "2.left.png", "2.right.png"], (0, 2), 2),
+        (["1.mask.png", "1.png", "2.mask.png", "2.png"], (1, 3), 2),
+        (["1.jpg", "1.png", "2.jpg"], (0, 2), 1),
+    ],
+)
+def test_names_with_dots_are_names_and_words_that_come_again_are_parts(tmp_path, names, kept, further):
+    members = [(name, encoded(pixels(k), "PNG")) for k, name in enumerate(names)]
+    dataset = shown(by_hand(tmp_path / "0.tar", members))
+    assert np.array_equal(everything(dataset), np.stack([pixels(k) for k in kept]))
+    said = dict(dataset.notes)["members"]
+    assert said.startswith(f"{len(names)} members of 1 shard became {len(kept)} samples")
+    assert (f"; {further} further pictures" in said) == bool(further)
+
+
+def test_classes_of_names_with_dots_are_their_own(tmp_path):
+    members = []
+    for k in range(4):
+        members += [(f"IMG_2020.0{k}.png", encoded(pixels(k), "PNG")), (f"IMG_2020.0{k}.cls", b"%d" % (k % 2))]
+    assert shown(by_hand(tmp_path / "0.tar", members)).labels.tolist() == [0, 1, 0, 1]
+
+
+def test_members_of_other_names_are_told_by_their_first_bytes(tmp_path):
+    members = [
+        ("1", encoded(pixels(0), "PNG")),
+        ("d/2.image", encoded(pixels(1), "PNG")),
+        ("README", b"P5"),
+        ("3.x", b""),
+    ]
+    assert np.array_equal(everything(shown(by_hand(tmp_path / "0.tar", members))), np.stack([pixels(0), pixels(1)]))
+
+
+@pytest.mark.parametrize("option", ["--format=gnu", "--format=pax", "--format=ustar", "--format=v7"])
+def test_tars_of_gnu_tar_are_read(tmp_path, option):
+    if not shutil.which("tar"):
+        pytest.skip("there is no tar")
+    folder = tmp_path / "d"
+    folder.mkdir()
+    for k in range(3):
+        (folder / f"a b.{k}.png").write_bytes(encoded(pixels(k), "PNG"))
+    (folder / "hard.png").hardlink_to(folder / "a b.0.png")
+    (folder / "soft.png").symlink_to("a b.0.png")
+    names = ["a b.0.png", "a b.1.png", "a b.2.png", "hard.png", "soft.png"]
+    subprocess.run(["tar", option, "-cf", tmp_path / "0.tar", "-C", folder, *names], check=True)
+    dataset = shown(tmp_path / "0.tar")
+    assert np.array_equal(everything(dataset), np.stack([pixels(k) for k in range(3)]))
+    assert "2 links to other members" in dict(dataset.notes)["members"]
+
+
+def test_a_sparse_member_is_a_bad_sample(tmp_path):
+    """GNU tar leaves the holes of a file out, so that its bytes are not in the archive one after the other."""
+    if not shutil.which("tar"):
+        pytest.skip("there is no tar")
+    (tmp_path / "0.png").write_bytes(encoded(pixels(0), "PNG"))
+    with (tmp_path / "1.bmp").open("wb") as file:
+        file.write(encoded(np.zeros((200, 200, 3), np.uint8), "BMP")[:54])
+        file.truncate(120_054)
+    command = ["tar", "--sparse", "--hole-detection=raw", "-cf", tmp_path / "0.tar", "-C", tmp_path, "0.png", "1.bmp"]
+    subprocess.run(command, check=True)
+    with pytest.raises(CorruptSamples, match="sparse") as found:
+        everything(shown(tmp_path / "0.tar"))
+    assert list(found.value.rows) == [1]
+
+
 def test_folders_links_and_sparse_leftovers_in_a_tar_are_passed_over(tmp_path):
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "1.png").write_bytes(encoded(pixels(1), "PNG"))
@@ -231,7 +302,7 @@ def test_what_is_no_tar_is_named(tmp_path, content, said):
 
 def test_a_shard_without_pictures_is_named_only_if_all_are_so(tmp_path):
     by_hand(tmp_path / "0.tar", [("1.txt", b"x"), ("1.cls", b"1")])
-    with pytest.raises(UserError, match=r"dataset\.path: no picture in the 1 shards"):
+    with pytest.raises(UserError, match=r"dataset\.path: .* holds no picture: 2 members of 1 shard"):
         shown(tmp_path)
     write(tmp_path / "1.tar", [4])
     assert np.array_equal(everything(shown(tmp_path)), pixels(4)[None])
