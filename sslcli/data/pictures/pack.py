@@ -22,6 +22,7 @@ from sslcli.data.pictures.levels import reading_for_all
 from sslcli.data.pictures.opening import FORMATS, BadPicture
 from sslcli.data.pictures.pack_json import ARRAY, PACK, TARS
 from sslcli.data.pictures.pack_writers import ArrayWriter, Packed, ShardWriter, Writer, sync
+from sslcli.data.pictures.png_chunks import pixels_only
 from sslcli.data.pictures.reading import Reading
 from sslcli.data.regular_files import read_regular
 from sslcli.data.shared_memory import ReadAhead
@@ -49,7 +50,7 @@ def picture(path: str, size: int | None, reading: Reading) -> Packed:
     except (OSError, ValueError) as error:
         raise BadPicture(getattr(error, "strerror", None) or str(error)) from None
     decoded = decode(content, None, reading)
-    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+    with Image.open(io.BytesIO(pixels_only(io.BytesIO(content)) or content), formats=FORMATS) as image:
         kind = str(image.format)
     suffix = SUFFIXES.get(kind, kind.lower())
     height, width = decoded.shape[1:]
