@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 from sslcli.config.arguments import conf_dir, config_dir, flags_first, home_expanded, sweep_dir
 from sslcli.config.checks import check, settle_length
 from sslcli.config.composed import CONFIGS, EvalConfig, ExportConfig, ReportConfig, TrainConfig, read, resolved, schema
+from sslcli.config.secrets import shown
 from sslcli.config.paths import expand
 from sslcli.errors import UserError
 from sslcli.run_dir.streams import make_lenient
@@ -69,7 +70,7 @@ def _train(config: Any) -> float | None:
     check(typed)
     if _is_sweep(hydra):
         run_dir: Path | None = Path(hydra.sweep.dir) / str(hydra.job.num)
-        print(f"job {hydra.job.num}: {' '.join(hydra.overrides.task)}", flush=True)
+        print(shown(f"job {hydra.job.num}: {' '.join(hydra.overrides.task)}"), flush=True)
     else:
         run_dir = expand(typed.run_dir) if typed.run_dir else None
     if typed.replay is not None:
@@ -125,10 +126,10 @@ def _main(name: str, command: Callable[[str], int]) -> None:
         if signals.pending():  # Stopped was caught during an import, say, which then failed
             _leave_stopped(name, signals.Stopped(signals.pending()))
         if not isinstance(error, UserError):
-            traceback.print_exc()
+            print(shown(traceback.format_exc()), end="", file=sys.stderr)
             _leave(1)  # a normal exit would wait for the data workers of a suspended loader
         if os.environ.get("RANK", "0") == "0" or str(error).startswith("rank "):  # else rank 0 prints it
-            print(f"{program}: error: {error}", file=sys.stderr)
+            print(shown(f"{program}: error: {error}"), file=sys.stderr)
         code = 2
     sys.exit(code)
 
@@ -182,7 +183,7 @@ def _run(task: Callable[[Any], Any], name: str) -> int:
         entry()
     except Exception as error:  # raised while the config was composed: _Job catches what jobs raise
         if trace:
-            traceback.print_exc()
+            print(shown(traceback.format_exc()), end="", file=sys.stderr)
         raise UserError(explain(error)) from error
     if name == "train" and sweep is not None:
         print(f"compare the runs: ssl-report run={sweep}", flush=True)
@@ -212,10 +213,10 @@ class _Job:
             if _is_sweep(HydraConfig.get()):
                 where = f"{self.program}: job {HydraConfig.get().job.num}"
                 if isinstance(failure, UserError):
-                    print(f"{where}: error: {failure}", file=sys.stderr)
+                    print(shown(f"{where}: error: {failure}"), file=sys.stderr)
                     failure = UserError("1 job of the sweep failed, see above.")
                 else:
-                    traceback.print_exc()
+                    print(shown(traceback.format_exc()), end="", file=sys.stderr)
                     failure = failure.with_traceback(None)  # its frames would keep this job's model in memory
             if self.failure is None or isinstance(self.failure, UserError):
                 self.failure = failure  # report a bug rather than a mistake of the user

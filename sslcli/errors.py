@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class UserError(Exception):
@@ -11,6 +14,22 @@ class UserError(Exception):
 
     The message names the config path or the file, and what to do.
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(escaped(str(message)))
+
+
+def escaped(text: str) -> str:
+    """Return a text with its control characters escaped, so that a name in it cannot drive a terminal.
+
+    Tabs and line breaks stay. Characters that change the direction of writing, and halves of characters, are escaped.
+    """
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(name: str) -> str:
+    """Return a name from outside with all control characters escaped, tabs and line breaks too."""
+    return escaped(name.replace("\t", "\\t").replace("\n", "\\n"))
 
 
 def described(error: BaseException) -> str:

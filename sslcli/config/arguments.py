@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from sslcli.config.paths import expand
+from sslcli.config.secrets import hide
 from sslcli.errors import UserError, suggest
 
 _FLAGS = {"-h", "--help", "--version", "--hydra-help", "-m", "--multirun", "--resolve", "-r", "--run", "-sc",
@@ -47,7 +48,7 @@ def sweep_dir(arguments: list[str]) -> Path:
     given = [a.partition("=")[2].strip("'\"") for a in overrides if a.lstrip("+").startswith("run_dir=")]
     if given and given[-1] not in ("", "null"):
         return expand(given[-1])
-    return Path("runs") / f"sweep-{hashlib.sha256(' '.join(overrides).encode()).hexdigest()[:8]}"
+    return Path("runs") / f"sweep-{hashlib.sha256(hide(' '.join(overrides)).encode()).hexdigest()[:8]}"
 
 
 def conf_dir() -> str:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from omegaconf import OmegaConf
 
 from sslcli.config.choices import Choice, DatasetChoice, EncoderChoice, ProbeChoice
+from sslcli.config.secrets import hidden
 from sslcli.config.sections import CheckpointSection, DeviceSection, LogSection, TrainSection, key
 from sslcli.config.upgrade import FORMAT, up_to_date
 from sslcli.config.value_types import fits, type_in_words
@@ -117,7 +118,7 @@ def restored(plain: Any, written_in: int = FORMAT) -> TrainConfig:
     """
     if not isinstance(plain, Mapping):
         raise UserError("config: it is not a mapping.")
-    config = up_to_date(plain, written_in)
+    config = up_to_date(hidden(plain), written_in)
     _refuse_unknown(config, TrainConfig, "")
     made = read(config, TrainConfig)
     for name, part in vars(made).items():
@@ -191,8 +192,11 @@ def _is_choice(hint: Any) -> bool:
 
 
 def to_plain(config: Any) -> dict[str, Any]:
-    """Convert a typed config to a plain dict, the inverse of ``read``."""
-    return {f.name: _plain(getattr(config, f.name)) for f in fields(config)}
+    """Convert a typed config to a plain dict, the inverse of ``read``, to be written, shown, hashed or compared.
+
+    The secrets in its URLs are hidden.
+    """
+    return {f.name: hidden(_plain(getattr(config, f.name))) for f in fields(config)}
 
 
 def _plain(value: Any) -> Any:

@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from sslcli.errors import escaped
+
 HIDDEN = "***"
 _USER = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/?#\s]*@", re.IGNORECASE)
 _PARAMETER = re.compile(r"([?&#;]([\w.%-]+)=)[^&#;\s'\"]+")
@@ -37,4 +39,9 @@ def hidden(node: Any) -> Any:
         return hide(node)
     if isinstance(node, Mapping):
         return {key: hidden(value) for key, value in node.items()}
-    return [hidden(value) for value in node] if isinstance(node, (list, tuple)) else node
+    return type(node)(map(hidden, node)) if isinstance(node, (list, tuple)) else node
+
+
+def shown(text: object) -> str:
+    """Return a text as it may be printed: without the secrets in URLs and without control characters."""
+    return escaped(hide(str(text)))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from sslcli.errors import one_line
+
 if TYPE_CHECKING:
     from sslcli.data.base import Dataset
 
@@ -61,7 +63,7 @@ def unshared(train: Dataset) -> list[str]:
     for place, mine, theirs in zip(places, counts, reversed(counts)):
         only = {name: count for name, count in mine.items() if count and not theirs[name]}
         if only:
-            named = [f"{name} {count:,}" for name, count in only.items()]
+            named = [f"{one_line(name)} {count:,}" for name, count in only.items()]
             shown = ", ".join([*named[:_NAMED], *["..."] * (len(named) > _NAMED)])
             lines.append(f"{len(only):,} only among {place}, {sum(only.values()):,} in all: {shown}")
     return lines

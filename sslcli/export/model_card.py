@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 
 import sslcli
 from sslcli.config.composed import TrainConfig, to_plain
-from sslcli.errors import UserError
+from sslcli.config.secrets import shown
+from sslcli.errors import UserError, one_line
 from sslcli.export.base import Checked, Lines, Source
 from sslcli.run_dir.measurements import number, with_error
 from sslcli.run_dir.readings import Reading
@@ -42,7 +43,7 @@ def card(source: Source, path: Path, lines: Lines, checked: Checked) -> str:
     text = [_FIRST, f"# {path.name}", "", f"Step {source.state['step']:,} of the run {source.run_dir}."]
     for title, content in sections.items():
         text += ["", f"## {title}", "", *content]
-    return "\n".join(text) + "\n"
+    return shown("\n".join(text)) + "\n"
 
 
 def _input(source: Source) -> list[str]:
@@ -86,7 +87,7 @@ def _training(source: Source, config: TrainConfig) -> list[str]:
 
 def _classes(counts: Mapping[str, int]) -> list[str]:
     """List the classes of the training samples by label, with the number of samples; nothing without labels."""
-    named = ", ".join(f"{name} ({count:,})" for name, count in counts.items())
+    named = ", ".join(f"{one_line(name)} ({count:,})" for name, count in counts.items())
     return [f"- classes (label 0 first) and their training samples: {named}"] if counts else []
 
 

@@ -8,6 +8,13 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from sslcli.config.secrets import shown
+
+
+def _plain(value: Any) -> Any:
+    """Return a text as it may be shown; markup is left as it is."""
+    return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
 
 def render(template: str, **values: Any) -> str:
     """Render a template with ``values``; everything that is not markup is escaped."""
@@ -18,6 +25,7 @@ def render(template: str, **values: Any) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_plain,
     )
     pages.globals["part"] = lambda name: Markup((folder / name).read_text())  # style and script, not escaped
     return pages.get_template(template).render(**values)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
-from sslcli.errors import UserError
+from sslcli.config.secrets import hide
+from sslcli.errors import UserError, one_line
 from sslcli.run_dir import inside
 
 DEFAULT_SHARE, DEFAULT_COUNT = 0.01, 5  # a small dataset, too, may have a few corrupt samples
@@ -48,7 +49,7 @@ class BadSampleList:
         Raises:
             UserError: more samples are corrupt than ``max_bad`` allows.
         """
-        lines = [f"{_plain(bad.where)}\t{_plain(bad.reason)}" for bad in found]
+        lines = [f"{one_line(bad.where)}\t{one_line(hide(bad.reason))}" for bad in found]
         if not lines:
             return
         if not self._lines:
@@ -73,8 +74,3 @@ class BadSampleList:
                 f"dataset.max_bad: {count} of {self._num_samples:,} samples cannot be read, and {self.allowed} may. "
                 f"The first is {first}. All are listed in {self.path}: repair or remove them, or raise dataset.max_bad."
             )
-
-
-def _plain(text: str) -> str:
-    """Escape tabs and line breaks."""
-    return text.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")

@@ -8,6 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from sslcli.config.secrets import shown
 from sslcli.run_dir import inside
 
 SECONDS = 0.5  # how long a phase may take before it gets a bar
@@ -47,17 +48,18 @@ class Console:
         """Print a line on stdout and append it to the log file."""
         if self._silent:
             return
+        text = shown(text)
         with tqdm.external_write_mode(file=sys.stdout):
             print(text, flush=True)
         if self._path is not None:
-            inside.append(self._path.parent, self._path.name, f"{text}\n".encode(errors="backslashreplace"))
+            inside.append(self._path.parent, self._path.name, f"{text}\n".encode())
 
     def warn(self, text: str) -> None:
         """Print a warning on stderr."""
         if self._silent:
             return
         with tqdm.external_write_mode(file=sys.stderr):
-            print(f"warning: {text}", file=sys.stderr, flush=True)
+            print(f"warning: {shown(text)}", file=sys.stderr, flush=True)
 
     def start_bar(self, total: int | None, done: int, samples: int) -> None:
         """Show a progress bar if stderr is a terminal.

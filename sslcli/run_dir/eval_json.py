@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sslcli.config.choices import DatasetChoice
+from sslcli.config.secrets import hidden
 from sslcli.config.upgrade import up_to_date
 from sslcli.run_dir import checkpoint, inside
 from sslcli.run_dir.console import Console
@@ -80,7 +81,7 @@ def add_metrics(
             here = here.setdefault(checkpoint.path_of(run_dir, step).stem, {})
         if dataset is not None:
             name = dataset_name(dataset, found.get("datasets", {}))
-            found.setdefault("datasets", {})[name] = dataset.node
+            found.setdefault("datasets", {})[name] = hidden(dataset.node)
             here = here.setdefault(name, {})
         if weights != "student":
             here = here.setdefault(weights, {})
@@ -123,10 +124,11 @@ def dataset_name(dataset: DatasetChoice, known: Mapping[str, Any]) -> str:
     Settings that are among ``known`` (settings by name) keep that name, because an earlier version may have computed
     a different hash.
     """
+    node = hidden(dataset.node)
     for name, settings in known.items():
-        if isinstance(settings, Mapping) and up_to_date({"dataset": settings})["dataset"] == dataset.node:
+        if isinstance(settings, Mapping) and hidden(up_to_date({"dataset": settings})["dataset"]) == node:
             return name
-    digest = hashlib.sha256(json.dumps(dataset.node, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    digest = hashlib.sha256(json.dumps(node, sort_keys=True, default=str).encode()).hexdigest()[:8]
     return f"{str(dataset.node['_target_']).rpartition('.')[2]}-{digest}"
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sslcli.config.composed import TrainConfig, read, restored
+from sslcli.config.secrets import hidden
 from sslcli.types import Field
 
 _MOST_THREADS = 4096  # more than any machine has; torch creates them at once
@@ -105,7 +106,7 @@ def upgrade(state: Mapping[str, Any]) -> dict[str, Any]:
     found["config"] = restored(found["config"], state["format"])
     found["spec"] = with_kinds(found["spec"])
     checked = read(found, Checkpoint)
-    return {**found, **vars(checked), "environment": asdict(checked.environment)}
+    return {**found, **vars(checked), "environment": hidden(asdict(checked.environment))}
 
 
 def with_kinds(spec: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

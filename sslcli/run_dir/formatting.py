@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from sslcli.errors import one_line
+
 SHARE = "share"  # the unit of metrics that are fractions
 
 
@@ -17,7 +19,7 @@ def is_number(value: Any) -> bool:
 
 def few(names: Sequence[str]) -> str:
     """Return up to four names in brackets, to print after their number; an empty string for more names."""
-    return f" ({', '.join(names)})" if 0 < len(names) <= 4 else ""
+    return f" ({', '.join(map(one_line, names))})" if 0 < len(names) <= 4 else ""
 
 
 def first_line(error: object) -> str:

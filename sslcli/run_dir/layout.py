@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sslcli.config.composed import TrainConfig, to_plain
+from sslcli.config.secrets import hidden
 from sslcli.config.upgrade import FORMAT, up_to_date
 from sslcli.errors import UserError
 from sslcli.run_dir import inside, lock
@@ -67,7 +68,7 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not content:
         raise UserError(f"run: {path} does not hold a config.")
     written_in = re.match(rf"{_HEADER}(\d+)$", text, re.MULTILINE)
-    return up_to_date(content, int(written_in[1]) if written_in else 1)
+    return up_to_date(hidden(content), int(written_in[1]) if written_in else 1)
 
 
 def make_room(run_dir: Path, resume: str, console: Console) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from sslcli.config.secrets import hide
 from sslcli.distributed import Ranks
 from sslcli.run_dir.checkpoint import State
 from sslcli.run_dir.console import Console
@@ -27,7 +28,7 @@ def environment(compute: Compute, ranks: Ranks) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "ranks": ranks.size,
         "commit": _git_commit(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *map(hide, sys.argv[1:])]),
     }
 
 

@@ -28,6 +28,7 @@ from sslcli.commands.restored import visuals_of
 from sslcli.commands.train import run
 from sslcli.components import restore_components
 from sslcli.config.instantiate import allow
+from sslcli.data.base import Dataset
 from sslcli.data.pictures.encode import address
 from sslcli.errors import UserError
 from sslcli.evaluation.measure import dry_loss
@@ -332,6 +333,7 @@ def vectors(tmp_path):
     package = types.ModuleType("vectorpkg")
     package.vectors = lambda: vector_dataset()
     package.vectors = types.FunctionType(package.vectors.__code__, globals(), "vectors")
+    package.vectors.__annotations__ = {"return": Dataset}
     sys.modules["vectorpkg"] = package
     allow(["vectorpkg"])
     config = compose(

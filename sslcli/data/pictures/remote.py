@@ -36,9 +36,10 @@ def local_copies(path: str, urls: list[str], folder: str | None) -> list[Path]:
         UserError: the kind of URL is not one of ``PROTOCOLS``; fsspec or its support for this kind is not installed;
             or the files cannot be fetched.
     """
+    told = hide(path)
     for url in urls:
         if url.partition("://")[0] not in PROTOCOLS or "::" in url:
-            raise UserError(f"dataset.path: {path} is not a URL of one of these kinds: {', '.join(PROTOCOLS)}.")
+            raise UserError(f"dataset.path: {told} is not a URL of one of these kinds: {', '.join(PROTOCOLS)}.")
     try:
         import fsspec
     except ImportError:
@@ -48,7 +49,7 @@ def local_copies(path: str, urls: list[str], folder: str | None) -> list[Path]:
         files, _ = fsspec.core.url_to_fs(urls[0])
         names = sorted({name for url in urls for name in _names(files, files._strip_protocol(url))})
         if not names:
-            raise UserError(f"dataset.path: there is no .tar at {path}.")
+            raise UserError(f"dataset.path: there is no .tar at {told}.")
         with alone(place):  # the ranks of a run wait for the first instead of fetching everything again
             progress = tqdm(names, desc="fetching shards", unit=" shards", disable=None)
             return [_copy(files, name, place) for name in progress]
@@ -58,11 +59,11 @@ def local_copies(path: str, urls: list[str], folder: str | None) -> list[Path]:
         raise
     except Exception as error:  # each kind of store has its own exceptions
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"dataset.path: {path} cannot be fetched to {place} ({reason[0]}).") from None
+        raise UserError(f"dataset.path: {told} cannot be fetched to {place} ({hide(reason[0])}).") from None
 
 
 def _names(files: Any, name: str) -> list[str]:
-    if set("*?[") & set(name):
+    if set("*[" if "://" in name else "*?[") & set(name):
         return list(files.glob(name))
     if _file_name(name).endswith(".tar"):
         return [name]
@@ -86,5 +87,5 @@ def _copy(files: Any, name: str, place: Path) -> Path:
         with replacing(target) as file:
             files.get_file(name, file.name)
             if size is not None and Path(file.name).stat().st_size != size:
-                raise OSError(f"{name} came incomplete")
+                raise OSError(f"{told} came incomplete")
     return target

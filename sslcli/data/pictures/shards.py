@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from sslcli.config.secrets import hide
 from sslcli.data.base import Dataset, Notes, with_held_out
 from sslcli.data.pictures.base import Crop, Pictures
 from sslcli.data.pictures.byte_ranges import ByteRanges, Part
@@ -53,7 +54,7 @@ def shards(
     parts = [replace(index_tar(tar), names=names[tar.parent]) for tar in bar]
     if not any(len(part.start) for part in parts):
         members = sum(int(part.counts[0]) for part in parts)
-        raise UserError(f"dataset.path: {path} holds no picture: {members:,} members of {_shards(parts)}.")
+        raise UserError(f"dataset.path: {hide(path)} holds no picture: {members:,} members of {_shards(parts)}.")
     return with_held_out(Pictures(Shards(tars, parts, notes=_notes(parts)), size, crop, channels), None, holdout)
 
 
