@@ -86,10 +86,11 @@ def read_as_trained(config: TrainConfig, dataset: Dataset, trained: Spec, *, is_
     Raises:
         UserError: other data have integers of more than 8 bits, and the run has no range for them.
     """
-    levels = trained["image"].levels if "image" in trained and config.dataset.range == "auto" else config.dataset.range
-    reading = reading_of(dataset)
-    if levels and reading is not None:
-        apply_levels(dataset, (levels[0], levels[1]))
+    wish, reading = config.dataset.range, reading_of(dataset)
+    kept = trained["image"].levels if "image" in trained and reading is not None else ()
+    if wish != "auto" or kept:
+        low, high = kept if wish == "auto" else wish
+        apply_levels(dataset, (low, high))
     elif is_other and reading is not None and reading.deep and not reading.floats:
         raise UserError(
             "dataset.range: these pictures have more than 8 bits, and those of the run did not. Give the numbers that "

@@ -73,6 +73,7 @@ FAMILIES = {
     "GroupNorm": ("encoder=resnet18", "encoder.norm=layer"),
     "grey": ("encoder=resnet18", "dataset.channels=1"),
     "ViT": (*timm_model("vit_mini", patch_size=8),),
+    "five channels": (*timm_model("vit_mini", patch_size=8), "dataset.channels=5", "views=none"),
     "Swin": (*timm_model("swin_mini"), "dataset.size=224"),
     "ConvNeXt": ("encoder=convnext_tiny",),
 }
@@ -82,6 +83,7 @@ LOADED = {  # how many tensors of torchvision's class the file has, and which it
     "GroupNorm": (60, "2 missing (fc.bias, fc.weight)"),
     "grey": (120, "2 missing (fc.bias, fc.weight)"),
     "ViT": (42, "2 missing (heads.head.bias, heads.head.weight)"),
+    "five channels": (42, "2 missing (heads.head.bias, heads.head.weight)"),
     "Swin": (127, "2 missing (head.bias, head.weight)"),
     "ConvNeXt": (180, "2 missing (classifier.2.bias, classifier.2.weight)"),
 }

@@ -194,6 +194,18 @@ def test_an_erased_rectangle_is_the_mean_in_the_view_and_whole_in_the_target():
         assert len(rows) == len(columns) == 7 and rows[-1] - rows[0] == columns[-1] - columns[0] == 6
 
 
+def test_dropped_channels_are_the_mean_in_the_view_and_one_always_stays():
+    spec = Spec(image=Field("image", (5, 8, 8), torch.uint8, mean=(0.4,) * 5, std=(0.2,) * 5))
+    x = bytes_of(400, 5, 8, 8)
+    plain = ImageViews(spec, spec, 1, flip=0.5)({"image": x}, randomness(400))[0].x
+    view = ImageViews(spec, spec, 1, flip=0.5, channel_drop=0.3)({"image": x}, randomness(400))[0]
+    dropped = (view.x == 0).flatten(2).all(2)  # (B, C)
+    assert torch.equal(view.x, torch.where(dropped[:, :, None, None], 0.0, plain)) and torch.equal(view.target, plain)
+    assert abs(dropped.float().mean().item() - 0.3) < 4 * (0.21 / 2000) ** 0.5
+    all_dropped = ImageViews(spec, spec, 1, channel_drop=1.0)({"image": x}, randomness(400))[0].x
+    assert ((all_dropped != 0).flatten(2).any(2).sum(1) == 1).all()
+
+
 # --- windows ------------------------------------------------------------------------------------
 
 

@@ -62,7 +62,7 @@ def _kind(file: BinaryIO) -> str:
             with opened_tiff(file) as tiff:
                 return _kind_of(np.empty(0, tiff.series[0].dtype))
         return _FLOAT if image.mode == "F" else _DEEP if is_deep(image) else ""
-    return _DEEP if start.startswith(b"P5") and is_deep(Image.open(file, formats=FORMATS)) else ""
+    return _DEEP if start.startswith((b"P2", b"P5")) and is_deep(Image.open(file, formats=FORMATS)) else ""
 
 
 def _kind_of(values: np.ndarray) -> str:

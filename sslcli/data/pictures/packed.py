@@ -6,6 +6,7 @@ the source file of each picture; and ``pack.json``, written last, with the forma
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +42,12 @@ class Packed(Dataset):
                 if self.labels.shape != shape[:1]:
                     raise ValueError(f"{len(self.labels):,} labels for {shape[0]:,} pictures")
             self._digest = str(about["digest"])
+            levels = tuple(map(float, about.get("range", ())))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UserError(f"dataset.path: {folder} is damaged ({error}). Pack it again.") from None
         self.classes = tuple(about["classes"])
-        self.spec = RGB.spec(about["size"])
+        spec = RGB.spec(about["size"])
+        self.spec = spec.having("image", replace(spec["image"], levels=levels))
 
     def __len__(self) -> int:
         return len(self._images)

@@ -3,12 +3,14 @@
 import io
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tifffile
 import torch
 from PIL import Image
+from support.helpers import compose
 from support.oddities import encoded, smooth
 
 from sslcli.data.base import CorruptSamples
@@ -17,6 +19,9 @@ from sslcli.data.pictures.images import images
 from sslcli.data.pictures.levels import apply_levels, levels_of, measured_levels
 from sslcli.data.pictures.opening import BadPicture
 from sslcli.data.pictures.reading import Reading
+from sslcli.data.synthetic import synthetic
+from sslcli.errors import UserError
+from sslcli.pretrained.normalisation import read_as_trained
 from sslcli.run_dir import checkpoint
 
 
@@ -184,6 +189,24 @@ def test_a_range_of_data_that_are_not_decoded_is_refused(run):
     assert code == 2 and "dataset.range" in err
     code, _, err = run("dataset=images", "dataset.path=.", "dataset.range=[9,3]")
     assert code == 2 and "dataset.range" in err and "[0,4095]" in err
+
+
+def test_other_data_are_read_by_the_range_of_the_run(tmp_path):
+    Image.fromarray(grey(0).astype(np.uint16)).save(tmp_path / "0.png")
+
+    def read(levels, *overrides):
+        dataset = images(path=str(tmp_path), size=12, holdout=0)
+        config = compose("dataset=images", f"dataset.path={tmp_path}", *overrides)
+        spec = dataset.spec.having("image", replace(dataset.spec["image"], levels=levels))
+        read_as_trained(config, dataset, spec, is_other=True)
+        return dataset.spec["image"].levels
+
+    assert read((0.0, 4095.0)) == (0, 4095)
+    assert read((0.0, 4095.0), "dataset.range=[0,255]") == (0, 255)
+    with pytest.raises(UserError, match=r"dataset\.range: these pictures have more than 8 bits"):
+        read(())
+    with pytest.raises(UserError, match=r"dataset\.range: these data are not decoded"):
+        read_as_trained(compose("+dataset.range=[0,255]"), synthetic(), synthetic().spec, is_other=True)
 
 
 def test_an_array_among_colours_says_what_it_needs():

@@ -268,3 +268,15 @@ def test_another_pack_has_another_fingerprint_and_the_same_one_does_not(some, wh
     pack(some, tmp_path / "other", "--to", "array", "--size", 8, "--workers", 0)
     prints = [packed(path=str(tmp_path / name)).fingerprint() for name in ("packed", "again", "larger", "other")]
     assert prints[0] == prints[1] and len(set(prints)) == 3
+
+
+def test_a_pack_of_deep_integers_has_their_range(tmp_path, pack):
+    (tmp_path / "p").mkdir()
+    for k in range(3):
+        Image.fromarray(smooth(8, 8, k)[..., 0].astype(np.uint16) << 4).save(tmp_path / "p" / f"{k}.png")
+    code, out, _ = pack(tmp_path / "p", tmp_path / "packed", "--to", "array", "--size", 8, "--workers", 0)
+    assert code == 0 and "0 is black, 4,095 is white" in out
+    dataset = packed(path=str(tmp_path / "packed"), holdout=0)
+    assert dataset.spec["image"].levels == (0, 4095)
+    found = dataset.fetch(torch.arange(3))["image"][:, 0].int()
+    assert (found - torch.from_numpy(np.stack([smooth(8, 8, k)[..., 0] for k in range(3)])).int()).abs().max() <= 1
