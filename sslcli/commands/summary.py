@@ -11,6 +11,7 @@ import torch
 from sslcli.commands.data_lines import data_lines
 from sslcli.components import Components
 from sslcli.config.composed import TrainConfig
+from sslcli.errors import one_line
 from sslcli.evaluation.base import in_short, table
 from sslcli.evaluation.measure import Measured
 from sslcli.run_dir.console import Console
@@ -37,7 +38,7 @@ def announce(console: Console, config: TrainConfig, components: Components, trai
         ),
     )
     for name, text in rows:
-        console.line(f"{name:<9} {text}")
+        console.line(f"{name:<9} {one_line(text)}")
 
 
 def say_result(console: Console, trainer: Trainer, measured: Measured, page: str, seconds: float) -> None:
