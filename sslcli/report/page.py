@@ -176,7 +176,7 @@ def _chart(record: Record, name: str, level: str | None, *, title: str = "", sha
     lines = [charts.Curve(x, y, label=name.rpartition("/")[2] if level else "")]
     if level:
         lines.append(charts.Curve(*record.series(level), label="chance level", colour=CONTROL, dashed=True))
-    last = f"{100 * y[-1]:.3g} %" if share else f"{y[-1]:.4g}" if y else ""
+    last = "" if not y else f"{100 * y[-1]:.3g} %" if share else f"{y[-1]:.4g}"
     title = title or name
     drawn = charts.curves(
         f"curve-{re.sub(r'[^A-Za-z0-9]', '-', name)}", f"{title} over steps, last {last}", lines,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from sslcli.run_dir.console import Console
 from sslcli.run_dir.formatting import first_line
 
 _LONGEST = 18  # digits of a whole number: it is to fit into 64 bits
+_LARGEST = 1e100  # no measured number is larger, and this one can still be scaled and squared
 
 
 @dataclass(kw_only=True)
@@ -31,7 +31,7 @@ def loads(content: bytes | str, kind: type[JsonFile]) -> dict[str, Any]:
     """Return the mapping in a JSON text after comparing it with its schema.
 
     Args:
-        content: the text. Its numbers that are not finite, which JSON does not have, become None.
+        content: the text. Numbers that are not finite, which JSON does not have, or huge become None.
         kind: the schema.
 
     Raises:
@@ -83,4 +83,4 @@ def _whole(digits: str) -> int:
 
 def _finite(digits: str) -> float | None:
     value = float(digits)
-    return value if math.isfinite(value) else None
+    return value if abs(value) <= _LARGEST else None

@@ -62,8 +62,10 @@ def read_config(run_dir: Path) -> dict[str, Any]:
     path = run_dir / CONFIG
     try:
         text = (inside.read(run_dir, CONFIG) or b"").decode()
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise ValueError("it has aliases, which this tool does not write and which a few lines may make endless")
         content = OmegaConf.to_container(OmegaConf.create(text))
-    except (ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except (ValueError, AssertionError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"run: {path} cannot be read ({first_line(error)}).") from None
     if not isinstance(content, dict) or not content:
         raise UserError(f"run: {path} does not hold a config.")

@@ -12,6 +12,7 @@ from sslcli.run_dir import inside
 from sslcli.run_dir.json_files import JsonFile, loads
 
 NAME = "metrics.jsonl"
+_MOST_STEPS = 10**12
 
 
 @dataclass(kw_only=True)
@@ -19,6 +20,10 @@ class Line(JsonFile):
     """The schema of a line."""
 
     step: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.step <= _MOST_STEPS:
+            raise ValueError(f"step={self.step} is no number of steps")
 
     @classmethod
     def up_to_date(cls, found: dict[str, Any]) -> dict[str, Any]:

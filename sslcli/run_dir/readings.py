@@ -33,6 +33,11 @@ class Reading:
     samples: int | None = None
     weights: str = "student"  # or teacher: whose weights were measured
 
+    def __post_init__(self) -> None:
+        for name in ("standard_error", "gain_standard_error", "std"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name} is below 0")
+
 
 def readings(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Reading]]:
     """Yield every metric in nested mappings: each mapping with a numeric ``value``, and its path, ``a/b/c``.

@@ -42,9 +42,9 @@ def write_result(
 class Result(MetricFile):
     """The schema of the file."""
 
+    steps: int
+    seconds: float
     headline: str | None = None
-    steps: int | None = None
-    seconds: float | None = None
 
     @classmethod
     def up_to_date(cls, found: dict[str, Any]) -> dict[str, Any]:

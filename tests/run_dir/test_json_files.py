@@ -39,6 +39,7 @@ TYPES = {
     "an error that is text": {"metrics": {"knn_top1": {**METRIC, "standard_error": "small"}}},
     "a direction that is text": {"metrics": {"knn_top1": {**METRIC, "higher_is_better": "no"}}},
     "samples that are text": {"metrics": {"knn_top1": {**METRIC, "samples": "60"}}},
+    "an error below 0": {"metrics": {"knn_top1": {**METRIC, "standard_error": -0.1}}},
     "a step that is a fraction": {"metrics": {"step-00000004": {"knn_top1": {**METRIC, "step": 1.5}}}},
 }
 BROKEN = {**GARBAGE, **{name: json.dumps(found).encode() for name, found in TYPES.items()}}
@@ -80,7 +81,9 @@ def test_a_broken_result_json_costs_a_warning(run_dir, capsys, name):
 
 
 def test_numbers_that_json_does_not_have_are_left_out(run_dir):
-    text = json.dumps(RESULT).replace('"value": 0.5', '"value": 0.5, "standard_error": NaN, "raw": 1e999')
+    text = json.dumps(RESULT).replace(
+        '"value": 0.5', '"value": 0.5, "standard_error": NaN, "raw": 1e999, "huge": -1e300'
+    )
     (run_dir / "result.json").write_text(text)
     reading = read_run(run_dir).metrics["knn_top1"]
     assert reading.value == 0.5 and reading.standard_error is None and reading.baselines == {"raw_input": 0.4}
@@ -91,7 +94,8 @@ def test_a_mark_of_the_byte_order_changes_nothing(run_dir):
     assert read_result(run_dir)["metrics"]["knn_top1"]["value"] == 0.5
 
 
-LINES = [*GARBAGE.values(), b'{"step": "4"}', b'{"step": 1e3}', b'{"step": null}', b'{"loss": 1}', b"\x00" * 100]
+STEPS = (b'"4"', b"1e3", b"-1", b"99999999999999999", b"null", b"true")
+LINES = [*GARBAGE.values(), *(b'{"step": ' + step + b"}" for step in STEPS), b'{"loss": 1}', b"\x00" * 100]
 
 
 def test_no_line_of_metrics_blocks_a_resume(tmp_path):
@@ -110,7 +114,8 @@ def test_no_line_of_metrics_blocks_a_resume(tmp_path):
 
 @pytest.mark.parametrize("content", [
     b"\xff\xfe", b"a: [", b"- 1\n- 2\n", b"", b"a: 1\na: 2\n", b"a: ${", b"a: " + b"[" * 5000, bytes(range(32)),
-    b"a: &x [1]\n? [1, 2]\n: 3\n", b"a: !!python/object:os.system x\n",
+    b"a: &x [1]\n? [1, 2]\n: 3\n", b"a: !!python/object:os.system x\n", b"7",
+    b"a: &a [1, 1]\nb: [*a, *a]\n",
 ])  # fmt: skip
 def test_a_config_that_is_none_is_refused_in_a_line(tmp_path, content):
     (tmp_path / "config.yaml").write_bytes(content)
