@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sslcli.encoders.timm import Timm as TimmEncoder
+from sslcli.encoders.timm_model import RGB
 from sslcli.export.state_dict import StateDict, Target
 from sslcli.types import View
 
@@ -41,8 +42,9 @@ def _options(options: Mapping[str, Any]) -> str:
 def _features(encoder: TimmEncoder) -> str:
     """Return an expression for the mean over all positions: the model itself, if it pools so, else that of its map."""
     field = next(name for name, column in encoder.spec.items() if column.kind == "image")
-    size = encoder.spec[field].shape[1]
-    x = torch.randn(2, encoder.spec[field].shape[0], size, size, generator=torch.Generator().manual_seed(0))
+    channels, size, _ = encoder.spec[field].shape
+    channels = RGB if channels == 1 else channels
+    x = torch.randn(2, channels, size, size, generator=torch.Generator().manual_seed(0))
     ours = encoder(View(x, field)).pooled
     if torch.allclose(encoder.model(x), ours, rtol=1e-4, atol=1e-5):
         return "model({x})"
