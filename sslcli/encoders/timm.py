@@ -38,6 +38,7 @@ class Timm(Encoder):
         norm: ``batch`` or ``layer`` (a CNN's BatchNorm becomes GroupNorm with one group); null takes the
             model's own. A transformer accepts only ``layer``.
         drop_path: rate of stochastic depth.
+        pool: the pooled vector is the mean of the ``patches``, or the class ``token``.
 
     Raises:
         ValueError: timm has no such model, or cannot build it with these options for images of this size.
@@ -55,6 +56,7 @@ class Timm(Encoder):
         stem: Literal["auto", "standard", "small"] = "auto",
         norm: Literal["batch", "layer"] | None = None,
         drop_path: float = 0.0,
+        pool: Literal["patches", "token"] = "patches",
     ) -> None:
         super().__init__()
         check_name(name)
@@ -65,6 +67,9 @@ class Timm(Encoder):
         small = stem == "small" or (stem == "auto" and size <= SMALL)
         self.model, self.blueprint = make_model(name, size, channels, patch_size, num_heads, small, norm, drop_path)
         self.prefix: int = getattr(self.model, "num_prefix_tokens", 0)  # class token and registers, before the patches
+        if pool == "token" and getattr(self.model, "cls_token", None) is None:
+            raise ValueError(f"pool=token: {name} has no class token; use pool=patches")
+        self.pools_token = pool == "token"
         self.channels_last: bool = getattr(self.model, "output_fmt", "NCHW") == "NHWC"  # layout of a feature map
         self.attentions = [module for module in self.model.modules() if hasattr(module, "fused_attn")]
         try:
@@ -97,10 +102,14 @@ class Timm(Encoder):
         choose_attention(self.attentions, x.device)
         if visible_only and mask is not None:
             visible = visible_patches(mask, x.device)
-            tokens = self._tokens(self.kind.visible_features(self.model, x, visible))
-            return Encoded(tokens, tokens.float().mean(1))
+            features = self.kind.visible_features(self.model, x, visible)
+            tokens = self._tokens(features)
+            return Encoded(tokens, features[:, 0].float() if self.pools_token else tokens.float().mean(1))
         mask_value = getattr(self, self.kind.mask_value_key)
-        tokens = self._tokens(self.kind.features(self.model, x, mask, mask_value))
+        features = self.kind.features(self.model, x, mask, mask_value)
+        tokens = self._tokens(features)
+        if self.pools_token:
+            return Encoded(tokens, features[:, 0].float())
         rows = math.isqrt(tokens.shape[1])
         maps = tokens.transpose(1, 2).unflatten(2, (rows, rows))
         return Encoded(tokens, pool_cells(maps, mask, 1))

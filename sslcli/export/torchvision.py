@@ -33,6 +33,9 @@ class Family:
     features: str  # an expression for the mean over all positions
 
 
+_MEAN = "[:, 1:].mean(1)"  # of a ViT's tokens, without the class token
+
+
 class Torchvision(StateDict):
     """A state dict that loads strictly into torchvision's class without its classifier."""
 
@@ -47,7 +50,7 @@ class Torchvision(StateDict):
             fresh=eval(create, {"torch": torch, "torchvision": torchvision}),
             name_of=family.names.renamed,
             classifier=family.classifier,
-            features=family.features,
+            features=family.features.replace(_MEAN, "[:, 0]") if encoder.pools_token else family.features,
         )
 
     def weights(self, encoder: Timm, target: Target, model: nn.Module) -> dict[str, Tensor]:
@@ -114,8 +117,7 @@ _FAMILIES = (
         _vit,
         TORCHVISION_VIT,
         "heads",
-        "model.encoder(torch.cat([model.class_token.expand(len(x), -1, -1), model._process_input({x})], 1))"
-        "[:, 1:].mean(1)",
+        "model.encoder(torch.cat([model.class_token.expand(len(x), -1, -1), model._process_input({x})], 1))" + _MEAN,
     ),
     Family(SwinTransformer, _swin, TORCHVISION_SWIN, "head", "model({x})"),
     Family(ConvNeXt, _by_name, TORCHVISION_CONVNEXT, "classifier.2", "model.features({x}).mean((2, 3))"),

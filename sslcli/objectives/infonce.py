@@ -47,6 +47,7 @@ class InfoNCE(Objective):
         width: width of the embedding.
         depth: linear layers in the projector.
         norm: norm in the projector; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
+        last_norm: add the norm, without scale and shift, after the projector's last layer, as SimCLR's code does.
         reads: the numbers of the two views that it compares; null is the first two.
     """
 
@@ -66,6 +67,7 @@ class InfoNCE(Objective):
         width: int = 128,
         depth: int = 3,
         norm: Norm = "batch",
+        last_norm: bool = False,
         reads: list[int] | None = None,
     ) -> None:
         super().__init__()
@@ -78,7 +80,7 @@ class InfoNCE(Objective):
         self.bias: float | nn.Parameter = bias
         if form == "sigmoid" and learn_temperature:
             self.bias = nn.Parameter(torch.tensor(float(bias)))
-        self.head = mlp_head(encoder.dim, hidden_dim, width, depth=depth, norm=norm)
+        self.head = mlp_head(encoder.dim, hidden_dim, width, depth=depth, norm=norm, last_norm=last_norm)
 
     def before_step(self, progress: float) -> None:
         self.temperature.clamp()

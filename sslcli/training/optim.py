@@ -46,13 +46,15 @@ def adamw(
     weight_decay: float = 0.05,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
+    decay_all: bool = False,
     scale: Scale = "none",
     base_batch: int = 256,
 ) -> Optimizer:
-    """AdamW (Loshchilov and Hutter 2019), fused."""
+    """AdamW (Loshchilov and Hutter 2019), fused; ``decay_all`` also decays biases, norms, tokens and positions."""
     lr = scaled_lr(lr, scale, batch_size, base_batch)
     beta1, beta2 = betas
-    return torch.optim.AdamW(_decaying(groups, weight_decay), lr, (beta1, beta2), eps, fused=_can_fuse(groups))
+    decaying = _decaying(groups, weight_decay, decay_all=decay_all)
+    return torch.optim.AdamW(decaying, lr, (beta1, beta2), eps, fused=_can_fuse(groups))
 
 
 def sgd(
@@ -63,12 +65,14 @@ def sgd(
     weight_decay: float = 5e-4,
     momentum: float = 0.9,
     nesterov: bool = False,
+    decay_all: bool = False,
     scale: Scale = "none",
     base_batch: int = 256,
 ) -> Optimizer:
-    """Stochastic gradient descent with momentum, fused."""
+    """Stochastic gradient descent with momentum, fused; ``decay_all`` also decays biases, norms, tokens, positions."""
     lr = scaled_lr(lr, scale, batch_size, base_batch)
-    return torch.optim.SGD(_decaying(groups, weight_decay), lr, momentum, nesterov=nesterov, fused=_can_fuse(groups))
+    decaying = _decaying(groups, weight_decay, decay_all=decay_all)
+    return torch.optim.SGD(decaying, lr, momentum, nesterov=nesterov, fused=_can_fuse(groups))
 
 
 def lars(
@@ -76,17 +80,25 @@ def lars(
     batch_size: int,
     *,
     lr: float = 0.3,
+    exempt_lr: float | None = None,
     weight_decay: float = 1e-6,
     momentum: float = 0.9,
     trust_coeff: float = 0.001,
     scale: Scale = "linear",
     base_batch: int = 256,
 ) -> Optimizer:
-    """LARS (You et al. 2017), from timm; as published, groups without weight decay have no layer-wise rate."""
+    """LARS (You et al. 2017), from timm.
+
+    As in the code of SimCLR, BYOL and their followers, weights have layer-wise rates, with and without weight decay;
+    biases, norms, tokens and positions have neither, and the rate ``exempt_lr``, which is ``lr`` if it is null.
+    """
     from timm.optim import Lars
 
+    weights, exempt = _decaying(groups, weight_decay)
+    weights["always_adapt"] = True  # else timm adapts only what decays
+    exempt["lr"] = scaled_lr(lr if exempt_lr is None else exempt_lr, scale, batch_size, base_batch)
     lr = scaled_lr(lr, scale, batch_size, base_batch)
-    return Lars(_decaying(groups, weight_decay), lr=lr, momentum=momentum, trust_coeff=trust_coeff)
+    return Lars([weights, exempt], lr=lr, momentum=momentum, trust_coeff=trust_coeff)
 
 
 def timm(
@@ -114,10 +126,10 @@ def timm(
         raise ValueError(f"timm cannot build the optimizer {name}: {error}") from error
 
 
-def _decaying(groups: Groups, weight_decay: float) -> list[dict[str, object]]:
+def _decaying(groups: Groups, weight_decay: float, *, decay_all: bool = False) -> list[dict[str, Any]]:
     if weight_decay < 0:
         raise ValueError(f"weight_decay={weight_decay} must not be negative")
-    return [{**groups[0], "weight_decay": weight_decay}, {**groups[1], "weight_decay": 0.0}]
+    return [{**groups[0], "weight_decay": weight_decay}, {**groups[1], "weight_decay": weight_decay * decay_all}]
 
 
 def _can_fuse(groups: Groups) -> bool:

@@ -14,24 +14,32 @@ class Schedule:
 
 
 class Cosine(Schedule):
-    """Linear warm-up from 0, then half a cosine down to ``final`` (Loshchilov and Hutter 2017).
+    """Linear warm-up, then half a cosine down to ``final`` (Loshchilov and Hutter 2017).
 
     Args:
         warmup: share of training used for the warm-up.
         final: the multiplier at the end.
+        initial: the multiplier at the start of the warm-up.
+        from_start: let the cosine begin at the start of training instead of at the end of the warm-up, which then
+            covers its beginning, as in SimMIM and timm.
     """
 
-    def __init__(self, *, warmup: float = 0.1, final: float = 0.0) -> None:
+    def __init__(
+        self, *, warmup: float = 0.1, final: float = 0.0, initial: float = 0.0, from_start: bool = False
+    ) -> None:
         if not 0 <= warmup < 1:
             raise ValueError(f"warmup={warmup} is a share of training: give a number from 0 to below 1")
         if not 0 <= final <= 1:
             raise ValueError(f"final={final} is a share of the learning rate: give a number from 0 to 1")
-        self.warmup, self.final = warmup, final
+        if not 0 <= initial <= 1:
+            raise ValueError(f"initial={initial} is a share of the learning rate: give a number from 0 to 1")
+        self.warmup, self.final, self.initial = warmup, final, initial
+        self.begin = 0.0 if from_start else warmup
 
     def __call__(self, progress: float) -> float:
         if progress < self.warmup:
-            return progress / self.warmup
-        done = (progress - self.warmup) / (1 - self.warmup)
+            return self.initial + (1 - self.initial) * progress / self.warmup
+        done = (progress - self.begin) / (1 - self.begin)
         return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * done))
 
 

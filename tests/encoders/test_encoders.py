@@ -98,3 +98,17 @@ def test_a_masked_pass_that_fails_leaves_nothing_hidden():
     with pytest.raises(RuntimeError):
         encoder(view, torch.ones(2, 3, 3, dtype=torch.bool))
     assert torch.equal(without_and_with_a_mask(encoder, view)[0], plain)
+
+
+def test_the_class_token_is_pooled_when_asked():
+    torch.manual_seed(0)
+    encoder = Timm(Spec(image=Field("image", (3, 16, 16), torch.uint8)), name="vit_tiny_patch16_224", pool="token")
+    x = torch.randn(2, 3, 16, 16)
+    encoded = encoder.eval()(View(x, "image"))
+    torch.testing.assert_close(encoded.pooled, encoder.model(x))  # timm's own ViT pools its class token
+    torch.testing.assert_close(encoded.tokens, encoder.model.forward_features(x)[:, 1:])
+    mask = torch.arange(16).reshape(1, 4, 4).expand(2, -1, -1) % 2 == 1
+    dropped = encoder(View(x, "image"), mask, visible_only=True)
+    assert dropped.pooled.shape == (2, 192) and not torch.equal(dropped.pooled, dropped.tokens.mean(1))
+    with pytest.raises(ValueError, match="swin_tiny_patch4_window7_224 has no class token; use pool=patches"):
+        Timm(Spec(image=Field("image", (3, 32, 32), torch.uint8)), name="swin_tiny_patch4_window7_224", pool="token")

@@ -74,6 +74,7 @@ FAMILIES = {
     "grey": ("encoder=resnet18", "dataset.channels=1"),
     "ViT": (*timm_model("vit_mini", patch_size=8),),
     "five channels": (*timm_model("vit_mini", patch_size=8), "dataset.channels=5", "views=none"),
+    "ViT by its class token": (*timm_model("vit_mini", patch_size=8, pool="token"),),
     "Swin": (*timm_model("swin_mini"), "dataset.size=224"),
     "ConvNeXt": ("encoder=convnext_tiny",),
 }
@@ -84,6 +85,7 @@ LOADED = {  # how many tensors of torchvision's class the file has, and which it
     "grey": (120, "2 missing (fc.bias, fc.weight)"),
     "ViT": (42, "2 missing (heads.head.bias, heads.head.weight)"),
     "five channels": (42, "2 missing (heads.head.bias, heads.head.weight)"),
+    "ViT by its class token": (42, "2 missing (heads.head.bias, heads.head.weight)"),
     "Swin": (127, "2 missing (head.bias, head.weight)"),
     "ConvNeXt": (180, "2 missing (classifier.2.bias, classifier.2.weight)"),
 }

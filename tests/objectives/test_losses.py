@@ -4,8 +4,11 @@ import math
 
 import pytest
 import torch
+from support.helpers import TINY, compose
 from torch.nn import functional as F
 
+from sslcli.components import build_components
+from sslcli.objectives.infonce import InfoNCE
 from sslcli.objectives.losses.contrastive import nt_xent
 
 
@@ -60,3 +63,12 @@ def test_nt_xent_gradient_is_its_numerical_derivative():
     torch.manual_seed(0)
     z1, z2 = (torch.randn(4, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
     assert torch.autograd.gradcheck(lambda a, b: nt_xent(a, b, 0.3), (z1, z2))
+
+
+def test_simclrs_embedding_is_normalised_over_the_batch_when_asked():
+    encoder = build_components(compose(*TINY)).encoder
+    objective = InfoNCE(encoder, last_norm=True)
+    rows = objective.head(torch.randn(64, encoder.dim))
+    torch.testing.assert_close(rows.mean(0), torch.zeros(128), atol=1e-5, rtol=0)
+    torch.testing.assert_close(rows.var(0, unbiased=False), torch.ones(128), atol=1e-2, rtol=0)
+    assert sum(p.numel() for p in objective.head[-1].parameters()) == 0

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from timm.scheduler import CosineLRScheduler
 from torch import nn
 
 from sslcli.data.base import Columns, Dataset
@@ -186,6 +187,18 @@ def test_cosine_is_torchs_without_warm_up():
         theirs.step()
 
 
+def test_the_cosine_of_simmim_is_timms():
+    """SimMIM, lr_scheduler.py and configs/swin_base__100ep: the warm-up covers the beginning of the cosine."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 2e-4)
+    theirs = CosineLRScheduler(
+        optimizer, t_initial=100, lr_min=1e-5, warmup_lr_init=1e-6, warmup_t=10, cycle_limit=1, t_in_epochs=False
+    )
+    ours = Cosine(warmup=0.1, final=0.05, initial=0.005, from_start=True)
+    for step in (0, 1, 9, 10, 11, 50, 99):
+        theirs.step_update(step)
+        assert 2e-4 * ours(step / 100) == pytest.approx(optimizer.param_groups[0]["lr"]), step
+
+
 def test_constant_warms_up_and_stays():
     assert [Constant(warmup=0.2)(p) for p in (0.0, 0.1, 0.2, 0.5, 1.0)] == pytest.approx([0, 0.5, 1, 1, 1])
     assert [Constant()(p) for p in (0.0, 0.5, 1.0)] == [1, 1, 1]
@@ -201,6 +214,8 @@ def test_a_warm_up_that_is_no_share_is_refused(schedule, warmup):
 def test_a_final_rate_that_is_no_share_is_refused():
     with pytest.raises(ValueError, match="final"):
         Cosine(final=1.1)
+    with pytest.raises(ValueError, match="initial"):
+        Cosine(initial=-0.1)
 
 
 # --- which parameters decay -------------------------------------------------------------------------
@@ -319,15 +334,32 @@ def test_sgd_is_momentum_with_coupled_decay(nesterov):
     descend(sgd, reference, lr=lr, weight_decay=decay, momentum=momentum, nesterov=nesterov)
 
 
-def test_lars_adapts_decayed_parameters_and_leaves_the_others_to_sgd():
+@pytest.mark.parametrize("exempt_lr", [None, 0.03])
+@pytest.mark.parametrize("decay", [0.1, 0.0])
+def test_lars_adapts_weights_with_and_without_decay_and_leaves_the_others_to_sgd(decay, exempt_lr):
     """You et al. 2017: the rate of a layer is trust * |w| / (|g| + decay * |w|)."""
-    lr, decay, momentum, trust = 0.5, 0.1, 0.7, 0.02
+    lr, momentum, trust = 0.5, 0.7, 0.02
+    rates = {"lr": lr, "exempt_lr": exempt_lr}
 
     def reference(p, g, state, t, decays):
         if decays:
             local = trust * p.norm() / (g.norm() + decay * p.norm())
             g = local * (g + decay * p)
         state["v"] = momentum * state.get("v", 0) + g
-        return p - lr * state["v"]
+        return p - (lr if decays or exempt_lr is None else exempt_lr) * state["v"]
 
-    descend(lars, reference, lr=lr, weight_decay=decay, momentum=momentum, trust_coeff=trust, scale="none")
+    descend(lars, reference, **rates, weight_decay=decay, momentum=momentum, trust_coeff=trust, scale="none")
+
+
+def test_the_rate_of_biases_scales_with_the_batch_too():
+    """Barlow Twins' main.py: 0.2 and 0.0048, both times batch / 256."""
+    groups = parameter_groups([nn.Linear(3, 2)])
+    assert [group["lr"] for group in lars(groups, 2048, lr=0.2, exempt_lr=0.0048).param_groups] == [1.6, 0.0384]
+
+
+@pytest.mark.parametrize("make", [adamw, sgd])
+def test_all_parameters_decay_when_asked(make):
+    groups = parameter_groups([nn.Linear(3, 2)])
+    for decay_all, expected in ((True, [0.1, 0.1]), (False, [0.1, 0.0])):
+        optimizer = make(groups, 1, weight_decay=0.1, decay_all=decay_all)
+        assert [group["weight_decay"] for group in optimizer.param_groups] == expected
