@@ -26,11 +26,16 @@ _STARTS = re.compile(
     re.DOTALL,
 )
 ENOUGH = 16  # bytes
+_LONGEST = 10  # of an extension, with its dot
 
 
 def extension_of(name: bytes) -> bytes:
-    """Return the extension of a file's name in lower case with its dot; empty without one."""
-    return os.path.splitext(name)[1].lower()  # noqa: PTH122
+    """Return the extension of a file's name in lower case with its dot; empty without one.
+
+    What follows the last dot of ``v1.0 final draft`` is none.
+    """
+    extension = os.path.splitext(name)[1].lower()  # noqa: PTH122
+    return extension if len(extension) <= _LONGEST and b" " not in extension else b""
 
 
 def starts_a_picture(content: bytes) -> bool:
