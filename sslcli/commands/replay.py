@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sslcli.commands.build_trainer import make_trainer
 from sslcli.components import build_components
+from sslcli.config.choices import DatasetChoice
 from sslcli.config.composed import TrainConfig, read
 from sslcli.config.instantiate import allow
 from sslcli.distributed import Ranks
@@ -18,6 +19,7 @@ from sslcli.errors import UserError
 from sslcli.run_dir import checkpoint, normalisation
 from sslcli.run_dir.checkpoint import DamagedCheckpoint, State
 from sslcli.run_dir.console import Console
+from sslcli.run_dir.foreign import PLACES, allowed
 from sslcli.run_dir.layout import is_run, read_config
 from sslcli.training.anatomy import Anatomy, examine
 from sslcli.training.device import choose, set_threads
@@ -30,7 +32,8 @@ def replay(config: TrainConfig, run_dir: Path | None, step: int) -> None:
     """Train from the checkpoint before ``step`` up to it and print its anatomy; nothing is written.
 
     Args:
-        config: the command's config, of which the device and the plug-ins are used. The rest is the run's.
+        config: the command's config, of which the device and the plug-ins are used, and data and weights if the run's
+            must be said. The rest is the run's.
         run_dir: the run directory.
         step: the number of the step, from 1 on, as log lines count.
 
@@ -44,7 +47,8 @@ def replay(config: TrainConfig, run_dir: Path | None, step: int) -> None:
     path, state = _before(run_dir, step)
     run_config = state["config"] if state else read(read_config(run_dir), TrainConfig)
     train = dataclasses.replace(run_config.train, compile=False)  # so that every module can be looked into
-    config = dataclasses.replace(run_config, device=config.device, train=train)
+    device, run_config = config.device, _with_words(run_config, config, afresh=state is None)
+    config = dataclasses.replace(run_config, device=device, train=train)
     set_threads(config.device.threads)
     compute = choose(config.device.name, "auto" if config.train.precision == "fp16" else config.train.precision)
     fitted = normalisation.read(run_dir) if state else None
@@ -61,6 +65,23 @@ def replay(config: TrainConfig, run_dir: Path | None, step: int) -> None:
             raise UserError(f"replay={step}: this run has {trainer.length.steps} steps.")
         console.line(f"step {step} of {run_dir}, from {path.name if path else 'its beginning'}")
         _reach(trainer, step, console)
+
+
+def _with_words(own: TrainConfig, said: TrainConfig, *, afresh: bool) -> TrainConfig:
+    """Return the run's config with its data and initial weights as far as the words of the command allow them.
+
+    Raises:
+        UserError: the data or the weights are fetched, and the command does not name them.
+    """
+    weights = own.encoder.weights
+    if afresh and weights and weights.startswith("timm:") and said.encoder.weights != weights:
+        raise UserError(f"encoder.weights: only the run names these. If you trust it, add: encoder.weights={weights}")
+    words = said.dataset.node if said.dataset.name == own.dataset.name else {}  # else it is the default dataset
+    places = {key: words[key] for key in PLACES if words.get(key) is not None}
+    try:
+        return dataclasses.replace(own, dataset=allowed(own.dataset, DatasetChoice(places)))
+    except UserError as error:
+        raise UserError(f"{error} and the run's dataset=...") from None
 
 
 def _before(run_dir: Path, step: int) -> tuple[Path | None, State | None]:

@@ -17,7 +17,7 @@ from sslcli.errors import UserError, suggest
 from sslcli.run_dir.checkpoint import State
 from sslcli.run_dir.formatting import override
 
-_FOLDER, _DOWNLOAD = "cache_dir", "download"
+PLACES = _PATH, _FOLDER, _DOWNLOAD = "path", "cache_dir", "download"  # keys that say where data come from and go
 
 
 def data_to_read(state: State, said: DatasetChoice) -> tuple[DatasetChoice, bool]:
@@ -31,7 +31,7 @@ def data_to_read(state: State, said: DatasetChoice) -> tuple[DatasetChoice, bool
         UserError: the run's own data are not found, or need words that the command lacks.
     """
     own = state["config"].dataset
-    if not {"path", "_target_"} & said.node.keys():
+    if not {_PATH, "_target_"} & said.node.keys():
         own = located(own, state.get("folder"))
     chosen = allowed(own, said)
     return chosen, is_own(own, chosen, said)

@@ -45,7 +45,8 @@ def is_run(place: Path) -> bool:
 
 def refuse_links(run_dir: Path) -> None:
     """Raise UserError, before anything is read or written, if one of a run's own files or folders is a link."""
-    inside.refuse_links(run_dir, files=(*_FILES, lock.NAME, lock.EVALUATION), folders=(*_FOLDERS, "previous"))
+    files = (*_FILES, "mlflow.db", lock.NAME, lock.EVALUATION)
+    inside.refuse_links(run_dir, files=files, folders=(*_FOLDERS, "previous"))
 
 
 def write_config(run_dir: Path, config: TrainConfig) -> None:

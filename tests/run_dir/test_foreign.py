@@ -155,3 +155,17 @@ def test_code_of_others_needs_the_name_of_its_package(trained, tmp_path, monkeyp
         else:
             sslcli.load(path)
     assert not Path("owned").exists()
+
+
+def test_a_step_of_a_foreign_run_fetches_nothing(run, trained, hostile, tmp_path):
+    words = ("replay=3", "device=cpu", "dataset=shards", "dataset.size=32")
+    code, _, err = run("replay=3", "device=cpu", f"run_dir={hostile}")
+    assert code == 2 and "dataset.path=" in err and "dataset.cache_dir=" in err and "dataset=..." in err
+    assert not (tmp_path / "victim").exists()
+    said = (f"dataset.path='file://{tmp_path}/payload-*.pth'", f"dataset.cache_dir={tmp_path}/victim")
+    code, _, err = run(*words, *said, f"run_dir={hostile}")
+    assert code == 2 and "is not a tar" in err, err
+    config = Path(shutil.copytree(trained, tmp_path / "again"), "config.yaml").read_text()
+    (tmp_path / "again" / "config.yaml").write_text(config.replace("weights: null", "weights: timm:resnet18"))
+    code, _, err = run("replay=1", "device=cpu", "run_dir=again")
+    assert code == 2 and "add: encoder.weights=timm:resnet18" in err

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from sslcli.config.secrets import hide
+from sslcli.config.secrets import HIDDEN, hide
 from sslcli.data.disk_cache import cache_dir, replacing
 from sslcli.data.download import alone
 from sslcli.errors import UserError
 
+_SECRETS = re.compile(rf"{re.escape(HIDDEN)}@|[?&#;][\w.%-]+={re.escape(HIDDEN)}")
 # Of the many that fsspec knows: some run commands or read other programs' files, and one URL may hold several.
 PROTOCOLS = ("http", "https", "s3", "gs", "az", "hf", "file", "memory")
 
@@ -78,7 +80,7 @@ def _file_name(name: str) -> str:
 def _copy(files: Any, name: str, place: Path) -> Path:
     info = files.info(name)
     size = info["size"]
-    told = hide(name)  # a URL that was signed anew is that of the same file
+    told = _SECRETS.sub("", hide(name))  # a URL that was signed anew is that of the same file
     known = (files.protocol, told, files.ukey(told), size, info.get("ETag"))  # http servers give an ETag
     state = hashlib.sha256(repr(known).encode()).hexdigest()[:16]
     file_name = _file_name(name)
