@@ -17,15 +17,19 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from sslcli.config.arguments import conf_dir, config_dir, flags_first, home_expanded, sweep_dir
-from sslcli.config.checks import check, settle_length
+from sslcli.config.checks import check, check_ranges, settle_length
 from sslcli.config.composed import CONFIGS, EvalConfig, ExportConfig, ReportConfig, TrainConfig, read, resolved, schema
 from sslcli.config.secrets import shown
+from sslcli.config.overrides import check_overrides
 from sslcli.config.paths import expand
-from sslcli.errors import UserError
+from sslcli.config.yaml_size import refuse_bombs
+from sslcli.errors import UserError, described, is_out_of_memory
 from sslcli.run_dir.streams import make_lenient
+
+K = TypeVar("K")
 
 
 def train() -> None:
@@ -66,7 +70,7 @@ def _train(config: Any) -> float | None:
     hydra = HydraConfig.get()
     plain = _plain(config, "train")
     settle_length(plain, list(hydra.overrides.task))
-    typed = read(plain, TrainConfig)
+    typed = _checked(plain, TrainConfig)
     check(typed)
     if _is_sweep(hydra):
         run_dir: Path | None = Path(hydra.sweep.dir) / str(hydra.job.num)
@@ -94,22 +98,28 @@ def _plain(config: Any, name: str) -> dict[str, Any]:
         raise UserError(explain(error)) from error
 
 
+def _checked(plain: dict[str, Any], kind: type[K]) -> K:
+    typed = read(plain, kind)
+    check_ranges(typed)
+    return typed
+
+
 def _evaluate(config: Any) -> None:
     from sslcli.commands.evaluate import run
 
-    run(read(_plain(config, "eval"), EvalConfig))
+    run(_checked(_plain(config, "eval"), EvalConfig))
 
 
 def _export(config: Any) -> None:
     from sslcli.commands.export import run
 
-    run(read(_plain(config, "export"), ExportConfig))
+    run(_checked(_plain(config, "export"), ExportConfig))
 
 
 def _report(config: Any) -> None:
     from sslcli.commands.report import run
 
-    run(read(_plain(config, "report"), ReportConfig))
+    run(_checked(_plain(config, "report"), ReportConfig))
 
 
 def _main(name: str, command: Callable[[str], int]) -> None:
@@ -125,6 +135,8 @@ def _main(name: str, command: Callable[[str], int]) -> None:
     except Exception as error:
         if signals.pending():  # Stopped was caught during an import, say, which then failed
             _leave_stopped(name, signals.Stopped(signals.pending()))
+        if is_out_of_memory(error):
+            error = UserError(f"The memory of this machine is full ({described(error)}). Lower what is large.")
         if not isinstance(error, UserError):
             print(shown(traceback.format_exc()), end="", file=sys.stderr)
             _leave(1)  # a normal exit would wait for the data workers of a suspended loader
@@ -162,6 +174,10 @@ def _run(task: Callable[[Any], Any], name: str) -> int:
 
         print(f"{program} {__version__}")
         return 0
+    own = config_dir(arguments)
+    check_overrides([a for a in arguments if not a.startswith("-")], [Path(conf_dir()), *([Path(own)] if own else [])])
+    if own:
+        refuse_bombs(Path(own))
     # Makes Hydra raise its errors, instead of printing them and exiting with 1, so that we can print our own message.
     trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"

@@ -38,6 +38,19 @@ def described(error: BaseException) -> str:
     return (f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)[:160]
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was full: Python's own error, and those of the allocators of torch and NumPy."""
+    words = (
+        "can't allocate memory",
+        "not enough memory",
+        "Unable to allocate",
+        "Cannot allocate memory",
+        "tensor size",
+    )
+    name = type(error).__name__
+    return isinstance(error, MemoryError) or name == "OutOfMemoryError" or any(word in str(error) for word in words)
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return a hint that names the most similar known word, if any, then all: ``Did you mean 'x'? Known: ...``."""
     known = sorted(known)

@@ -32,7 +32,12 @@ def flags_first(arguments: list[str]) -> list[str]:
         else:
             flags.append(argument)
             if argument in _FLAGS_WITH_VALUE:
-                flags.extend(value for value in [next(rest, None)] if value is not None)
+                value = next(rest, None)
+                if value is None:
+                    raise UserError(f"{argument}: a value must follow. The flag stands last.")
+                if argument in ("--cfg", "-c") and value not in ("job", "hydra", "all"):
+                    raise UserError(f"{argument} {value}: there is no such part. Known: job, hydra, all.")
+                flags.append(value)
     return flags + overrides
 
 

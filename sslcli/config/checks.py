@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from typing import Any
 
+from sslcli.config.choices import Choice
 from sslcli.config.composed import TrainConfig
 from sslcli.config.identity import LENGTH
+from sslcli.config.ranges import check_number
 from sslcli.errors import UserError, suggest
 
 
@@ -37,16 +41,28 @@ def settle_length(plain: dict[str, Any], overrides: Sequence[str]) -> None:
             train[key] = None
 
 
+def check_ranges(config: Any, where: str = "") -> None:
+    """Check the numbers in the fixed sections of any command's config against the ranges in their annotations.
+
+    Raises:
+        UserError: a number is out of range; the message names the allowed values.
+    """
+    hints = typing.get_type_hints(type(config), include_extras=True)
+    for name, value in vars(config).items():
+        if is_dataclass(value) and not isinstance(value, Choice):
+            check_ranges(value, f"{where}{name}.")
+        else:
+            check_number(f"{where}{name}", value, hints[name])
+
+
 def check(config: TrainConfig) -> None:
-    """Check the values of the fixed sections.
+    """Check what the values of the fixed sections must be together, and the words in them.
 
     Raises:
         UserError: a value is out of range; the message names the allowed values.
     """
     train, save = config.train, config.checkpoint
-    if train.batch_size < 1:
-        raise UserError(f"train.batch_size={train.batch_size} must be at least 1.")
-    if train.accumulate < 1 or train.batch_size % train.accumulate:
+    if train.batch_size % train.accumulate:
         raise UserError(
             f"train.accumulate={train.accumulate} does not divide train.batch_size={train.batch_size}. Give a divisor."
         )
@@ -56,17 +72,6 @@ def check(config: TrainConfig) -> None:
     ):
         if word not in known:
             raise UserError(f"{path}: there is no '{word}'. {suggest(word, known)}")
-    if train.clip is not None and train.clip <= 0:
-        raise UserError(f"train.clip={train.clip} must be positive, or null for no clipping.")
-    for path, value in (
-        ("checkpoint.every", save.every),
-        ("checkpoint.keep", save.keep),
-        ("checkpoint.keep_every", save.keep_every),
-        ("log.every", config.log.every),
-        ("device.threads", config.device.threads),
-    ):
-        if value is not None and value < 1:
-            raise UserError(f"{path}={value} must be at least 1.")
     if save.keep_best is not None and config.probe.every is None:
         raise UserError(f"checkpoint.keep_best={save.keep_best} is measured while training: set probe.every=STEPS.")
     if config.probe.patience is not None and save.keep_best is None:

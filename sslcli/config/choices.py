@@ -7,10 +7,13 @@ The constructor of a part is the schema of its node. Some keys of a part's secti
 from __future__ import annotations
 
 import math
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
+from sslcli.config.ranges import Count, Natural, Range, Share, check_number
+from sslcli.config.value_types import fits, type_in_words
 from sslcli.errors import UserError, suggest
 
 C = TypeVar("C", bound="Choice")
@@ -26,6 +29,7 @@ class Choice:
     """A part that was chosen and is not built yet; the node is empty if none was chosen."""
 
     node: Any = field(default_factory=dict)  # a mapping; ``build`` refuses anything else
+    section: ClassVar[str] = ""  # the config path, of a subclass that has fields of its own
 
     @classmethod
     def read(cls: type[C], section: Any) -> C:
@@ -39,8 +43,17 @@ class Choice:
         own = {f.name for f in fields(cls)} - {"node"}
         node = {key: value for key, value in section.items() if key not in own}
         choice = cls(node, **{key: value for key, value in section.items() if key in own})
+        choice._check_types()
         choice.check()
         return choice
+
+    def _check_types(self) -> None:
+        hints = typing.get_type_hints(type(self), include_extras=True)
+        for name, value in vars(self).items():
+            if name != "node":
+                if not fits(value, hints[name]):
+                    raise UserError(f"{self.section}.{name}: {value!r} is not {type_in_words(hints[name])}.")
+                check_number(f"{self.section}.{name}", value, hints[name])
 
     def to_plain(self) -> Any:
         """Convert back to the section of a plain config."""
@@ -68,22 +81,19 @@ class Choice:
 class DatasetChoice(Choice):
     """A dataset, and how its samples are loaded and normalised. The dataset itself does not read these fields."""
 
-    workers: int | None = None
+    section = "dataset"
+    workers: Natural | None = None
     cache: str = "auto"
-    max_bad: float | None = None
+    max_bad: Share | None = None
     normalise: Any = None
     range: Any = "auto"
 
     def check(self) -> None:
         _check_normalise(self.normalise)
         _check_range(self.range)
-        if self.workers is not None and (not isinstance(self.workers, int) or self.workers < 0):
-            raise UserError(f"dataset.workers={self.workers!r} must be a whole number, 0 or more, or null.")
         known = ("auto", "device", "memory", "none")
         if self.cache not in known:
             raise UserError(f"dataset.cache: there is no '{self.cache}'. {suggest(str(self.cache), known)}")
-        if self.max_bad is not None and not (isinstance(self.max_bad, (int, float)) and 0 <= self.max_bad <= 1):
-            raise UserError(f"dataset.max_bad={self.max_bad!r} must be a share from 0 to 1, or null.")
 
 
 def _check_normalise(value: Any) -> None:
@@ -112,10 +122,11 @@ def _check_range(value: Any) -> None:
 class EncoderChoice(Choice):
     """An encoder, and the weights that it starts from. A resumed run does not read them again."""
 
+    section = "encoder"
     weights: str | None = None
 
     def check(self) -> None:
-        if self.weights is not None and not (isinstance(self.weights, str) and self.weights):
+        if self.weights == "":
             raise UserError(f"encoder.weights={self.weights!r} must be a path, timm:NAME, or null.")
 
 
@@ -123,18 +134,8 @@ class EncoderChoice(Choice):
 class ProbeChoice(Choice):
     """The probe at the end of a run, and the settings of online evaluation, which measures its cheap form."""
 
-    every: int | None = None
-    share: float | None = 0.1
-    patience: int | None = None
-    patience_after: int = 0
-
-    def check(self) -> None:
-        for name in ("every", "patience"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise UserError(f"probe.{name}={value!r} must be a whole number, 1 or more, or null.")
-        grace = self.patience_after
-        if not isinstance(grace, int) or isinstance(grace, bool) or grace < 0:
-            raise UserError(f"probe.patience_after={grace!r} must be a whole number of steps, 0 or more.")
-        if self.share is not None and not (isinstance(self.share, (int, float)) and 0 < self.share <= 1):
-            raise UserError(f"probe.share={self.share!r} must be a share of the training time, above 0, or null.")
+    section = "probe"
+    every: Count | None = None
+    share: Annotated[float, Range(0, 1, open_low=True)] | None = 0.1
+    patience: Count | None = None
+    patience_after: Natural = 0

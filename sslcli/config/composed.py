@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from omegaconf import OmegaConf
 
 from sslcli.config.choices import Choice, DatasetChoice, EncoderChoice, ProbeChoice
+from sslcli.config.ranges import Count
 from sslcli.config.secrets import hidden
 from sslcli.config.sections import CheckpointSection, DeviceSection, LogSection, TrainSection, key
 from sslcli.config.upgrade import FORMAT, up_to_date
@@ -31,7 +32,7 @@ class TrainConfig:
     resume: str = key("auto", "auto, never, or the path of a checkpoint or run to start from")
     plugins: list[str] = key([], "your own packages that config may name")
     preview: str | None = key(None, "write a picture of a batch of views and masks to this file, and exit")
-    replay: int | None = key(None, "run this step of run_dir again, and print what in it is not finite")
+    replay: Count | None = key(None, "run this step of run_dir again, and print what in it is not finite")
     train: TrainSection = field(default_factory=TrainSection)
     checkpoint: CheckpointSection = field(default_factory=CheckpointSection)
     log: LogSection = field(default_factory=LogSection)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf.errors import OmegaConfBaseException
 
 from sslcli.errors import suggest
@@ -16,7 +17,7 @@ def explain(error: BaseException) -> str:
     """Return a message of one or two lines for an exception that was raised while the config was composed."""
     causes = list(_chain(error))
     text = "\n".join(str(cause) for cause in causes)
-    for rule in (_unknown_option, _unknown_key, _wrong_type, _grammar, _interpolation):
+    for rule in (_yaml, _unknown_option, _unknown_key, _wrong_type, _grammar, _interpolation):
         message = rule(text, causes)
         if message:
             return message
@@ -27,6 +28,14 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _yaml(_: str, causes: list[BaseException]) -> str | None:
+    for cause in causes:
+        if isinstance(cause, yaml.MarkedYAMLError) and cause.problem_mark is not None:
+            mark = cause.problem_mark
+            return f"{mark.name}, line {mark.line + 1}: {cause.problem or cause.context}."
+    return None
 
 
 def _unknown_option(text: str, _: list[BaseException]) -> str | None:
@@ -83,5 +92,8 @@ def _wrong_type(text: str, _: list[BaseException]) -> str | None:
 
 
 def _interpolation(text: str, _: list[BaseException]) -> str | None:
+    recursive = re.search(r"Recursive interpolation detected(?:.|\n)*?full_key: (\S+)", text)
+    if recursive:
+        return f"{recursive[1]}: it refers to itself. Give a value."
     found = re.search(r"Interpolation key '([^']+)' not found", text)
     return f"The config refers to '{found[1]}', which is not there." if found else None

@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sslcli.config.ranges import check_number, largest
 from sslcli.config.value_types import fits, type_in_words
-from sslcli.errors import UserError, described, suggest
+from sslcli.errors import UserError, described, is_out_of_memory, suggest
 
 T = TypeVar("T")
 
@@ -78,8 +79,8 @@ def build(node: Mapping[str, Any], base: type[T], *injected: Any, where: str) ->
         where: the config path of the node, for messages.
 
     Raises:
-        UserError: the target is not allowed; a key is unknown, missing or of the wrong type; or the constructor
-            raises ValueError.
+        UserError: the target is not allowed; a key is unknown, missing, of the wrong type or out of range; or the
+            constructor raises any error.
     """
     if isinstance(node, str) and "." in where:
         group = where.partition(".")[0]
@@ -89,7 +90,7 @@ def build(node: Mapping[str, Any], base: type[T], *injected: Any, where: str) ->
     factory = locate(node.get("_target_"), where)
     if not inspect.isclass(factory) and not inspect.isfunction(factory):
         raise UserError(f"{where}._target_: {node['_target_']} is neither a class nor a function.")
-    hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
+    hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory, include_extras=True)
     made = factory if inspect.isclass(factory) else hints.get("return")
     if not (inspect.isclass(made) and issubclass(made, base)):  # known before anything is called
         fault = "is not" if inspect.isclass(factory) else "is not annotated to return"
@@ -108,13 +109,25 @@ def build(node: Mapping[str, Any], base: type[T], *injected: Any, where: str) ->
             raise UserError(f"{where}.{key} is needed by {name}. Set it: {where}.{key}=...")
         if not fits(value, hints.get(key, Any)):
             raise UserError(f"{where}.{key}: {value!r} is not {type_in_words(hints[key])}.")
+        check_number(f"{where}.{key}", value, hints.get(key, Any))
     for key, parameter in parameters.items():
         if parameter.default is inspect.Parameter.empty and key not in values:
             raise UserError(f"{where}.{key} is needed by {name}. Set it: {where}.{key}=...")
     try:
         part = factory(*injected, **values)
-    except ValueError as error:
-        raise UserError(f"{where}: {error}") from error
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{where}: {_failure(error, node['_target_'], where, values)}") from error
     if not isinstance(part, base):
         raise UserError(f"{where}._target_: {name} is not a {base.__name__}.")
     return part
+
+
+def _failure(error: Exception, target: str, where: str, values: Mapping[str, Any]) -> str:
+    """Return why a constructor failed: our own raise ValueError with a message that names the key."""
+    if is_out_of_memory(error):
+        return f"{target} needs more memory than there is.{largest(f'{where}.', values)}"
+    if type(error) is ValueError:
+        return str(error)
+    return f"{target} cannot be built ({described(error)}).{largest(f'{where}.', values)}"

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from sslcli.config.ranges import Count, Positive
+
 
 def key(default: Any, text: str) -> Any:
     """Declare a dataclass field with its line in ``--help``."""
@@ -20,24 +22,24 @@ def key(default: Any, text: str) -> Any:
 class TrainSection:
     """The length of training, the batch size and the precision."""
 
-    steps: int | None = key(None, "optimizer steps; replaces the default length")
-    epochs: float | None = key(None, "passes over the data; replaces the default length")
-    minutes: float | None = key(None, "minutes of training time; replaces the default length")
-    batch_size: int = key(256, "samples a step, summed over all devices and micro-batches")
-    accumulate: int = key(1, "micro-batches a step; same gradient, less memory")
+    steps: Count | None = key(None, "optimizer steps; replaces the default length")
+    epochs: Positive | None = key(None, "passes over the data; replaces the default length")
+    minutes: Positive | None = key(None, "minutes of training time; replaces the default length")
+    batch_size: Count = key(256, "samples a step, summed over all devices and micro-batches")
+    accumulate: Count = key(1, "micro-batches a step; same gradient, less memory")
     precision: str = key("auto", "auto, fp32, bf16 or fp16")
     compile: bool = key(False, "torch.compile the encoder")
     deterministic: bool = key(False, "use only deterministic kernels (on a CPU they always are)")
-    clip: float | None = key(None, "maximum gradient norm; null does not clip")
+    clip: Positive | None = key(None, "maximum gradient norm; null does not clip")
 
 
 @dataclass
 class CheckpointSection:
     """When to write checkpoints and which to keep."""
 
-    every: int = key(200, "steps between checkpoints; the last step always has one")
-    keep: int = key(2, "number of newest checkpoints to keep")
-    keep_every: int | None = key(None, "also keep checkpoints at multiples of this many steps")
+    every: Count = key(200, "steps between checkpoints; the last step always has one")
+    keep: Count = key(2, "number of newest checkpoints to keep")
+    keep_every: Count | None = key(None, "also keep checkpoints at multiples of this many steps")
     keep_best: str | None = key(
         None, "also keep the best by this metric of probe.every, such as online_knn_top1 or rankme"
     )
@@ -47,7 +49,7 @@ class CheckpointSection:
 class LogSection:
     """What is logged during training."""
 
-    every: int = key(50, "steps between log lines")
+    every: Count = key(50, "steps between log lines")
     quality: str = key("none", "none, basic (RankMe, alignment, uniformity, std) or full (LiDAR, alpha-ReQ too)")
     report: bool = key(True, "write report.html at the end")
 
@@ -57,4 +59,4 @@ class DeviceSection:
     """The device and the number of CPU threads."""
 
     name: str = key("auto", "auto, cpu, cuda, cuda:N or mps")
-    threads: int | None = key(None, "CPU threads; null uses all CPUs that this process may use")
+    threads: Count | None = key(None, "CPU threads; null uses all CPUs that this process may use")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Union
+from typing import Annotated, Any, Literal, Union
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -13,6 +13,8 @@ def fits(value: Any, hint: Any) -> bool:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return True
+    if origin is Annotated:
+        return fits(value, arguments[0])
     if origin in (Union, types.UnionType):
         return any(fits(value, option) for option in arguments)
     if origin is Literal:
@@ -39,6 +41,8 @@ def fits(value: Any, hint: Any) -> bool:
 def type_in_words(hint: Any) -> str:
     """Return the name of a type for people: ``a whole number or null``."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return type_in_words(arguments[0])
     if origin in (Union, types.UnionType):
         return " or ".join(type_in_words(option) for option in arguments)
     if origin is Literal:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
+from sslcli.config.ranges import Count, Side
 from sslcli.data.base import Columns, Dataset, with_held_out
 from sslcli.types import Field, Spec
 
 
 def synthetic(
     *,
-    num_samples: int = 2000,
+    num_samples: Count = 2000,
     num_classes: int = 10,
-    size: int = 32,
-    channels: int = 3,
+    size: Side = 32,
+    channels: Count = 3,
     seed: int = 0,
     holdout: float | None = None,
 ) -> Dataset:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
+from sslcli.config.ranges import Count, Range, Side
 from sslcli.encoders.base import Encoder
 from sslcli.encoders.images import hide_pixels, pool_cells, resized
 from sslcli.types import Encoded, Spec, View
@@ -34,10 +35,10 @@ class ConvNetSmall(Encoder):
         spec: Spec,
         *,
         field: str = "image",
-        image_size: int | None = None,
+        image_size: Side | None = None,
         view_share: float = 0.57,
-        width: int = 16,
-        cells: int = 4,
+        width: Count = 16,
+        cells: Annotated[int, Range(1, 64)] = 4,
         norm: Literal["batch", "layer"] = "batch",
     ) -> None:
         super().__init__()

@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from sslcli.config.ranges import Count, Depth
 from sslcli.encoders.base import Encoder
 from sslcli.types import Encoded, Spec, View
 
@@ -26,8 +27,8 @@ class MLP(Encoder):
         spec: Spec,
         *,
         field: str | None = None,
-        hidden_dim: int = 256,
-        depth: int = 1,
+        hidden_dim: Count = 256,
+        depth: Depth = 1,
         norm: Literal["batch", "layer"] = "batch",
     ) -> None:
         super().__init__()

@@ -14,6 +14,7 @@ import torch
 from timm.layers import use_fused_attn
 from torch import Tensor, nn
 
+from sslcli.config.ranges import Count, Share, Side
 from sslcli.encoders.base import Encoder
 from sslcli.encoders.images import pool_cells, resized
 from sslcli.encoders.timm_kinds import features_of, kind_of, visible_patches
@@ -50,12 +51,12 @@ class Timm(Encoder):
         *,
         name: str,
         field: str = "image",
-        image_size: int | None = None,
-        patch_size: int | None = None,
-        num_heads: int | None = None,
+        image_size: Side | None = None,
+        patch_size: Count | None = None,
+        num_heads: Count | None = None,
         stem: Literal["auto", "standard", "small"] = "auto",
         norm: Literal["batch", "layer"] | None = None,
-        drop_path: float = 0.0,
+        drop_path: Share = 0.0,
         pool: Literal["patches", "token"] = "patches",
     ) -> None:
         super().__init__()

@@ -15,6 +15,7 @@ from timm.scheduler import CosineLRScheduler
 from torch import Tensor
 from torch.nn import functional as F
 
+from sslcli.config.ranges import Count, NotNegative, Positive, Share
 from sslcli.data.base import with_label
 from sslcli.evaluation.base import Metric, Probe
 from sslcli.evaluation.classification import predicted_metrics
@@ -60,18 +61,18 @@ class Finetune(Probe):
     def __init__(
         self,
         *,
-        epochs: int = 10,
-        max_samples: int | None = 5000,
-        batch_size: int = 128,
-        lr: float = 1e-2,
-        layer_decay: float = 0.65,
-        weight_decay: float = 0.05,
-        warmup: float = 0.2,
-        drop_path: float = 0.1,
-        mixup: float = 0.8,
-        cutmix: float = 1.0,
-        label_smoothing: float = 0.1,
-        clip: float | None = 5.0,
+        epochs: Count = 10,
+        max_samples: Count | None = 5000,
+        batch_size: Count = 128,
+        lr: NotNegative = 1e-2,
+        layer_decay: Positive = 0.65,
+        weight_decay: NotNegative = 0.05,
+        warmup: Share = 0.2,
+        drop_path: Share = 0.1,
+        mixup: NotNegative = 0.8,
+        cutmix: NotNegative = 1.0,
+        label_smoothing: Share = 0.1,
+        clip: Positive | None = 5.0,
         augment: bool = False,
         control: Literal["none", "supervised"] = "none",
     ) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from sslcli.config.ranges import Count
 from sslcli.data.base import drawn
 from sslcli.evaluation.base import Metric, NoProbe, Probe, compared
 from sslcli.evaluation.collapse_monitor import FEWEST, SAMPLES
@@ -37,7 +38,7 @@ class Geometry(Probe):
         lidar_views: number of random views of each of them; its paper uses 50.
     """
 
-    def __init__(self, *, max_samples: int | None = 2048, lidar_samples: int = 256, lidar_views: int = 16) -> None:
+    def __init__(self, *, max_samples: Count | None = 2048, lidar_samples: int = 256, lidar_views: int = 16) -> None:
         if (max_samples is not None and max_samples < FEWEST) or lidar_samples < 2 or lidar_views < 2:
             raise ValueError(f"max_samples must be at least {FEWEST}, lidar_samples and lidar_views at least 2")
         self.max_samples, self.lidar_samples, self.lidar_views = max_samples, lidar_samples, lidar_views

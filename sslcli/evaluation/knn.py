@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sslcli.config.ranges import Count, Natural, TemperatureValue
 from sslcli.data.base import Dataset, balanced
 from sslcli.data.ram_cache import free_memory
 from sslcli.evaluation.base import BANK, QUERIES, Metric, Probe
@@ -28,7 +29,7 @@ def nearest(
     queries: Tensor,
     k: int,
     *,
-    chunk: int = 1024,
+    chunk: Count = 1024,
     bank_chunk: int | None = None,
     device: torch.device | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -64,7 +65,7 @@ def nearest(
     return torch.cat(similarities), torch.cat(positions)
 
 
-def vote(similarity: Tensor, labels: Tensor, *, temperature: float, num_classes: int) -> Tensor:
+def vote(similarity: Tensor, labels: Tensor, *, temperature: TemperatureValue, num_classes: int) -> Tensor:
     """Return the class (Q,) with the largest sum of weights exp(cos / temperature).
 
     Args:
@@ -89,7 +90,7 @@ def knn_accuracy(
     truth: Tensor,
     *,
     ks: Sequence[int],
-    temperature: float,
+    temperature: TemperatureValue,
     device: torch.device | None = None,
 ) -> list[float]:
     """Return the accuracy of ``knn_classes`` for each number of neighbours; ``truth`` (Q,) are the queries' classes."""
@@ -103,7 +104,7 @@ def knn_classes(
     queries: Tensor,
     *,
     ks: Sequence[int],
-    temperature: float,
+    temperature: TemperatureValue,
     device: torch.device | None = None,
 ) -> list[Tensor]:
     """Return the classes (Q,) that the kNN vote predicts for ``queries``, for each number of neighbours.
@@ -147,9 +148,9 @@ class KNN(Probe):
         self,
         *,
         k: int | list[int] = 20,
-        temperature: float = 0.07,
-        max_samples: int | str | None = "auto",
-        whiten: int = 256,
+        temperature: TemperatureValue = 0.07,
+        max_samples: Count | str | None = "auto",
+        whiten: Natural = 256,
     ) -> None:
         self.ks = [k] if isinstance(k, int) else list(k)
         if not self.ks or min(self.ks) < 1 or len({*self.ks}) < len(self.ks):

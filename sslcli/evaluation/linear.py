@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sslcli.config.ranges import Count
 from sslcli.data.base import balanced
 from sslcli.evaluation.base import BANK, QUERIES, Metric, Probe
 from sslcli.evaluation.baselines import Rows, inputs
@@ -52,10 +53,10 @@ class Linear(Probe):
         lrs: Sequence[float] = (3.0, 10.0, 30.0, 100.0),
         weight_decays: Sequence[float] = (0.0, 1e-5, 1e-4, 1e-3),
         labels: Sequence[float] = (1.0, 0.1, 0.01),
-        folds: int = 5,
-        steps: int = 1000,
-        batch_size: int = 512,
-        max_samples: int | None = None,
+        folds: Count = 5,
+        steps: Count = 1000,
+        batch_size: Count = 512,
+        max_samples: Count | None = None,
     ) -> None:
         if not lrs or min(lrs) <= 0 or not weight_decays or min(weight_decays) < 0:
             raise ValueError(f"lrs={lrs} must be positive numbers and weight_decays={weight_decays} none below 0")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sslcli.config.ranges import Count, NotNegative
 from sslcli.data.base import Dataset, drawn
 from sslcli.evaluation.base import BANK, Metric, Probe, compared
 from sslcli.evaluation.context import ProbeContext
@@ -73,11 +74,11 @@ class MutualInformation(Probe):
         self,
         *,
         components: int = 32,
-        max_samples: int | None = 10_000,
-        batch_size: int = 1000,
-        hidden_dim: int = 256,
-        steps: int = 2000,
-        lr: float = 1e-3,
+        max_samples: Count | None = 10_000,
+        batch_size: Count = 1000,
+        hidden_dim: Count = 256,
+        steps: Count = 2000,
+        lr: NotNegative = 1e-3,
     ) -> None:
         if min(components, hidden_dim, steps) < 1 or lr <= 0:
             raise ValueError("components, hidden_dim and steps must be at least 1 and lr positive")

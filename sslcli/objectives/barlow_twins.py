@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from sslcli.config.ranges import Count, Depth, NotNegative
 from sslcli.encoders.base import Encoder
 from sslcli.features import Features
 from sslcli.objectives.base import Objective, two_views
@@ -57,10 +58,10 @@ class BarlowTwins(Objective):
         self,
         encoder: Encoder,
         *,
-        redundancy: float = 0.005,
-        hidden_dim: int = 512,
-        width: int = 512,
-        depth: int = 3,
+        redundancy: NotNegative = 0.005,
+        hidden_dim: Count = 512,
+        width: Count = 512,
+        depth: Depth = 3,
         norm: Norm = "batch",
         reads: list[int] | None = None,
     ) -> None:

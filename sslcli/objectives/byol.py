@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sslcli.config.ranges import Count, Depth, Share
 from sslcli.encoders.base import Encoder
 from sslcli.objectives.heads import Norm, widened
 from sslcli.objectives.momentum_predictor import MomentumPredictor
@@ -40,10 +41,10 @@ class BYOL(MomentumPredictor):
         self,
         encoder: Encoder,
         *,
-        momentum: float = 0.99,
-        hidden_dim: int = 512,
-        width: int = 128,
-        depth: int = 2,
+        momentum: Share = 0.99,
+        hidden_dim: Count = 512,
+        width: Count = 128,
+        depth: Depth = 2,
         norm: Norm = "batch",
         reads: list[int] | None = None,
     ) -> None:

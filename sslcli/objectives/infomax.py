@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sslcli.config.ranges import Count, Depth, Positive, Share, TemperatureValue
 from sslcli.encoders.base import Encoder
 from sslcli.features import Features
 from sslcli.objectives.base import Objective, two_views
@@ -70,16 +71,16 @@ class Infomax(Objective):
         ] = "infonce",
         critic: Literal["cosine", "separable", "bilinear", "concat"] | None = None,
         pairs: Literal["views", "local", "noise"] = "views",
-        temperature: float = 0.2,
-        sigma: float = 0.3,
-        tau: float = 5.0,
+        temperature: TemperatureValue = 0.2,
+        sigma: Positive = 0.3,
+        tau: Positive = 5.0,
         alpha: float = 0.01,
-        momentum: float = 0.9,
+        momentum: Share = 0.9,
         shrinkage: float = 0.1,
-        locations: int = 4,
-        hidden_dim: int = 256,
-        width: int = 128,
-        depth: int = 3,
+        locations: Count = 4,
+        hidden_dim: Count = 256,
+        width: Count = 128,
+        depth: Depth = 3,
         norm: Norm = "batch",
         reads: list[int] | None = None,
     ) -> None:

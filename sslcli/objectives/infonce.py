@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sslcli.config.ranges import Count, Depth, TemperatureValue
 from sslcli.encoders.base import Encoder
 from sslcli.features import Features
 from sslcli.objectives.base import Objective, two_views
@@ -58,14 +59,14 @@ class InfoNCE(Objective):
         encoder: Encoder,
         *,
         form: Form = "nt_xent",
-        temperature: float = 0.2,
+        temperature: TemperatureValue = 0.2,
         learn_temperature: bool = False,
         symmetric: bool = True,
         bias: float = -10.0,
         label: str | None = None,
-        hidden_dim: int = 256,
-        width: int = 128,
-        depth: int = 3,
+        hidden_dim: Count = 256,
+        width: Count = 128,
+        depth: Depth = 3,
         norm: Norm = "batch",
         last_norm: bool = False,
         reads: list[int] | None = None,

@@ -9,6 +9,7 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional as F
 
+from sslcli.config.ranges import Count, Depth, Share, TemperatureValue
 from sslcli.encoders.base import Encoder
 from sslcli.objectives.base import Objective
 from sslcli.objectives.heads import Norm, mlp_head
@@ -23,15 +24,15 @@ def moco(
     encoder: Encoder,
     *,
     version: Literal[1, 2, 3] = 2,
-    temperature: float = 0.2,
-    momentum: float = 0.99,
-    width: int = 128,
-    hidden_dim: int | None = None,
-    depth: int | None = None,
+    temperature: TemperatureValue = 0.2,
+    momentum: Share = 0.99,
+    width: Count = 128,
+    hidden_dim: Count | None = None,
+    depth: Depth | None = None,
     norm: Norm | None = None,
-    queue: int | None = None,
+    queue: Count | None = None,
     symmetric: bool | None = None,
-    bn_splits: int | None = None,
+    bn_splits: Count | None = None,
     freeze_patches: bool | None = None,
     reads: list[int] | None = None,
 ) -> Objective:
@@ -91,11 +92,11 @@ class MoCoV3(MomentumPredictor):
         self,
         encoder: Encoder,
         *,
-        temperature: float,
-        momentum: float,
-        hidden_dim: int,
-        width: int,
-        depth: int,
+        temperature: TemperatureValue,
+        momentum: Share,
+        hidden_dim: Count,
+        width: Count,
+        depth: Depth,
         norm: Norm,
         reads: list[int] | None,
     ) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sslcli.config.ranges import Count, Depth, Share
 from sslcli.encoders.base import Encoder
 from sslcli.features import Features
 from sslcli.objectives.base import Objective, distinct
@@ -59,14 +60,14 @@ class SimMIM(Objective):
         encoder: Encoder,
         *,
         mask: Literal["block", "random", "blockwise"] = "block",
-        mask_ratio: float = 0.6,
-        mask_patch: int | None = None,
+        mask_ratio: Share = 0.6,
+        mask_patch: Count | None = None,
         target: Literal["none", "patch", "window"] = "none",
-        target_window: int = 47,
+        target_window: Count = 47,
         error: Literal["l1", "l2"] = "l1",
         visible_only: bool = False,
-        decoder_dim: int = 256,
-        decoder_depth: int = 1,
+        decoder_dim: Count = 256,
+        decoder_depth: Depth = 1,
         reads: list[int] | None = None,
     ) -> None:
         super().__init__()

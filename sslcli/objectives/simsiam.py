@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sslcli.config.ranges import Count, Depth
 from sslcli.encoders.base import Encoder
 from sslcli.features import Features
 from sslcli.objectives.base import Objective, two_views
@@ -50,10 +51,10 @@ class SimSiam(Objective):
         self,
         encoder: Encoder,
         *,
-        hidden_dim: int = 512,
-        width: int = 512,
-        depth: int = 3,
-        bottleneck: int = 128,
+        hidden_dim: Count = 512,
+        width: Count = 512,
+        depth: Depth = 3,
+        bottleneck: Count = 128,
         norm: Norm = "batch",
         reads: list[int] | None = None,
     ) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sslcli.config.ranges import Count, Depth, NotNegative
 from sslcli.encoders.base import Encoder
 from sslcli.features import Features
 from sslcli.objectives.base import Objective, two_views
@@ -67,12 +68,12 @@ class VICReg(Objective):
         self,
         encoder: Encoder,
         *,
-        invariance: float = 25.0,
-        variance: float = 25.0,
-        covariance: float = 1.0,
-        hidden_dim: int = 512,
-        width: int = 512,
-        depth: int = 3,
+        invariance: NotNegative = 25.0,
+        variance: NotNegative = 25.0,
+        covariance: NotNegative = 1.0,
+        hidden_dim: Count = 512,
+        width: Count = 512,
+        depth: Depth = 3,
         norm: Norm = "batch",
         reads: list[int] | None = None,
     ) -> None:

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from sslcli.config.ranges import Count, NotNegative, Positive, Share
+
 Groups = list[dict[str, list[nn.Parameter]]]
 Scale = Literal["none", "linear", "sqrt"]
 
@@ -42,13 +44,13 @@ def adamw(
     groups: Groups,
     batch_size: int,
     *,
-    lr: float = 1e-2,
-    weight_decay: float = 0.05,
+    lr: NotNegative = 1e-2,
+    weight_decay: NotNegative = 0.05,
     betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
+    eps: Positive = 1e-8,
     decay_all: bool = False,
     scale: Scale = "none",
-    base_batch: int = 256,
+    base_batch: Count = 256,
 ) -> Optimizer:
     """AdamW (Loshchilov and Hutter 2019), fused; ``decay_all`` also decays biases, norms, tokens and positions."""
     lr = scaled_lr(lr, scale, batch_size, base_batch)
@@ -61,13 +63,13 @@ def sgd(
     groups: Groups,
     batch_size: int,
     *,
-    lr: float = 0.06,
-    weight_decay: float = 5e-4,
-    momentum: float = 0.9,
+    lr: NotNegative = 0.06,
+    weight_decay: NotNegative = 5e-4,
+    momentum: Share = 0.9,
     nesterov: bool = False,
     decay_all: bool = False,
     scale: Scale = "none",
-    base_batch: int = 256,
+    base_batch: Count = 256,
 ) -> Optimizer:
     """Stochastic gradient descent with momentum, fused; ``decay_all`` also decays biases, norms, tokens, positions."""
     lr = scaled_lr(lr, scale, batch_size, base_batch)
@@ -79,13 +81,13 @@ def lars(
     groups: Groups,
     batch_size: int,
     *,
-    lr: float = 0.3,
-    exempt_lr: float | None = None,
-    weight_decay: float = 1e-6,
-    momentum: float = 0.9,
-    trust_coeff: float = 0.001,
+    lr: NotNegative = 0.3,
+    exempt_lr: NotNegative | None = None,
+    weight_decay: NotNegative = 1e-6,
+    momentum: Share = 0.9,
+    trust_coeff: NotNegative = 0.001,
     scale: Scale = "linear",
-    base_batch: int = 256,
+    base_batch: Count = 256,
 ) -> Optimizer:
     """LARS (You et al. 2017), from timm.
 
@@ -106,11 +108,11 @@ def timm(
     batch_size: int,
     *,
     name: str = "lamb",
-    lr: float = 1e-3,
-    weight_decay: float = 0.05,
+    lr: NotNegative = 1e-3,
+    weight_decay: NotNegative = 0.05,
     options: Mapping[str, Any] | None = None,
     scale: Scale = "none",
-    base_batch: int = 256,
+    base_batch: Count = 256,
 ) -> Optimizer:
     """Build timm's optimizer ``name``; ``options`` are its further arguments, such as ``betas``."""
     from timm.optim import create_optimizer_v2, list_optimizers

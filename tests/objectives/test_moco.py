@@ -268,7 +268,7 @@ def test_a_queue_larger_than_the_data_is_refused(tmp_path):
         (("objective.version=1", "objective.freeze_patches=true"), "trains its patch embedding"),
         (("objective.version=3", "objective.freeze_patches=true"), "no patch embedding"),
         (("objective.momentum=1.5",), "momentum=1.5 must be from 0 to 1"),
-        (("objective.temperature=0",), "temperature=0 must be positive"),
+        (("objective.temperature=0",), "temperature=0 must be from 0.0001 to 10000"),
         (("objective.version=4",), "objective.version: 4 is not one of 1, 2, 3"),
     ],
 )

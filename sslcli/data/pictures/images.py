@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sslcli.config.ranges import Count, Side
 from sslcli.data.base import Dataset, with_held_out
 from sslcli.data.pictures.base import Crop, Pictures
 from sslcli.data.pictures.file_index import By, Links, index
@@ -10,8 +11,8 @@ from sslcli.data.pictures.file_index import By, Links, index
 def images(
     *,
     path: str,
-    size: int = 64,
-    channels: int | None = None,
+    size: Side = 64,
+    channels: Count | None = None,
     crop: Crop = "device",
     label: By | None = None,
     links: Links = "one",

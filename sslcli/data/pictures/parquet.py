@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sslcli.config.ranges import Count, Side
 from sslcli.data.base import Dataset, Subset, with_held_out
 from sslcli.data.pictures.base import Crop, Pictures
 from sslcli.data.pictures.byte_ranges import ByteRanges, Part
@@ -29,8 +30,8 @@ def parquet(
     path: str,
     column: str | None = None,
     label: str | None = None,
-    size: int = 64,
-    channels: int | None = None,
+    size: Side = 64,
+    channels: Count | None = None,
     crop: Crop = "device",
     cache_dir: str | None = None,
     holdout: float | None = None,

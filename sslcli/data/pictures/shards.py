@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from sslcli.config.ranges import Count, Side
 from sslcli.config.secrets import hide
 from sslcli.data.base import Dataset, Notes, with_held_out
 from sslcli.data.pictures.base import Crop, Pictures
@@ -26,8 +27,8 @@ SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 def shards(
     *,
     path: str,
-    size: int = 64,
-    channels: int | None = None,
+    size: Side = 64,
+    channels: Count | None = None,
     crop: Crop = "device",
     cache_dir: str | None = None,
     holdout: float | None = None,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sslcli.config.keyword_fields import takes_fields_of
+from sslcli.config.ranges import Natural, Positive
 from sslcli.errors import UserError
 from sslcli.randomness import Randomness
 from sslcli.types import Crops, Spec, View
@@ -51,9 +52,9 @@ class ImageViews(Views):
         *,
         field: str = "image",
         second: Mapping[str, Any] | None = None,
-        num_local: int = 0,
+        num_local: Natural = 0,
         local: Mapping[str, Any] | None = None,
-        local_size: float = 0.42857143,
+        local_size: Positive = 0.42857143,
         **recipe: Any,
     ) -> None:
         super().__init__()

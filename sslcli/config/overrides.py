@@ -1,0 +1,46 @@
+"""Checks the overrides of the command line that Hydra takes in silence or refuses without naming them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from sslcli.errors import UserError
+
+_HYDRAS = ("hydra.sweeper.", "hydra.launcher.", "hydra.verbose")  # what users may set; the rest is this program's
+_NULLABLE = ("experiment", "debug", "dataset")  # groups that may be left without an option
+
+
+def check_overrides(overrides: Sequence[str], folders: Sequence[Path]) -> None:
+    """Check the groups and Hydra's own keys among the overrides.
+
+    Args:
+        overrides: ``key=value``, as given.
+        folders: the folders of yaml files; their sub-folders are the groups.
+
+    Raises:
+        UserError: a group is given twice, or its value cannot be the name of an option; a key of Hydra's is given that
+            this program sets; or there is no key before ``=``.
+    """
+    given: dict[str, str] = {}
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        group = key.lstrip("+~").partition("@")[0]
+        if equals and not group:
+            raise UserError(f"'{override}' is not key=value: there is no key before '='.")
+        if group.startswith("hydra.") and not group.startswith(_HYDRAS):
+            raise UserError(f"{group} is set by this program. Leave it out; run_dir=... chooses the place of a run.")
+        if not equals or key.startswith("~") or not any((folder / group).is_dir() for folder in folders):
+            continue
+        if key in given:
+            raise UserError(f"{key} is given twice, as {given[key]} and as {value}. Give one.")
+        given[key] = value
+        if not _names_options(value) and not (value == "null" and group in _NULLABLE):
+            raise UserError(f"{override}: a group takes the name of an option, {group}=NAME. `--help` lists them.")
+
+
+def _names_options(value: str) -> bool:
+    """Whether a value is the name of an option, a list of names, or a sweep over either."""
+    names = re.split(r"[\[\],]", re.sub(r"\s|choice\(|\)", "", value))
+    return all(name != "null" and not re.fullmatch(r"[\d.]+", name) for name in names) and bool(value)
