@@ -9,8 +9,9 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from sslcli.data.base import drawn
+from sslcli.data.pictures.arrays import NPY, TIFF, opened_tiff, read_npy
 from sslcli.data.pictures.deep import is_deep
-from sslcli.data.pictures.numbers import NPY, TIFF, is_deep_array, opened_tiff, read_npy, stored_values
+from sslcli.data.pictures.numbers import is_deep_array, stored_values
 from sslcli.data.pictures.opening import FORMATS, BadPicture, Source, opened, reasons
 from sslcli.data.pictures.reading import COLOURS, Reading
 

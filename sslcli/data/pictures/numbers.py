@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import torch
-from numpy.lib import format as npy
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from sslcli.data.pictures.arrays import NPY, TIFF, opened_tiff, read_npy, read_tiff
 from sslcli.data.pictures.colours import deep_to_rgb, pixels_of, to_rgb
 from sslcli.data.pictures.deep import deep_values, is_deep
 from sslcli.data.pictures.opening import FORMATS, BadPicture
 from sslcli.data.pictures.orientation import Turn
 from sslcli.data.pictures.reading import COLOURS, Reading
-
-NPY = b"\x93NUMPY"
-TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def numbers_of(file: BinaryIO, reading: Reading) -> tuple[Tensor, Turn]:
@@ -115,44 +110,3 @@ def _arranged(values: np.ndarray, channels: int) -> np.ndarray:
         grey = values.transpose(2, 0, 1) if values.shape[2] == 1 else values
         return np.repeat(grey, COLOURS, 0)
     raise BadPicture(f"an array of shape {list(values.shape)}, and dataset.channels={channels}")
-
-
-def read_npy(file: BinaryIO) -> np.ndarray:
-    """Read the array of a .npy file; objects, which would be unpickled, are refused."""
-    version = npy.read_magic(file)
-    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    _check_size(read_header(file)[0])
-    file.seek(0)
-    array: np.ndarray = npy.read_array(file, allow_pickle=False)
-    return array
-
-
-def read_tiff(file: BinaryIO) -> np.ndarray:
-    """Read the first picture of a TIFF with any number of channels.
-
-    Raises:
-        BadPicture: tifffile is not installed.
-    """
-    with opened_tiff(file) as tiff:
-        _check_size(tiff.series[0].shape)
-        array: np.ndarray = tiff.series[0].asarray()
-    return array
-
-
-def opened_tiff(file: BinaryIO) -> Any:
-    """Open a TIFF with tifffile.
-
-    Raises:
-        BadPicture: tifffile is not installed.
-    """
-    try:
-        import tifffile
-    except ImportError:
-        raise BadPicture("it needs tifffile: pip install 'sslcli[tiff]'") from None
-    return tifffile.TiffFile(file)
-
-
-def _check_size(shape: Sequence[int]) -> None:
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and math.prod(shape) > 2 * limit * COLOURS:
-        raise BadPicture("too many pixels (PIL.Image.MAX_IMAGE_PIXELS)")

@@ -105,11 +105,26 @@ def test_deep_colours_keep_both_bytes(channels):
     assert np.array_equal(found, np.broadcast_to(colours, (5, 7, 3)))
 
 
-@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"byteorder": ">"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"compression": "zlib"}, {"byteorder": ">"}, {"planarconfig": "separate"}, {"tile": (16, 16)}]
+)
 def test_deep_colours_of_a_tiff_keep_both_bytes(options):
     values = np.random.default_rng(0).integers(0, 4096, (5, 7, 3), dtype=np.uint16)
-    found = decode(tiff(values, photometric="rgb", **options), None, Reading(levels=(0, 4095)))
+    array = values.transpose(2, 0, 1) if "planarconfig" in options else values
+    data = tiff(array, photometric="rgb", **options)
+    found = decode(data, None, Reading(levels=(0, 4095)))
     assert np.array_equal(found.permute(1, 2, 0).numpy(), np.rint(values / 4095 * 255))
+    with pytest.raises(BadPicture):
+        decode(data[: min(len(data) // 2, 330)], None, Reading(levels=(0, 4095)))
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.uint32])
+def test_signed_and_long_integers_keep_their_values(dtype):
+    limits = np.iinfo(dtype)
+    values = np.array([[limits.min, 0], [limits.max // 2, limits.max]], dtype)
+    found = decode(tiff(values), None, Reading(levels=(float(limits.min), float(limits.max))))
+    wanted = np.rint((values.astype(float) - limits.min) / (float(limits.max) - limits.min) * 255)
+    assert np.array_equal(found[0].numpy(), wanted)
 
 
 # --- numbers ----------------------------------------------------------------------------------------
