@@ -11,7 +11,7 @@ from markupsafe import Markup
 from sslcli.config.secrets import shown
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a text as it may be shown; markup is left as it is."""
     return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
@@ -25,7 +25,7 @@ def render(template: str, **values: Any) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=_plain,
+        finalize=plain,
     )
     pages.globals["part"] = lambda name: Markup((folder / name).read_text())  # style and script, not escaped
     return pages.get_template(template).render(**values)

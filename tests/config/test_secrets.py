@@ -4,6 +4,7 @@ import dataclasses
 import pickle
 
 import pytest
+from markupsafe import Markup
 from support.helpers import compose
 
 from sslcli.config.arguments import sweep_dir
@@ -11,6 +12,7 @@ from sslcli.config.composed import TrainConfig, read, restored, to_plain
 from sslcli.config.identity import Content, differences, run_name
 from sslcli.config.secrets import hidden, hide, shown
 from sslcli.errors import UserError, escaped, one_line
+from sslcli.report.render import plain
 
 
 @pytest.mark.parametrize(
@@ -79,6 +81,11 @@ def test_the_hidden_form_is_written_hashed_and_compared():
 def test_names_from_outside_cannot_drive_a_terminal(raw, kept):
     assert escaped(raw) == str(UserError(raw)) == shown(raw) == kept
     assert one_line(raw) == kept.replace("\t", r"\t").replace("\n", r"\n")
+
+
+def test_a_page_shows_no_secrets_and_no_control_characters():
+    assert plain("http://u:p@a.b/<x>\x1b") == r"http://***@a.b/<x>\x1b"  # and then it is escaped for HTML
+    assert plain(Markup("<b>http://u:p@a.b</b>")) == "<b>http://u:p@a.b</b>" and plain(3) == 3
 
 
 def test_an_error_can_be_sent_to_another_process():
