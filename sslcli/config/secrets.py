@@ -12,7 +12,7 @@ from typing import Any
 from sslcli.errors import escaped
 
 HIDDEN = "***"
-_USER = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/?#\s]*@", re.IGNORECASE)
+_USER = re.compile(r"(\b[a-z][a-z0-9+.-]{0,30}://)[^/?#\s]*@", re.IGNORECASE)
 _PARAMETER = re.compile(r"([?&#;]([\w.%-]+)=)[^&#;\s'\"]+")
 # Parameters of signed URLs, also those that are no secrets: they are others each time that the same file is signed.
 _SECRET = re.compile(

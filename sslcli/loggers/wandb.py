@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sslcli.data.pictures.encode import drawn
 from sslcli.loggers.base import Logger, require
-from sslcli.run_dir.files import write_text
+from sslcli.run_dir import inside
 
 
 class WandB(Logger):
@@ -75,7 +75,8 @@ class WandB(Logger):
 def _identity(folder: Path) -> str:
     """Return the run's W&B id, which its first session creates."""
     folder.mkdir(exist_ok=True)
-    file = folder / "id"
-    if not file.is_file():
-        write_text(file, secrets.token_hex(8))
-    return file.read_text()
+    known = inside.read(folder, "id")
+    if known is None:
+        known = secrets.token_hex(8).encode()
+        inside.write(folder, "id", lambda file: file.write(known))
+    return known.decode(errors="replace")

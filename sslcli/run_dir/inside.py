@@ -178,7 +178,7 @@ def _refuse(descriptor: int, name: str | None, path: Path, kind: Callable[[int],
     if stat.S_ISLNK(found.st_mode):
         raise UserError(
             f"run_dir: {path} is a link, and a run's own files and folders may not be: it could lead anywhere. "
-            "Put what it leads to in its place."
+            "Put what it leads to in its place, or let a link lead to the whole run directory."
         )
     if not kind(found.st_mode):
         what = "folder" if kind == stat.S_ISDIR else "regular file"
