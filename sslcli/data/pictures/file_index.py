@@ -117,7 +117,8 @@ def _snapshot(root: bytes, folders: dict[bytes, Folder], tally: Tally) -> Snapsh
     blob, lengths, counts, parents, tops = bytearray(), [np.zeros(0, np.int64)], [], [], []
     places = [np.zeros((0, 2), np.uint64)]
     for folder, names, where in in_order(folders):
-        paths = [os.path.join(folder, name) for name in names]  # noqa: PTH118
+        inside = os.path.join(folder, b"")  # noqa: PTH118
+        paths = [inside + name for name in names]
         blob += b"".join(paths)
         lengths.append(np.fromiter(map(len, paths), np.int64, len(paths)))
         counts.append(len(paths))
@@ -135,6 +136,7 @@ def _snapshot(root: bytes, folders: dict[bytes, Folder], tally: Tally) -> Snapsh
         names=np.frombuffer(b"\0".join(folders), np.uint8),
         mtimes=np.array([folder.mtime_ns for folder in folders.values()], np.int64),
         entries=np.array([folder.entries for folder in folders.values()], np.int64),
+        sums=np.array([folder.names for folder in folders.values()], np.int64),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from bisect import bisect
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -23,9 +24,15 @@ class Folder:
 
     mtime_ns: int
     entries: int  # number of entries of any kind
+    names: int = 0  # ``sum_of`` their names
     pictures: bytes = b""  # sorted names, joined by NUL to one object
     subfolders: tuple[bytes, ...] = ()
     places: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.uint64))  # (N, 2) device and inode of each
+
+
+def sum_of(names: list[bytes]) -> int:
+    """Return a number that changes with any name in a folder, and does not depend on their order."""
+    return sum(map(zlib.crc32, names))
 
 
 @dataclass
@@ -74,11 +81,12 @@ def _list(
     files: Files = []
     below: list[bytes] = []
     linked: list[bytes] = []
-    entries = 0
+    entries = names = 0
     try:
         with os.scandir(os.path.join(root, path)) as listing:  # noqa: PTH118
             for entry in listing:
                 entries += 1
+                names += zlib.crc32(entry.name)
                 try:
                     if not entry.name.startswith(b".") and entry.is_dir():
                         (linked if entry.is_symlink() else below).append(entry.name)
@@ -91,9 +99,9 @@ def _list(
     except OSError:
         return Folder(status.st_mtime_ns, UNREADABLE), [], []
     files.sort()
-    names = b"\0".join(name for name, _, _ in files)
+    pictures = b"\0".join(name for name, _, _ in files)
     places = np.array([place for _, *place in files], np.uint64).reshape(-1, 2)
-    folder = Folder(status.st_mtime_ns, entries, names, tuple(sorted(below + linked)), places)
+    folder = Folder(status.st_mtime_ns, entries, names, pictures, tuple(sorted(below + linked)), places)
     inside = os.path.join(path, b"")  # noqa: PTH118
     return folder, [inside + name for name in sorted(below)], [inside + name for name in sorted(linked)]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from sslcli.data import disk_cache as cache
-from sslcli.data.pictures.folders import UNREADABLE
+from sslcli.data.pictures.folders import UNREADABLE, sum_of
 
-_LAYOUT = b"pictures 4"  # version of the cached arrays
+_LAYOUT = b"pictures 5"  # version of the cached arrays
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Snapshot:
     names: np.ndarray  # (bytes,) uint8, the paths of all listed folders, joined by NUL
     mtimes: np.ndarray  # (folders,) int64, in nanoseconds
     entries: np.ndarray  # (folders,) int64, number of entries of each folder
+    sums: np.ndarray  # (folders,) int64, ``sum_of`` the names of these entries
 
     @property
     def folders(self) -> list[bytes]:
@@ -60,21 +61,23 @@ def _is_consistent(snapshot: Snapshot) -> bool:
         and offsets[0] == 0
         and offsets[-1] == len(snapshot.blob)
         and bool((np.diff(offsets) > 0).all())
-        and len(snapshot.mtimes) == len(snapshot.entries) == count
+        and len(snapshot.mtimes) == len(snapshot.entries) == len(snapshot.sums) == count
     )
 
 
 def _is_up_to_date(root: bytes, snapshot: Snapshot) -> bool:
-    """Whether every folder has the same modification time and the same number of entries as in the snapshot.
+    """Whether every folder has the same modification time and the same names in it as in the snapshot.
 
     The time alone is not enough, because rsync and tar reset a folder's time after adding files.
     """
-    for name, mtime, entries in zip(snapshot.folders, snapshot.mtimes.tolist(), snapshot.entries.tolist()):
+    known = zip(snapshot.folders, snapshot.mtimes.tolist(), snapshot.entries.tolist(), snapshot.sums.tolist())
+    for name, *before in known:
         path = os.path.join(root, name)  # noqa: PTH118
         try:
-            now, held = os.stat(path).st_mtime_ns, len(os.listdir(path))  # noqa: PTH116, PTH208
+            names = os.listdir(path)  # noqa: PTH208
+            now = [os.stat(path).st_mtime_ns, len(names), sum_of(names)]  # noqa: PTH116
         except OSError:
-            now, held = mtime, UNREADABLE
-        if (now, held) != (mtime, entries):
+            now = [before[0], UNREADABLE, 0]
+        if now != before:
             return False
     return True
