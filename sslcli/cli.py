@@ -26,7 +26,7 @@ from sslcli.config.secrets import shown
 from sslcli.config.overrides import check_overrides
 from sslcli.config.paths import expand
 from sslcli.config.yaml_size import refuse_bombs
-from sslcli.errors import UserError, described, is_out_of_memory
+from sslcli.errors import UserError, for_user
 from sslcli.run_dir.streams import make_lenient
 
 K = TypeVar("K")
@@ -135,8 +135,7 @@ def _main(name: str, command: Callable[[str], int]) -> None:
     except Exception as error:
         if signals.pending():  # Stopped was caught during an import, say, which then failed
             _leave_stopped(name, signals.Stopped(signals.pending()))
-        if is_out_of_memory(error):
-            error = UserError(f"The memory of this machine is full ({described(error)}). Lower what is large.")
+        error = for_user(error)
         if not isinstance(error, UserError):
             print(shown(traceback.format_exc()), end="", file=sys.stderr)
             _leave(1)  # a normal exit would wait for the data workers of a suspended loader
@@ -224,7 +223,8 @@ class _Job:
 
         try:
             return self.task(config)
-        except Exception as failure:
+        except Exception as raised:
+            failure = for_user(raised)
             self.failed += 1
             if _is_sweep(HydraConfig.get()):
                 where = f"{self.program}: job {HydraConfig.get().job.num}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 import re
 from collections.abc import Iterable
 
@@ -49,6 +51,24 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
     name = type(error).__name__
     return isinstance(error, MemoryError) or name == "OutOfMemoryError" or any(word in str(error) for word in words)
+
+
+# What the file system refuses: with a name that is too long, without permission, on a full or broken disk.
+_REFUSALS = frozenset(
+    getattr(errno, name)
+    for name in ("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EMFILE", "ENFILE", "EIO", "ESTALE", "ENAMETOOLONG",
+                 "ELOOP", "ENOTDIR", "EISDIR")
+)  # fmt: skip
+
+
+def for_user(error: Exception) -> Exception:
+    """Return what the machine refuses, which is no bug, as a UserError; other errors as they are."""
+    if is_out_of_memory(error) and not isinstance(error, UserError):
+        return UserError(f"The memory of this machine is full ({described(error)}). Lower what is large.")
+    if not isinstance(error, OSError) or error.errno not in _REFUSALS:
+        return error
+    name = os.fsdecode(error.filename)[:200] if isinstance(error.filename, (str, bytes)) else "a file"
+    return UserError(f"{name}: {error.strerror}.")
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

@@ -15,9 +15,11 @@ from sslcli.evaluation.context import labels_of
 from sslcli.evaluation.measure import measure
 from sslcli.run_dir.checkpoint import open_run
 from sslcli.run_dir.console import Console
+from sslcli.run_dir.eval_json import NAME as EVALUATIONS
 from sslcli.run_dir.eval_json import add_metrics, is_newest, settled_size
 from sslcli.run_dir.foreign import data_to_read
 from sslcli.run_dir.layout import START
+from sslcli.run_dir.output import check_writable
 
 
 def run(config: EvalConfig) -> dict[str, Metric]:
@@ -25,6 +27,7 @@ def run(config: EvalConfig) -> dict[str, Metric]:
     allow(config.plugins)
     refuse_fitting(config.dataset)
     run_dir, state = open_run(config.run)
+    check_writable(run_dir / EVALUATIONS, "run")
     newest = is_newest(run_dir, state["step"])  # checked now: a run in progress may write others meanwhile
     compute = compute_for(config.device, state)
     trained: TrainConfig = state["config"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from pathlib import Path
 
 from sslcli.commands.restored import refuse_fitting
@@ -17,6 +16,7 @@ from sslcli.run_dir import inside
 from sslcli.run_dir.checkpoint import open_run
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.files import replacing, sweep, write_text
+from sslcli.run_dir.output import check_output, folder_for
 from sslcli.training.device import choose
 
 
@@ -28,14 +28,19 @@ def run(config: ExportConfig) -> Path:
     source = _source(config, kind)
     path = _path(config, source.run_dir, kind)
     console = Console()
-    sweep(path.parent, glob.escape(path.stem))
-    with replacing(path, "output") as temporary:
-        kind.write(source, temporary)
-        checked = kind.check(source, temporary)
+    if not config.output:
+        _refuse_links(source.run_dir, path)
+    replaces = check_output(path, kind.begins) and bool(config.output)
+    check_place(_card_path(path, config.output))
+    with folder_for(path):
+        sweep(path.parent, path.stem)
+        with replacing(path, "output") as temporary:
+            kind.write(source, temporary)
+            checked = kind.check(source, temporary)
     lines = kind.lines(source, path)
     card_path = _card_path(path, config.output)
     write_text(card_path, card(source, path, lines, checked))
-    console.line(f"wrote {path}: {checked}")
+    console.line(f"wrote {path}{', which replaces an earlier one' * replaces}: {checked}")
     console.line("load it:")
     for line in lines:
         console.line(f"  {line}")
@@ -48,11 +53,9 @@ def _card_path(path: Path, output: str | None) -> Path:
     return path.with_name(f"{path.stem}.{NAME}" if output else NAME)
 
 
-def _make_place(run_dir: Path, path: Path) -> None:
-    """Make the folder of an export in a run directory; raise UserError for links, which could lead it anywhere."""
-    folder = path.parent.relative_to(run_dir).as_posix()
-    inside.make_folder(run_dir, folder)
-    inside.refuse_links(run_dir, folders=[folder])
+def _refuse_links(run_dir: Path, path: Path) -> None:
+    """Raise UserError if the folder of an export in a run directory holds links, which could lead anywhere."""
+    inside.refuse_links(run_dir, folders=["export", path.parent.relative_to(run_dir).as_posix()])
 
 
 def _source(config: ExportConfig, kind: Format) -> Source:
@@ -67,21 +70,12 @@ def _source(config: ExportConfig, kind: Format) -> Source:
 
 
 def _path(config: ExportConfig, run_dir: Path, kind: Format) -> Path:
-    """Return the path of the file: the user's, or one in a folder of the run directory, which is created."""
+    """Return the path of the file: the user's, or one in a folder of the run directory."""
     if config.output:
         path = expand(config.output)
         if path.suffix != kind.suffix:
             raise UserError(f"output: {path} must end in {kind.suffix}, the suffix of this format.")
-    else:
-        format_name = type(kind).__module__.rpartition(".")[2]
-        folder = format_name if config.weights == "student" else f"{format_name}-{config.weights}"
-        path = run_dir / "export" / folder / f"{kind.name}{kind.suffix}"
-    try:
-        if config.output:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        else:
-            _make_place(run_dir, path)
-    except OSError as error:
-        raise UserError(f"output: {path.parent} cannot be made: {error.strerror}.") from None
-    check_place(_card_path(path, config.output))
-    return path
+        return path
+    format_name = type(kind).__module__.rpartition(".")[2]
+    folder = format_name if config.weights == "student" else f"{format_name}-{config.weights}"
+    return run_dir / "export" / folder / f"{kind.name}{kind.suffix}"

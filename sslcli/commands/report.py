@@ -13,12 +13,13 @@ from sslcli.config.instantiate import allow
 from sslcli.config.paths import expand
 from sslcli.errors import UserError
 from sslcli.report.visuals import Visuals
-from sslcli.report.write import COMPARISON, MISSING, PAGE, can_draw
+from sslcli.report.write import BEGINS, COMPARISON, MISSING, PAGE, can_draw
 from sslcli.run_dir import inside
 from sslcli.run_dir.checkpoint import State, open_run
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.files import write_atomically
 from sslcli.run_dir.layout import is_run, refuse_links
+from sslcli.run_dir.output import check_output, folder_for
 from sslcli.run_dir.records import read_run, runs_in
 
 
@@ -34,23 +35,26 @@ def run(config: ReportConfig) -> Path:
     run_dirs = _run_dirs(config.run)
     for run_dir in run_dirs:
         refuse_links(run_dir)
-    output = expand(config.output) if config.output else None
-    if len(run_dirs) == 1:
-        path = run_dirs[0] / PAGE
-        text = _one(config, run_dirs[0])
+    single = len(run_dirs) == 1
+    if config.dataset.node and not single:
+        raise UserError("dataset: a comparison reads no data; leave it out.")
+    own = run_dirs[0] / PAGE if single else _folder_of(run_dirs) / COMPARISON
+    path = expand(config.output) if config.output else own
+    replaces = check_output(path, BEGINS, "output" if config.output else "run") and bool(config.output)
+    text = _one(config, run_dirs[0]) if single else _comparison(run_dirs, path.parent)
+    if config.output:
+        with folder_for(path):
+            write_atomically(path, lambda file: file.write(text.encode()), key="output")
     else:
-        from sslcli.report.comparison import comparison_page
-
-        if config.dataset.node:
-            raise UserError("dataset: a comparison reads no data; leave it out.")
-        path = _folder_of(run_dirs) / COMPARISON
-        text = comparison_page([read_run(run_dir) for run_dir in run_dirs], (output or path).parent)
-    if output is None:
         inside.write_text(path.parent, path.name, text)
-    else:
-        write_atomically(output, lambda file: file.write(text.encode()), key="output")
-    Console().line(f"wrote {output or path}")
-    return output or path
+    Console().line(f"wrote {path}{', which replaces an earlier one' * replaces}")
+    return path
+
+
+def _comparison(run_dirs: list[Path], folder: Path) -> str:
+    from sslcli.report.comparison import comparison_page
+
+    return comparison_page([read_run(run_dir) for run_dir in run_dirs], folder)
 
 
 def _run_dirs(given: Any) -> list[Path]:

@@ -33,6 +33,7 @@ from sslcli.run_dir.console import Console
 from sslcli.run_dir.layout import START, make_room, refuse_links, write_config
 from sslcli.run_dir.lock import locked
 from sslcli.run_dir.metrics_jsonl import NAME, JsonLines
+from sslcli.run_dir.output import check_output
 from sslcli.run_dir.result_json import finished, headline_value, write_result
 from sslcli.training.device import choose, set_determinism, set_threads
 from sslcli.training.environment import restore_environment
@@ -116,8 +117,11 @@ class _Session:
     def preview(self) -> None:
         """Write the picture that ``preview`` requests instead of training."""
         path = expand(str(self.config.preview))
+        replaces = check_output(path, rb"\x89PNG", "preview")
         write_preview(self.components, self.compute, path, seed=self.config.seed)
-        self.console.line(f"{path} shows what the model will see; nothing was trained")
+        self.console.line(
+            f"{path}{', which replaces an earlier one,' * replaces} shows what the model will see; nothing was trained"
+        )
 
     def claim(self, held: ExitStack) -> State | None:
         """Lock the run directory until ``held`` is closed; return the state to resume from, or None to start afresh."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -10,8 +11,17 @@ from sslcli.errors import UserError
 
 
 def expand(path: str) -> Path:
-    """Return the path with ``~`` replaced by the home folder."""
-    return Path(path).expanduser()
+    """Return the path with ``~`` replaced by the home folder.
+
+    Raises:
+        UserError: no file can have this name, or there is no such home folder.
+    """
+    try:
+        if b"\0" in os.fsencode(path):
+            raise ValueError("it holds a NUL")
+        return Path(path).expanduser()
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"{path[:200]!r} is not a path: {str(error).rstrip('.')}.") from None
 
 
 def located(dataset: DatasetChoice, folder: str | None) -> DatasetChoice:

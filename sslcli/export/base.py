@@ -80,6 +80,7 @@ class Format:
     """One kind of file."""
 
     suffix: str  # suffix of the file's name
+    begins: bytes = b""  # a regular expression for its first bytes; a file of another kind is never replaced
     name: str = "encoder"  # name of the file, if the user gives none
     reads_data: bool = False  # whether it reads a data set
 

@@ -45,7 +45,7 @@ class Embeddings(Format):
     ) -> None:
         self.split = split
         self.table: Table = {"parquet": ParquetTable, "numpy": NumpyTable}[table]()
-        self.suffix = self.table.suffix
+        self.suffix, self.begins = self.table.suffix, self.table.begins
 
     def write(self, source: Source, path: Path) -> None:
         self.table.needs()

@@ -21,6 +21,7 @@ class Onnx(Format):
     """
 
     suffix = ".onnx"
+    begins = rb"\x08"
 
     def __init__(self, *, preprocessing: bool = False) -> None:
         self.preprocessing = preprocessing

@@ -15,6 +15,7 @@ class Safetensors(Format):
     """Any encoder, for ``sslcli.load(FILE)`` and ``encoder.weights=FILE``; any library can read the tensors."""
 
     suffix = ".safetensors"
+    begins = rb".{8}\{"
 
     def write(self, source: Source, path: Path) -> None:
         path.write_bytes(packed(source.model.encoder, export_header(source.state, source.weights)))

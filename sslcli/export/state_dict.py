@@ -31,6 +31,7 @@ class StateDict(Format):
     """A ``.pth`` file of plain tensors."""
 
     suffix = ".pth"
+    begins = rb"PK\x03\x04|\x80"
 
     def target(self, encoder: Timm) -> Target:
         """Return the model that the state dict is for.

@@ -31,6 +31,7 @@ class Table:
     """A file format for tables."""
 
     suffix: str
+    begins: bytes  # as in Format
 
     def needs(self) -> None:
         """Import the libraries of this format.
@@ -63,6 +64,7 @@ class ParquetTable(Table):
     """Columns path, label, class, split and vector."""
 
     suffix = ".parquet"
+    begins = b"PAR1"
 
     def needs(self) -> None:
         needed("pyarrow", extra="parquet", by="format=embeddings")
@@ -130,6 +132,7 @@ class NumpyTable(Table):
     """One structured array with the fields path, label, class, split and vector."""
 
     suffix = ".npy"
+    begins = rb"\x93NUMPY"
 
     @contextmanager
     def writer(self, path: Path, count: int, width: int, longest: Mapping[str, int]) -> Iterator[Write]:

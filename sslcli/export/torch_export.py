@@ -18,6 +18,7 @@ class TorchExport(Format):
     """
 
     suffix = ".pt2"
+    begins = rb"PK\x03\x04"
 
     def __init__(self, *, preprocessing: bool = False) -> None:
         self.preprocessing = preprocessing

@@ -13,6 +13,7 @@ from sslcli.run_dir.console import Console
 from sslcli.run_dir.records import read_run
 
 PAGE, COMPARISON = "report.html", "comparison.html"
+BEGINS = rb"\s*<(!doctype )?html"  # a regular expression for the first bytes of a page
 MISSING = "needs matplotlib and jinja2: pip install 'sslcli[report]'"
 
 

@@ -201,7 +201,7 @@ def _content(path: Path) -> Any:
     except FileNotFoundError:
         raise UserError(f"run: there is no checkpoint {path}.") from None
     except BrokenArchive as error:
-        raise DamagedCheckpoint(f"{path} is damaged ({error}).") from None
+        raise DamagedCheckpoint(f"{path} is damaged, or no checkpoint ({error}).") from None
     except UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         reason = f": it asks for {found[1]}" if found else ""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sslcli.errors import UserError
-from sslcli.run_dir.files import is_left_over, readable, temporary_name, writable
+from sslcli.run_dir.files import is_left_over, readable, sync_folder, temporary_name, writable
 
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO that takes a file's place meanwhile does not block
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -90,7 +90,7 @@ def write(folder: Path, name: str, writer: Callable[[BinaryIO], object]) -> None
             with suppress(OSError):
                 os.unlink(temporary, dir_fd=descriptor)
             raise
-        os.fsync(descriptor)
+        sync_folder(descriptor)
 
 
 def write_text(folder: Path, name: str, text: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 import torch
 
+from sslcli.errors import is_out_of_memory
 from sslcli.run_dir.archive import BrokenArchive, ForeignArchive, Member, members
 from sslcli.run_dir.seal import LENGTH, broken_seal
 
@@ -48,7 +49,7 @@ def load_unchecked(file: BinaryIO) -> Any:
         try:
             return torch.load(file, map_location="cpu", weights_only=True)
         except RuntimeError as error:
-            if "can't allocate memory" in str(error):
+            if is_out_of_memory(error):
                 raise MemoryError from None
             raise
 

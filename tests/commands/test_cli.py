@@ -332,7 +332,9 @@ def test_a_second_evaluation_leaves_the_first(run, tmp_path):
     assert {name: both[name] for name in first} == first and both["linear_top1"]["seed"] == 7
     (tmp_path / "r" / "eval.json").write_text("{")
     code, _, err = run("run=r", command="eval")
-    assert code == 2 and "eval.json cannot be read" in err
+    assert code == 0 and "eval.json is damaged" in err and "It is eval.damaged-1.json now" in err
+    assert (tmp_path / "r" / "eval.damaged-1.json").read_text() == "{"
+    assert evaluations(tmp_path / "r", step=20) == first
 
 
 def test_another_dataset_is_evaluated_beside_the_runs_own(run, tmp_path):

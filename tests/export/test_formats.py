@@ -241,14 +241,14 @@ def test_onnx_refuses_what_one_file_cannot_hold(tmp_path, monkeypatch):
 def test_a_file_that_is_wrong_is_not_put_in_place(run, tmp_path, monkeypatch, mistake):
     made(tmp_path / "r", *timm_model("vit_mini", patch_size=16))
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "w.pth").write_text("what was there")
+    torch.save({"before": 1}, tmp_path / "out" / "w.pth")
     exits = []
     monkeypatch.setattr(sslcli.cli, "_leave", lambda code: exits.append(code) or sys.exit(code))
     arguments = ("run=r", "output=out/w.pth", "plugins=[support]", f"format._target_=support.wrong_formats.{mistake}")
     code, out, err = run(*arguments, "format=timm", command="export")
     assert code == 1 and "Traceback" in err and out == ""
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["w.pth"]
-    assert (tmp_path / "out" / "w.pth").read_text() == "what was there"
+    assert torch.load(tmp_path / "out" / "w.pth") == {"before": 1}
 
 
 def test_what_a_killed_export_left_is_swept_by_the_next_one(run, tmp_path):
@@ -279,6 +279,7 @@ def test_what_no_other_library_has_is_refused(run, tmp_path):
     made(tmp_path / "resnet", *timm_model("resnet_mini"))
     made(tmp_path / "swin", *timm_model("swin_mini"))  # 32 pixels: timm's last windows are smaller, torchvision pads
     made(tmp_path / "scaled", *timm_model("vit_mini", patch_size=16))
+    (tmp_path / "thesis.safetensors").write_text("not weights")
     for run_dir, library, said in (
         ("own", "timm", "ConvNetSmall is an encoder of this tool, which no other library has. Use format=safetensors"),
         ("own", "torchvision", "ConvNetSmall is an encoder of this tool"),
@@ -287,7 +288,8 @@ def test_what_no_other_library_has_is_refused(run, tmp_path):
         ("own", "onx", "format: there is no option 'onx'. Did you mean 'onnx'?"),
         ("own", "onnx format.opset=3", "Unknown key 'format.opset'"),
         ("own", "safetensors dataset=synthetic", "dataset: only format=embeddings reads data"),
-        ("own", "safetensors output=own/checkpoints/last/x.safetensors", "cannot be made"),
+        ("own", "safetensors output=own/checkpoints/last/x.safetensors", "cannot be written"),
+        ("own", "safetensors output=thesis.safetensors", "thesis.safetensors is a file of another kind"),
         ("own", "safetensors output=own", "output: own must end in .safetensors"),
         ("own", "torch_export output=w.onnx", "output: w.onnx must end in .pt2"),
     ):

@@ -522,4 +522,4 @@ def test_what_is_no_run_is_said_in_one_line(tmp_path, infonce):
         with pytest.raises(UserError, match=expected):
             rewritten(None, run=given)
     with pytest.raises(UserError, match="output: .* cannot be written"):
-        rewritten(infonce, output=str(tmp_path / "no" / "such" / "page.html"))
+        rewritten(infonce, output=str(infonce / "config.yaml" / "page.html"))

@@ -1,8 +1,10 @@
 """Checkpoints on disk: whole or absent, checked for damage, never unpickled."""
 
+import errno
 import os
 import pickle
 import resource
+import stat
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -97,6 +99,21 @@ def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path):
         write_atomically(path, fail)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_file_system_that_cannot_sync_folders_is_written_to(tmp_path, monkeypatch):
+    """Some network file systems refuse it; to sync files they can."""
+    synced, fsync = [], os.fsync
+
+    def refuse_folders(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        synced.append(fsync(descriptor))
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    save(tmp_path, 1)
+    write_text(tmp_path / "page.html", "text")
+    assert len(synced) == 3 and checkpoint.load(checkpoint.path_of(tmp_path, 1))["step"] == 1
 
 
 def test_metrics_are_cut_back_to_the_checkpoint(tmp_path):
