@@ -17,6 +17,7 @@ from sslcli.data.checked import Checked
 from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.dataloading import kept_in_memory
 from sslcli.data.labelled import Labelled
+from sslcli.data.pictures.reading import Reading
 from sslcli.distributed import Ranks
 from sslcli.encoders.base import Encoder
 from sslcli.errors import UserError
@@ -51,7 +52,11 @@ class Components:
 
 def build_dataset(config: TrainConfig) -> Dataset:
     """Build the training split of a run's data, with its held-out part; the first read checks its columns."""
-    return Checked(build(config.dataset.node, Dataset, where="dataset"))
+    dataset = build(config.dataset.node, Dataset, where="dataset")
+    reading = getattr(dataset, "reading", None)  # of pictures; all parts of the dataset share it
+    if isinstance(reading, Reading):
+        reading.max_pixels = config.dataset.max_pixels
+    return Checked(dataset)
 
 
 def build_encoder(config: TrainConfig, spec: Spec) -> Encoder:

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 import torch
 
 from sslcli.components import Components
-from sslcli.config.composed import TrainConfig
+from sslcli.config.composed import TrainConfig, to_plain
+from sslcli.config.identity import flatten
+from sslcli.config.ranges import largest
 from sslcli.distributed import Ranks
 from sslcli.encoders.batchnorm import batch_norms
-from sslcli.errors import UserError
+from sslcli.errors import UserError, is_out_of_memory
 from sslcli.evaluation.measure import dry_loss
 from sslcli.run_dir.console import Console
 from sslcli.types import Compute
@@ -36,7 +38,8 @@ def check_fit(config: TrainConfig, components: Components, compute: Compute, ran
     columns = {name: c.to(compute.device) for name, c in components.dataset.fetch(index).items()}
     try:
         components.objective.check(len(components.dataset), train.batch_size // pieces)
-        dry_loss(components, columns, compute, seed=config.seed)
+        with enough_memory(config):
+            dry_loss(components, columns, compute, seed=config.seed)
     except ValueError as error:
         raise UserError(f"objective: {error}") from error
 
@@ -51,12 +54,16 @@ def warn_of_batch_norm(config: TrainConfig, components: Components, ranks: Ranks
 
 
 @contextmanager
-def enough_memory() -> Iterator[None]:
-    """Convert an out-of-memory error of the device to a UserError with advice."""
+def enough_memory(config: TrainConfig) -> Iterator[None]:
+    """Convert an out-of-memory error, of the device or of the machine, to a UserError with advice."""
     try:
         yield
-    except torch.OutOfMemoryError:
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        where = "device" if isinstance(error, torch.OutOfMemoryError) else "machine"
+        hint = largest("", flatten(to_plain(config)))
         raise UserError(
-            "train.batch_size: the device ran out of memory. Raise train.accumulate, which keeps the gradient, "
-            "or lower train.batch_size."
-        ) from None
+            f"train.batch_size: the {where} ran out of memory. Raise train.accumulate, which keeps the gradient, "
+            f"or lower train.batch_size.{hint}"
+        ) from error

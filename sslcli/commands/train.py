@@ -173,13 +173,13 @@ class _Session:
         """Train to the end of the run, unless it has been reached already."""
         if not self.trainer.done:
             warn_of_batch_norm(self.config, self.components, self.ranks, self.console)
-            with enough_memory():
+            with enough_memory(self.config):
                 self.trainer.fit()
 
     def report(self, started: float) -> float | None:
         """Measure the encoder, write and print the result, and write the report; return the headline metric."""
         trainer = self.trainer
-        with enough_memory():
+        with enough_memory(self.config):
             measured = measure(
                 self.config,
                 self.components,

@@ -85,6 +85,7 @@ class DatasetChoice(Choice):
     workers: Natural | None = None
     cache: str = "auto"
     max_bad: Share | None = None
+    max_pixels: Count | None = None
     normalise: Any = None
     range: Any = "auto"
 

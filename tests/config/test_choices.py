@@ -29,6 +29,7 @@ def test_keys_that_others_read_are_no_keys_of_the_part():
         "workers": 3,
         "cache": "auto",
         "max_bad": None,
+        "max_pixels": None,
         "normalise": None,
         "range": "auto",
     }

@@ -57,4 +57,4 @@ def opened_tiff(file: BinaryIO) -> Any:
 def _check_size(shape: Sequence[int]) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and math.prod(shape) > 2 * limit * COLOURS:
-        raise BadPicture("too many pixels (PIL.Image.MAX_IMAGE_PIXELS)")
+        raise BadPicture("too many pixels; dataset.max_pixels=... allows more")

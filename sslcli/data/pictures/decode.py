@@ -83,6 +83,7 @@ def _decoded(
     reading: Reading,
     verify: bool,
 ) -> list[Tensor]:
+    reading.allow_pixels()
     if not reading.of_colours:
         with reasons():
             pixels, turn = numbers_of(file, reading)
@@ -90,6 +91,7 @@ def _decoded(
         return [turn.upright(_cut(pixels, *pair)) for pair in zip(stored, shapes)]
     with reasons():
         image = opened_image(file)
+        reading.check_pixels(*image.size)
         jpeg = image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB")
         deep = is_deep(image)
         if deep:

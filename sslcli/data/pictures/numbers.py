@@ -51,6 +51,7 @@ def stored_values(file: BinaryIO, reading: Reading) -> tuple[np.ndarray, Turn]:
         return read_tiff(file), Turn()
     try:
         image: Image.Image = Image.open(file, formats=FORMATS)
+        reading.check_pixels(*image.size)
     except UnidentifiedImageError:
         if start[:4] not in TIFF:
             raise

@@ -56,7 +56,7 @@ def reasons() -> Iterator[None]:
     except UnidentifiedImageError:
         raise BadPicture("not a picture, or an unknown format") from None
     except Image.DecompressionBombError:
-        raise BadPicture("too many pixels (PIL.Image.MAX_IMAGE_PIXELS)") from None
+        raise BadPicture("too many pixels; dataset.max_pixels=... allows more") from None
     except Exception as error:  # decoders raise many kinds of errors for damaged files
         lines = str(error).splitlines()
         raise BadPicture(lines[0][:100] if lines else type(error).__name__) from None

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image
 
+from sslcli.data.pictures.opening import BadPicture
 from sslcli.types import Field, Spec
 
 COLOURS = 3  # channels of a picture without ``dataset.channels``: red, green, blue
@@ -21,6 +23,17 @@ class Reading:
     floats: bool = False  # numbers as they are in the files, float32; else bytes
     deep: bool = False  # whether integers of more than 8 bits are among the pictures that were looked at
     levels: tuple[float, float] | None = None  # the deep integers that become 0 and 255
+    max_pixels: int | None = None  # more in a picture are refused by its header; None: twice Pillow's MAX_IMAGE_PIXELS
+
+    def allow_pixels(self) -> None:
+        """Let Pillow open pictures of as many pixels as are allowed, in this process."""
+        if self.max_pixels is not None and Image.MAX_IMAGE_PIXELS is not None:
+            Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, self.max_pixels // 2 + 1)  # it refuses twice as many
+
+    def check_pixels(self, width: int, height: int) -> None:
+        """Raise BadPicture if a picture of this size has more pixels than are allowed."""
+        if self.max_pixels is not None and width * height > self.max_pixels:
+            raise BadPicture(f"{width:,} x {height:,} pixels are more than dataset.max_pixels={self.max_pixels}")
 
     @property
     def of_colours(self) -> bool:

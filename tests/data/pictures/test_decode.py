@@ -13,6 +13,7 @@ from support.oddities import encoded, exif, smooth, turned
 
 from sslcli.data.pictures.decode import decode, decode_crops
 from sslcli.data.pictures.opening import BadPicture
+from sslcli.data.pictures.reading import Reading
 
 
 def rgb(data, size=None):
@@ -277,7 +278,7 @@ def test_decompression_bombs_are_refused_by_their_header(monkeypatch):
     bombs = [encoded(smooth(40, 40), kind) for kind in ("PNG", "JPEG", "WEBP", "GIF", "TIFF")]
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     for data in bombs:
-        with pytest.raises(BadPicture, match="too many pixels"):
+        with pytest.raises(BadPicture, match="too many pixels; dataset.max_pixels"):
             decode(data, 4)
 
 
@@ -296,3 +297,11 @@ def test_files_that_cannot_be_opened_say_why(tmp_path):
         path.touch(0)
         with pytest.raises(BadPicture, match="Permission denied"):
             decode(path)
+
+
+def test_a_limit_of_pixels_of_ones_own_is_compared_with_the_header(monkeypatch):
+    data = encoded(smooth(40, 30), "PNG")
+    with pytest.raises(BadPicture, match=r"30 x 40 pixels are more than dataset\.max_pixels=1199"):
+        decode(data, 4, Reading(max_pixels=1199))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert decode(data, 4, Reading(max_pixels=1200)).shape == (3, 4, 4)
