@@ -45,12 +45,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     words = (
         "can't allocate memory",
         "not enough memory",
-        "Unable to allocate",
         "Cannot allocate memory",
-        "tensor size",
+        "Storage size calculation overflowed",
+        "failed to map segment",
     )
-    name = type(error).__name__
-    return isinstance(error, MemoryError) or name == "OutOfMemoryError" or any(word in str(error) for word in words)
+    kinds = (RuntimeError, OSError, ImportError)
+    return isinstance(error, kinds) and any(word in str(error) for word in words)
 
 
 # What the file system refuses: with a name that is too long, without permission, on a full or broken disk.
