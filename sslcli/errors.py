@@ -49,6 +49,8 @@ def is_out_of_memory(error: BaseException) -> bool:
         "Storage size calculation overflowed",
         "failed to map segment",
     )
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
     kinds = (RuntimeError, OSError, ImportError)
     return isinstance(error, kinds) and any(word in str(error) for word in words)
 
