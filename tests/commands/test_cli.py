@@ -112,7 +112,7 @@ MISTAKES = {
     "device.name=tpu": "'tpu' is not a device",
     "dataset=images": "dataset.path is needed",
     "dataset=images dataset.path=nowhere": "dataset.path: there is no folder nowhere",
-    "dataset=images dataset.path=.": "dataset.path: no picture below .",
+    "dataset=images dataset.path=.": "dataset.path: . holds no picture",
     "dataset=fashion_mnist dataset.path=.": "dataset.path: there is no 'train-images-idx3-ubyte'",
     "dataset=cifar10 dataset.path=. dataset.download=false": "dataset.path: there is no cifar-10-batches-py",
     "run_dir=/dev/null/x train.steps=1": "run_dir: /dev/null/x cannot be written",
