@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from sslcli.encoders.base import Encoder
 from sslcli.objectives.base import Objective
 from sslcli.training.grad_cache import Outputs
-from sslcli.training.moving_state import MovingState
+from sslcli.training.moving_state import Kept, MovingState, flat_groups, optimizer_tensors
 from sslcli.types import Loss, scalar
 
 
@@ -30,9 +30,9 @@ class Update:
     """Makes the optimizer's steps, and leaves out those whose loss or gradient is not finite.
 
     Of a step that is left out, weights, optimizer, teacher, queue, centres and statistics of BatchNorm stay as they
-    were before it. On a CPU, and where the optimizer is not fused, the host reads whether the step is finite. On a GPU
-    it does not wait for that: the fused optimizer reads it on the device (``found_inf``), and what else the step has
-    moved is put back there.
+    were before it. On a CPU the host reads whether the step is finite. On a GPU it does not wait for that: a fused
+    optimizer reads it on the device (``found_inf``), and what else the step has moved is put back there, as is what an
+    optimizer has moved that is not fused; only its first step is read by the host, and a counter of its own may move.
 
     Args:
         encoder, objective: what is trained.
@@ -52,13 +52,14 @@ class Update:
         clip: float | None,
     ) -> None:
         self.objective, self.optimizer, self.scaler, self.clip = objective, optimizer, scaler, clip
-        fused = bool(optimizer.defaults.get("fused"))
-        self.reads_on_device = device.type == "cuda" and fused and not scaler.is_enabled()
+        self.reads_on_device = device.type == "cuda" and not scaler.is_enabled()
+        self._device = device
         self._moving = MovingState(encoder, objective)
+        self._kept = Kept([])
 
     def begin(self) -> None:
         """Note what the step is going to move; before ``Objective.before_step``."""
-        self._moving.keep()
+        self._kept = self._moving.keep()
 
     def __call__(self, loss: Loss, outputs: Outputs) -> Outcome:
         """Clip the gradients, update the weights, and pass the outputs to the objective."""
@@ -80,19 +81,25 @@ class Update:
         if taken is None or taken:
             self.objective.after_step(outputs)
         if taken is None:
-            self._moving.restore_unless(finite)
+            self._kept.restore_unless(finite)
         elif not taken:
-            self._moving.restore()
+            self._kept.restore()
         return Outcome(values, norms, finite)
 
     def _step(self, finite: Tensor) -> bool | None:
         """Make the optimizer's step if all is finite; return whether it did, None if the host does not know."""
-        if not self.reads_on_device:
+        optimizer: Any = self.optimizer
+        fused = bool(optimizer.defaults.get("fused"))
+        if not self.reads_on_device or not (fused or optimizer.state):
             taken = bool(finite)
             if taken:
-                self.optimizer.step()
+                optimizer.step()
             return taken
-        optimizer: Any = self.optimizer
+        if not fused:
+            kept = Kept(flat_groups(optimizer_tensors(optimizer, self._device)))
+            optimizer.step()
+            kept.restore_unless(finite)
+            return None
         optimizer.grad_scale, optimizer.found_inf = None, (~finite).float()  # where a scaler puts them
         optimizer.step()
         del optimizer.grad_scale, optimizer.found_inf

@@ -7,12 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.helpers import TINY, make_trainer
+from support.helpers import TINY, compose, make_trainer
+from support.pretend_cuda import CUDA, on_cuda, pretend_cuda
+from torch.optim import Optimizer
 
 from sslcli.cli import conf_dir
+from sslcli.components import build_encoder, build_objective
+from sslcli.config.instantiate import build
 from sslcli.errors import UserError
 from sslcli.training.nan_guard import LIMIT
-from sslcli.types import Loss
+from sslcli.training.optim import parameter_groups
+from sslcli.training.update import Update
+from sslcli.types import Field, Loss, Spec
 
 OBJECTIVES = sorted(path.stem for path in (Path(conf_dir()) / "objective").glob("*.yaml"))
 BAD, END = 6, 9  # the seventh step of nine
@@ -82,6 +88,23 @@ def test_a_step_that_is_not_finite_changes_nothing(tmp_path, objective, on_devic
         assert_equal(after, state_of(trainer))
 
 
+@pytest.mark.parametrize("on_device", [False, True], ids=["host reads", "restored"])
+@pytest.mark.parametrize("optimizer", ["sgd", "lars", "timm"])
+def test_no_optimizer_is_changed(tmp_path, optimizer, on_device):
+    trainer = broken(trainer_for(tmp_path, "infonce", f"optimizer={optimizer}"))
+    trainer._update.reads_on_device = on_device
+    batches = trainer.loader.batches(0)
+    for _ in range(BAD):
+        trainer.train_step(next(batches))
+    before = state_of(trainer)
+    trainer.train_step(next(batches))
+    after = state_of(trainer)
+    for group in (*before["optimizer"]["param_groups"], *after["optimizer"]["param_groups"]):
+        del group["lr"]
+        group.pop("step", None)  # a counter of timm's, beside the state
+    assert_equal(before, after)
+
+
 @pytest.mark.parametrize("objective", ["byol", "infonce", "moco"])
 def test_reading_on_the_device_gives_the_same_bits(tmp_path, objective):
     states = []
@@ -116,3 +139,24 @@ def test_a_run_that_learns_nothing_any_more_ends(tmp_path):
 def test_a_run_of_which_no_step_is_finite_ends_with_an_error(tmp_path):
     with pytest.raises(UserError, match="since step 1 no step has changed anything; there is no checkpoint"):
         broken(trainer_for(tmp_path, "infonce"), lambda step: True).fit()
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "lars"])
+def test_no_update_waits_for_a_gpu(optimizer):
+    """On the pretended CUDA device, where reading a number is an error."""
+    config = compose(f"optimizer={optimizer}", "objective=byol", "encoder.width=4", *TINY)
+    spec = Spec(image=Field("image", (3, 16, 16), torch.uint8))
+    encoder = build_encoder(config, spec)
+    objective = build_objective(config, encoder)
+    with pretend_cuda() as device, device.watched():
+        encoder, objective = on_cuda(encoder, objective)
+        groups = parameter_groups([encoder, objective])
+        made = build(config.optimizer.node, Optimizer, groups, 8, where="optimizer")
+        parameters = [parameter for group in groups for parameter in group["params"]]
+        for parameter in parameters:  # the state is there after the first step, which may wait
+            parameter.grad = torch.empty_like(parameter)
+        made.step()
+        update = Update(encoder, objective, made, torch.amp.GradScaler("cuda", enabled=False), CUDA, 1.0)
+        update.begin()
+        outcome = update(Loss(torch.empty((), device=CUDA, requires_grad=True), {}), {})
+        assert update.reads_on_device and outcome.finite.device == CUDA and not device.blocking

@@ -82,7 +82,7 @@ def test_the_learning_rate_grows_with_the_batch():
         (["optimizer.name=kron"], "run and resume exactly"),
         (["optimizer.options={beta: 0.9}"], "unexpected keyword argument 'beta'"),
         (["optimizer.name=adan", "optimizer.options={betas: [0.9, 0.99]}"], "timm cannot build the optimizer adan"),
-        (["optimizer.weight_decay=-1"], "weight_decay=-1 must not be negative"),
+        (["optimizer.weight_decay=-1"], "weight_decay=-1 must be at least 0"),
     ],
 )
 def test_what_timm_does_not_have_or_take_is_one_line(run, overrides, said):
