@@ -6,7 +6,7 @@ from sslcli.components import Components
 from sslcli.config.composed import TrainConfig
 from sslcli.data.base import Dataset, Notes, with_label
 from sslcli.data.classes import class_counts, unshared
-from sslcli.data.normalisation import image_columns
+from sslcli.data.normalisation import IMAGENET, image_columns
 from sslcli.run_dir.formatting import listed
 from sslcli.run_dir.normalisation import in_words, levels_in_words
 
@@ -45,7 +45,8 @@ def _scale_lines(config: TrainConfig, components: Components) -> Notes:
     field = components.dataset.spec[columns[0]]
     lines = []
     if field.mean:
-        given = "the dataset's" if config.dataset.normalise is None else "as configured"
+        own = "ImageNet's" if (field.mean, field.std) == IMAGENET else "the dataset's"
+        given = own if config.dataset.normalise is None else "as configured"
         lines.append(("normalise", in_words(field.mean, field.std, fitted.source if fitted else given)))
     if field.levels:
         source = fitted.levels_source if fitted and fitted.levels else "as configured"

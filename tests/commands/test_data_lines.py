@@ -38,5 +38,6 @@ def test_data_of_which_there_is_nothing_to_say_have_no_lines(run):
     code, out, err = run("debug=tiny", "train.steps=1", "log.report=false", "probe=none", "run_dir=r")
     assert code == 0, err
     lines, _ = started(out)
+    assert lines["normalise"].endswith("(the dataset's)")
     assert not {"pictures", "left out", "links", "labels", "range"} & set(lines)
     assert lines["classes"].startswith("10: 0 ")
