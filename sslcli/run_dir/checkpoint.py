@@ -27,7 +27,7 @@ from sslcli.run_dir.files import readable, writable
 from sslcli.run_dir.formats import upgrade
 from sslcli.run_dir.formatting import first_line
 from sslcli.run_dir.layout import refuse_links
-from sslcli.run_dir.seal import sealed
+from sslcli.run_dir.seal import write_sealed
 from sslcli.run_dir.torch_file import load_archive
 
 State = dict[str, Any]
@@ -64,7 +64,7 @@ def save(
         inside.make_folder(run_dir, FOLDER)
     buffer = io.BytesIO()  # if torch.save wrote to disk, a full disk would not raise OSError
     torch.save({"format": FORMAT, **state}, buffer)
-    inside.write(run_dir, f"{FOLDER}/{path.name}", lambda file: file.writelines(sealed(buffer.getbuffer())))
+    inside.write(run_dir, f"{FOLDER}/{path.name}", lambda file: write_sealed(file, buffer.getbuffer()))
     inside.write_text(run_dir, f"{FOLDER}/last", f"{path.name}\n")
     if best is not None and path_of(run_dir, best) in steps(run_dir):
         inside.write_text(run_dir, f"{FOLDER}/best", f"{path_of(run_dir, best).name}\n")

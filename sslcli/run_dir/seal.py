@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
 _MARK = b"\nsha256 "
@@ -16,10 +16,14 @@ LENGTH = len(_MARK) + 64 + 1  # the mark, the digest in hexadecimal, a line brea
 _PIECE = 1 << 20
 
 
-def sealed(content: bytes | memoryview) -> Iterator[bytes | memoryview]:
-    """Yield the content, then the seal, which is the digest of the content."""
-    yield content
-    yield _MARK + hashlib.sha256(content).hexdigest().encode() + b"\n"
+def write_sealed(file: BinaryIO, content: bytes | memoryview) -> None:
+    """Write the content to an empty file, then the seal: its digest, computed while the content goes to the disk."""
+    with ThreadPoolExecutor(1) as other:
+        digest = other.submit(hashlib.sha256, content)  # which lets this thread run
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+        file.write(_MARK + digest.result().hexdigest().encode() + b"\n")
 
 
 def broken_seal(file: BinaryIO) -> str | None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sslcli.run_dir import seal
-from sslcli.run_dir.seal import sealed
+from sslcli.run_dir.seal import write_sealed
 
 
 def broken_seal(path):
@@ -19,7 +19,7 @@ def broken_seal(path):
 def path(tmp_path):
     torch.save({"x": torch.arange(1000)}, tmp_path / "plain.pt")
     with (tmp_path / "x.pt").open("wb") as file:
-        file.writelines(sealed((tmp_path / "plain.pt").read_bytes()))
+        write_sealed(file, (tmp_path / "plain.pt").read_bytes())
     return tmp_path / "x.pt"
 
 

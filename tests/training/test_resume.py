@@ -120,6 +120,45 @@ def test_thirty_kills_also_during_saves(undisturbed, tmp_path):
     assert_same_run(undisturbed, tmp_path / "run")
 
 
+def dying(place: str):
+    """A command that kills itself in its first save: before or after the file has its name, or after its pointer."""
+
+    def started():
+        rename = os.replace
+
+        def replace(source, target, **options):
+            saves = {"before the file": "step-", "between file and pointer": "step-", "after the pointer": "last"}
+            due = str(target).startswith(saves[place])
+            if not (due and place == "before the file"):
+                rename(source, target, **options)
+            if due:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        os.replace = replace
+        train()
+
+    return started
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])
+def test_kills_between_a_checkpoint_and_its_pointer(undisturbed, tmp_path, kills):
+    """Each session saves once and is killed in the middle of it; the file may be newer than its pointer says."""
+    run_dir, step, named = tmp_path / "run", 0, None
+    for k in range(kills):
+        place = ("between file and pointer", "before the file", "after the pointer")[k % 3]
+        process = Forked(dying(place), "ssl-train", *arguments(run_dir, "checkpoint.every=1"))
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL
+        step += place != "before the file"
+        named = f"step-{step:08d}.pt\n" if place == "after the pointer" else named
+        pointer = run_dir / "checkpoints" / "last"
+        assert checkpoint.step_of(checkpoint.steps(run_dir)[0]) == step
+        assert (pointer.read_text() if pointer.is_file() else None) == named
+    finish(run_dir)
+    assert_same_run(undisturbed, run_dir)
+    assert not [*run_dir.rglob(".*.tmp*")]
+
+
 @pytest.mark.slow
 def test_kills_of_a_watched_run(undisturbed, tmp_path):
     """Evaluations change no bit of training, and killed or not, the same step is the best."""
