@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
@@ -19,14 +20,17 @@ from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.dataloading import in_pieces
 from sslcli.encoders.base import Encoder
 from sslcli.encoders.batchnorm import batch_norms
+from sslcli.errors import UserError, described
 from sslcli.evaluation.base import Embed, Metric, Probe, headline, with_headline
 from sslcli.evaluation.context import ProbeContext
 from sslcli.evaluation.context import embed as features_of
 from sslcli.evaluation.geometry import label_free
 from sslcli.features import Features, evaluating
 from sslcli.objectives.multi_crop import check_readable
+from sslcli.pretrained.fit import check_fit
 from sslcli.randomness import Randomness
 from sslcli.run_dir import inside
+from sslcli.run_dir.console import Console
 from sslcli.types import Compute
 from sslcli.views.base import Views
 
@@ -159,7 +163,13 @@ def baselines(config: TrainConfig, components: Components, compute: Compute, sta
     weights = None if start is None else inside.read(start.parent, start.name)
     if weights is not None:
         encoder = build_encoder(config, components.encoder.spec)
-        encoder.load_state_dict(load(weights))
+        try:
+            tensors = load(weights)
+            check_fit(encoder, tensors, "encoder")
+        except (SafetensorError, UserError) as error:
+            Console().warn(f"{start} is damaged, so there is no baseline of the start: {described(error)}")
+            return found
+        encoder.load_state_dict(tensors)
         found["start"] = encoder.to(compute.device).eval()
     return found
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sslcli.errors import UserError
 from sslcli.run_dir import inside
 from sslcli.run_dir.formatting import listed
+from sslcli.run_dir.json_files import JsonFile, loads
 
 NAME = "preprocessor_config.json"
 _NAMED = 4  # channels whose numbers are shown
@@ -62,6 +63,18 @@ def levels_in_words(levels: Sequence[float], source: str) -> str:
     return f"integers of more than 8 bits: {levels[0]:,.0f} is black, {levels[1]:,.0f} is white ({source})"
 
 
+@dataclass(kw_only=True)
+class Preprocessor(JsonFile):
+    """The schema of the file."""
+
+    image_mean: list[float]
+    image_std: list[float]
+    rescale_factor: float
+    source: str
+    range: list[float] = field(default_factory=list)
+    range_source: str = ""
+
+
 def write(run_dir: Path, fitted: Normalisation) -> None:
     """Write the file."""
     inside.write(run_dir, NAME, lambda file: file.write(fitted.content()))
@@ -77,14 +90,14 @@ def read(run_dir: Path) -> Normalisation | None:
     if content is None:
         return None
     try:
-        values = json.loads(content)
+        values = loads(content, Preprocessor)
         fitted = Normalisation(
             tuple(values["image_mean"]), tuple(values["image_std"]), values["source"], values["rescale_factor"]
         )
         if "range" in values:
             low, high = values["range"]
             fitted = replace(fitted, levels=(low, high), levels_source=values["range_source"])
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError) as error:
         raise UserError(f"run_dir: {path} cannot be read ({error}). {_WAY_OUT}") from None
     if fitted.content() != content:
         raise UserError(f"run_dir: {path} has been changed. {_WAY_OUT}")

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from sslcli.errors import UserError
+from sslcli.run_dir import normalisation
 from sslcli.run_dir.eval_json import add_metrics, read_evaluations, settled_size
 from sslcli.run_dir.layout import read_config
 from sslcli.run_dir.metrics_jsonl import JsonLines, read_lines
@@ -122,3 +123,15 @@ def test_a_config_that_is_none_is_refused_in_a_line(tmp_path, content):
     with pytest.raises(UserError, match="config.yaml") as refused:
         read_config(tmp_path)
     assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("change", [
+    {"image_mean": ["a"]}, {"image_mean": 0.5}, {"image_std": [None]}, {"source": 3}, {"rescale_factor": "1"},
+    {"range": [1.0]}, {"range": ["a", "b"], "range_source": "s"},
+])  # fmt: skip
+def test_numbers_of_another_type_are_no_normalisation(tmp_path, change):
+    normalisation.write(tmp_path, normalisation.Normalisation((0.5,), (0.2,), "measured"))
+    path = tmp_path / normalisation.NAME
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}, indent=2) + "\n")
+    with pytest.raises(UserError, match="cannot be read"):
+        normalisation.read(tmp_path)

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sslcli.data.regular_files import read_regular
 from sslcli.errors import UserError
+from sslcli.run_dir.json_files import JsonFile, loads
 
 PACK = "pack.json"
 ARRAY = "sslcli packed pictures, version 1"
 TARS = "WebDataset tars"
+
+
+@dataclass(kw_only=True)
+class Pack(JsonFile):
+    """The schema of the file."""
+
+    format: str
+    classes: list[str]
+    samples: int
+    size: int | None
+    digest: str = ""
+    range: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or (self.size is not None and self.size < 1):
+            raise ValueError(f"samples={self.samples} and size={self.size} are not both above 0")
 
 
 def about(folder: Path, expected: str) -> dict[str, Any]:
@@ -22,11 +39,11 @@ def about(folder: Path, expected: str) -> dict[str, Any]:
     """
     wanted = "Give the folder that ssl-pack wrote."
     try:
-        found = json.loads(read_regular(folder / PACK))
+        found = loads(read_regular(folder / PACK), Pack)
     except FileNotFoundError:
         raise UserError(f"dataset.path: there is no pack.json in {folder}. {wanted}") from None
     except (OSError, ValueError) as error:
         raise UserError(f"dataset.path: {folder / PACK} cannot be read ({error}). {wanted}") from None
-    if not isinstance(found, dict) or found.get("format") != expected:
+    if found["format"] != expected:
         raise UserError(f"dataset.path: {folder / PACK} is not of '{expected}'. {wanted}")
     return found

@@ -282,3 +282,17 @@ def test_a_pack_of_deep_integers_has_their_range(tmp_path, pack):
     assert dataset.spec["image"].levels == (0, 4095)
     found = dataset.fetch(torch.arange(3))["image"][:, 0].int()
     assert (found - torch.from_numpy(np.stack([smooth(8, 8, k)[..., 0] for k in range(3)])).int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("text", [
+    "", "[]", '{"format": 1}', '{"format": "sslcli packed pictures, version 1"}', "{" * 5000, "\x00" * 9,
+    '{"format": "sslcli packed pictures, version 1", "samples": 1e3, "size": 16, "classes": []}',
+    '{"format": "sslcli packed pictures, version 1", "samples": -1, "size": 16, "classes": []}',
+    '{"format": "sslcli packed pictures, version 1", "samples": 60, "size": 99999999, "classes": []}',
+    '{"format": "sslcli packed pictures, version 1", "samples": 60, "size": 16, "classes": {"a": 1}}',
+])  # fmt: skip
+def test_a_pack_json_of_another_shape_is_a_line(tmp_path, text):
+    (tmp_path / "pack.json").write_text(text)
+    with pytest.raises(UserError, match="dataset.path: ") as refused:
+        packed(path=str(tmp_path))
+    assert len(str(refused.value).splitlines()) == 1
