@@ -113,7 +113,7 @@ def test_a_file_system_that_cannot_sync_folders_is_written_to(tmp_path, monkeypa
     monkeypatch.setattr(os, "fsync", refuse_folders)
     save(tmp_path, 1)
     write_text(tmp_path / "page.html", "text")
-    assert len(synced) == 3 and checkpoint.load(checkpoint.path_of(tmp_path, 1))["step"] == 1
+    assert len(synced) == 4 and checkpoint.load(checkpoint.path_of(tmp_path, 1))["step"] == 1
 
 
 def test_metrics_are_cut_back_to_the_checkpoint(tmp_path):
@@ -128,31 +128,15 @@ def test_metrics_are_cut_back_to_the_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize("lr", ["1e30", "1e4"])
-def test_a_non_finite_loss_stops_and_saves_nothing_broken(tmp_path, lr):
+def test_a_loss_that_stays_non_finite_stops_and_saves_nothing_broken(tmp_path, lr):
     options = (*TINY, "train.steps=200", f"optimizer.lr={lr}", "schedule=constant", "checkpoint.every=1",
                "objective.norm=none", "encoder=mlp", "optimizer=sgd", "train.precision=fp32")  # fmt: skip
     trainer = make_trainer(tmp_path, *options)
-    with pytest.raises(UserError, match="non-finite.*(optimizer.lr|learning rate)"):
+    with pytest.raises(UserError, match="not finite, and since step .* Lower optimizer.lr"):
         trainer.fit()
     for path in checkpoint.steps(tmp_path):
         state = checkpoint.load(path)
         assert all(v.isfinite().all() for v in state["encoder"].values())
-
-
-def test_the_guard_names_step_term_and_rate(tmp_path):
-    trainer = make_trainer(tmp_path, *TINY, "train.steps=6", "log.every=100", "objective=joint")
-    original = trainer.objective.loss
-
-    def loss(outputs):
-        result = original(outputs)
-        if trainer.step == 2:
-            result.parts = {**result.parts, "simmim": torch.tensor(float("nan"))}
-        return result
-
-    trainer.objective.loss = loss
-    with pytest.raises(UserError, match=r"simmim became non-finite in step 3 \(learning rate 0\.00"):
-        trainer.fit()
-    assert checkpoint.steps(tmp_path) == []
 
 
 def test_a_damaged_later_checkpoint_does_not_push_out_good_ones(tmp_path):
