@@ -13,6 +13,7 @@ from pathlib import Path
 from sslcli.errors import UserError
 from sslcli.run_dir import inside
 from sslcli.run_dir.files import writable
+from sslcli.run_dir.output import folder_for
 
 NAME, EVALUATION = "lock", "eval.lock"  # of the process that trains, and of one that adds to eval.json
 
@@ -22,15 +23,17 @@ def locked(run_dir: Path) -> Iterator[None]:
     """Lock ``run_dir`` for this process.
 
     POSIX locks (unlike flock) belong to the process and are not inherited by data workers. So a killed run releases
-    its directory even while its workers are still alive.
+    its directory even while its workers are still alive. Where the block raises UserError, a lock file and folders that
+    were made here, and hold nothing else, are removed.
 
     Raises:
         UserError: another live process holds the lock; the message gives its host and pid.
     """
     path = run_dir / NAME
     with ExitStack() as held:
+        held.enter_context(folder_for(path, "run_dir"))
         with writable(run_dir):
-            run_dir.mkdir(parents=True, exist_ok=True)
+            is_new = NAME not in inside.names(run_dir)
             file = held.enter_context(inside.opened(run_dir, NAME, os.O_RDWR | os.O_CREAT, "r+b"))
         if os.fstat(file.fileno()).st_nlink > 1:
             raise UserError(f"run_dir: {path} has another name as well (a hard link). Remove it: rm {path}")
@@ -44,12 +47,18 @@ def locked(run_dir: Path) -> Iterator[None]:
             raise UserError(
                 f"run_dir: {run_dir} is in use by {owner}. Wait for it, stop it, or give another run_dir=..."
             ) from None
+        if not os.fstat(file.fileno()).st_nlink:
+            raise UserError(f"run_dir: {run_dir} was in use by a command that has just been refused. Try again.")
         with writable(path):
             file.truncate(0)
             file.write(f"{socket.gethostname()} pid {os.getpid()}\n".encode())
             file.flush()
         try:
             yield
+        except UserError:
+            if is_new:
+                inside.remove(run_dir, NAME)
+            raise
         finally:
             file.truncate(0)
 

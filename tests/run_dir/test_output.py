@@ -6,6 +6,7 @@ import pytest
 
 from sslcli.config.paths import expand
 from sslcli.errors import UserError
+from sslcli.run_dir.lock import locked
 from sslcli.run_dir.output import check_output, check_writable, folder_for
 
 PAGE = rb"\s*<(!doctype )?html"
@@ -76,3 +77,17 @@ def test_folders_that_were_made_for_nothing_are_removed(tmp_path):
 def test_what_is_no_path_is_refused(path):
     with pytest.raises(UserError, match="is not a path"):
         expand(path)
+
+
+def test_a_refused_run_leaves_no_lock_and_no_folder(tmp_path):
+    (tmp_path / "mine").mkdir()
+    for run_dir in (tmp_path / "runs" / "a", tmp_path / "mine"):
+        with pytest.raises(UserError), locked(run_dir):
+            assert (run_dir / "lock").is_file()
+            raise UserError("run_dir: it is not a run's")
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
+    with locked(tmp_path / "mine"):
+        pass
+    with pytest.raises(UserError), locked(tmp_path / "mine"):
+        raise UserError("the lock is that of a run")
+    assert (tmp_path / "mine" / "lock").read_bytes() == b""
