@@ -118,7 +118,7 @@ def test_what_is_refused_ends_with_2_and_writes_nothing(run, tmp_path):
     for weights, said in (
         ("bad.pth", "it asks for posix.system"),
         ("nowhere.pth", "there is no file or run nowhere.pth"),
-        ("5", "must be a path"),
+        ("5", "encoder.weights: 5 is not a text or null"),
         ("timm:resnet1", "timm has no model 'resnet1'"),
     ):
         code, _, err = run(*NET, f"encoder.weights={weights}", "run_dir=r")

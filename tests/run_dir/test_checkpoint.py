@@ -181,13 +181,13 @@ def test_too_many_open_files_say_nothing_about_a_checkpoint(tmp_path):
 
 
 def test_too_little_memory_says_nothing_about_a_checkpoint(tmp_path):
-    """In a process of its own, which has what it needs, and no room for one more tensor of 64 MB."""
+    """In a process of its own, which has what it needs, and no room for one more tensor of 256 MB."""
     save(tmp_path, 1)
-    path = checkpoint.save(tmp_path, 2, plain_state(2, x=torch.zeros(1 << 24)), keep=2, keep_every=None)
+    path = checkpoint.save(tmp_path, 2, plain_state(2, x=torch.zeros(1 << 26)), keep=2, keep_every=None)
 
     def started():
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 25),) * 2)
+        resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 27),) * 2)
         with pytest.raises(UserError, match=f"{path.name} cannot be read: there is not enough memory"):
             checkpoint.newest(tmp_path, pytest.fail)
 

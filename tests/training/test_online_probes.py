@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from support.helpers import TINY, compose, hook_of, make_trainer
+from support.helpers import TINY, compose, hook_of, make_trainer, plain_state
 
 from sslcli.commands.build_trainer import make_online_metrics
 from sslcli.components import build_components
@@ -124,7 +124,8 @@ def test_what_older_versions_wrote_is_read_under_the_names_of_today(tmp_path):
     ]
     own = {"best": 0.5, "best_step": 1, "since": 0}
     state = {"metric": "knn_top1", **own, "others": {"rankme": own}, "seconds": 1.0, "last": 1.0, "count": 1}
-    read = upgrade({"format": 2, "hooks": {"online_evaluation": state}, "files": {}})["hooks"]["online_evaluation"]
+    old = plain_state(format=2, hooks={"online_evaluation": state})
+    read = upgrade(old)["hooks"]["online_evaluation"]
     best = BestSteps("online_knn_top1")
     best.load_state_dict(read)
     assert (best.value, best.step) == (0.5, 1) and best.all_steps == {1}
