@@ -64,7 +64,9 @@ def by_workers(
     stream = _started(items, order, ahead, pin, last_words)
     try:
         yield from stream
-    except GeneratorExit:  # the caller needs no more
+    except GeneratorExit:  # the caller needs no more; torch would wait 5 seconds for each worker that is stuck
+        if not pin:  # else a thread that copies to pinned memory has to be told, which torch does
+            stream.abandon()
         raise
     except (RuntimeError, OSError, EOFError) as error:
         if str(error).startswith("Caught "):  # the dataset's own error, with the traceback in the worker

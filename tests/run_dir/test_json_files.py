@@ -114,7 +114,7 @@ def test_no_line_of_metrics_blocks_a_resume(tmp_path):
 
 
 @pytest.mark.parametrize("content", [
-    b"\xff\xfe", b"a: [", b"- 1\n- 2\n", b"", b"a: 1\na: 2\n", b"a: ${", b"a: " + b"[" * 5000, bytes(range(32)),
+    b"\xff\xfe", b"a: [", b"- 1\n- 2\n", b"", b"a: 1\na: 2\n", b"a: ${", b"a: " + b"[" * 2000, bytes(range(32)),
     b"a: &x [1]\n? [1, 2]\n: 3\n", b"a: !!python/object:os.system x\n", b"7",
     b"a: &a [1, 1]\nb: [*a, *a]\n",
 ])  # fmt: skip
