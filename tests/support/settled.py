@@ -2,6 +2,8 @@
 
 import os
 
+import numpy as np
+
 PAST = 1_700_000_000
 
 
@@ -11,3 +13,15 @@ def settle(place):
         if path.exists() and not path.is_symlink():
             os.utime(path, (PAST, PAST))
     return place
+
+
+def cached(folder):
+    """What the cache in a folder holds, or why it cannot be read: for the message of a test that it was to serve."""
+    found = []
+    for path in folder.glob("*.npz"):
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                found.append({name: file[name][:8].tolist() for name in file if name in ("stamp", "mtimes", "entries")})
+        except Exception as error:
+            found.append(repr(error))
+    return found

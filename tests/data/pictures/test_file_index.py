@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from support.oddities import encoded, make, smooth
-from support.settled import settle
+from support.settled import cached, settle
 
 from sslcli.data.pictures.file_index import Index, index
 from sslcli.data.pictures.folders import Folder, in_order
@@ -39,11 +39,11 @@ def found(folder, **options):
     return [os.path.relpath(got.source(i), folder) for i in range(len(got))]
 
 
-def untouched(monkeypatch):
+def untouched(monkeypatch, cache, place):
     """From here on nothing may be scanned."""
 
     def scan(*_):
-        raise AssertionError("scanned")
+        raise AssertionError(f"scanned; cached: {cached(cache)}, now: {place.stat()}")
 
     monkeypatch.setattr("sslcli.data.pictures.file_index.scan", scan)
 
@@ -287,7 +287,7 @@ def test_the_second_start_reads_the_cache_and_finds_the_same(tmp_path, monkeypat
     settle(tmp_path / "odd")
     first = index(str(tmp_path / "odd"))
     assert [path.suffix for path in cache.iterdir()] == [".npz"]
-    untouched(monkeypatch)
+    untouched(monkeypatch, cache, tmp_path / "odd")
     assert same(index(str(tmp_path / "odd")), first)
     with pytest.raises(AssertionError, match="scanned"):
         index(str(tmp_path))  # another folder

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from support.oddities import encoded, smooth
-from support.settled import settle
+from support.settled import cached, settle
 
 from sslcli.data.base import CorruptSamples
 from sslcli.data.classes import class_name, unshared
@@ -127,7 +127,7 @@ def test_a_compressed_table_is_unpacked_once(tmp_path, cache, options, monkeypat
     (copy,) = (cache / "tables").iterdir()
     assert copy.read_bytes() == b"".join(pictures(TWICE)) and "0.pictures" in copy.name
     assert str(cache / "tables") in capfd.readouterr().err
-    unread(monkeypatch)
+    unread(monkeypatch, cache, path)
     again = shown(path)
     assert np.array_equal(everything(again), everything(dataset)) and again.fingerprint() == dataset.fingerprint()
 
@@ -203,11 +203,11 @@ def test_crops_are_cut_by_workers_when_asked(tmp_path):
 # --- what is remembered -----------------------------------------------------------------------------
 
 
-def unread(monkeypatch):
+def unread(monkeypatch, cache, path):
     """From here on no table may be opened."""
 
     def opened(*_):
-        raise AssertionError("opened")
+        raise AssertionError(f"opened; cached: {cached(cache)}, now: {path.stat()}")
 
     monkeypatch.setattr("sslcli.data.pictures.table_index.Table", opened)
 
@@ -218,7 +218,7 @@ def test_a_table_is_read_through_once_and_again_when_it_or_its_copy_is_another(t
     settle(tmp_path)
     first = shown(tmp_path)
     with monkeypatch.context() as patch:
-        unread(patch)
+        unread(patch, cache, plain)
         assert np.array_equal(everything(shown(tmp_path)), everything(first))
         with pytest.raises(AssertionError, match="opened"):
             shown(tmp_path, label="label")
