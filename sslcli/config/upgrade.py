@@ -66,6 +66,7 @@ _WITHOUT: dict[int, dict[str, dict[str, Any]]] = {
         "sslcli.views.image.pipeline.ImageViews": {"channel_drop": 0.0},
         **{f"sslcli.data.pictures.{name}": {"channels": None} for name in ("parquet.parquet", "shards.shards")},
         "sslcli.data.pictures.images.images": {"channels": None, "label": None, "links": "one"},
+        "sslcli.data.published.imagenet.imagenet": {"crop": "device"},
         "sslcli.encoders.timm.Timm": {"pool": "patches"},
         "sslcli.objectives.infonce.InfoNCE": {"last_norm": False},
         "sslcli.training.optim.adamw": {"decay_all": False},

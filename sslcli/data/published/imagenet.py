@@ -18,7 +18,7 @@ _ADVICE = (
 )
 
 
-def imagenet(*, path: str, size: int = 224, crop: Crop = "device", holdout: float | None = None) -> Dataset:
+def imagenet(*, path: str, size: int = 224, crop: Crop = "worker", holdout: float | None = None) -> Dataset:
     """Make the dataset of 1,281,167 training pictures in 1,000 classes; ``held_out`` is val, 50,000 pictures.
 
     The folders may have a subset of the classes. A label is the rank of the class among the sorted WordNet ids.
