@@ -20,8 +20,10 @@ from sslcli.data.dataloading import in_pieces
 from sslcli.errors import UserError
 from sslcli.export.base import TOLERANCE, Checked, Different, Format, Lines, Source
 from sslcli.export.tables import NumpyTable, ParquetTable, Rows, Table
+from sslcli.pretrained.normalisation import read_as_trained
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.foreign import data_to_read
+from sslcli.types import Spec
 
 _COMPARED = 64  # samples of each part that are embedded a second time for the check
 
@@ -72,10 +74,12 @@ class Embeddings(Format):
         Raises:
             UserError: the data have no such part, or the encoder cannot read it.
         """
-        config = replace(source.config, dataset=data_to_read(source.state, source.dataset)[0])
+        chosen, is_own = data_to_read(source.state, source.dataset)
+        config = replace(source.config, dataset=chosen)
         self._workers = config.dataset.workers
         train = build_dataset(config)
         _check_readable(train, source, config.dataset)
+        read_as_trained(config, train, Spec.from_plain(source.state["spec"]), is_other=not is_own)
         parts = {"train": train, "held_out": train.held_out}
         if self.split != "both" and parts[self.split] is None:
             raise UserError(f"format.split={self.split}: this data has no such part. Use format.split=both")

@@ -13,6 +13,7 @@ from PIL import Image
 from support.helpers import compose
 from support.oddities import encoded, smooth
 
+import sslcli
 from sslcli.data.base import CorruptSamples
 from sslcli.data.pictures.decode import decode, decode_crops
 from sslcli.data.pictures.images import images
@@ -197,6 +198,15 @@ def test_a_run_keeps_its_range_for_resuming_evaluation_and_export(run, tmp_path)
     assert code == 2 and "dataset.range" in err
     code, out, err = run("run=r", "format=safetensors", command="export")
     assert code == 0 and "/ 4095" in out, err
+    code, _, err = run("run=r", "format=embeddings", "format.split=train", "output=e.npy", "format.table=numpy",
+                       command="export")  # fmt: skip
+    assert code == 0, err
+    with Image.open(tmp_path / "p" / "a" / "0.png") as deep:
+        shown = torch.from_numpy(np.asarray(deep).astype(np.float32)).expand(1, 3, -1, -1) / 4095
+    table = np.load("e.npy")
+    (row,) = (row for row in table if row["path"].endswith("a/0.png"))
+    with torch.inference_mode():
+        torch.testing.assert_close(torch.tensor(row["vector"]), sslcli.load("r")(shown)[0], rtol=0.01, atol=0.01)
 
 
 def test_a_range_of_data_that_are_not_decoded_is_refused(run):
