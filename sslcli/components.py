@@ -17,7 +17,7 @@ from sslcli.data.checked import Checked
 from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.dataloading import kept_in_memory
 from sslcli.data.labelled import Labelled
-from sslcli.data.pictures.reading import Reading
+from sslcli.data.pictures.levels import reading_of
 from sslcli.distributed import Ranks
 from sslcli.encoders.base import Encoder
 from sslcli.errors import UserError
@@ -53,8 +53,8 @@ class Components:
 def build_dataset(config: TrainConfig) -> Dataset:
     """Build the training split of a run's data, with its held-out part; the first read checks its columns."""
     dataset = build(config.dataset.node, Dataset, where="dataset")
-    reading = getattr(dataset, "reading", None)  # of pictures; all parts of the dataset share it
-    if isinstance(reading, Reading):
+    reading = reading_of(dataset)  # all parts of the dataset share it
+    if reading is not None:
         reading.max_pixels = config.dataset.max_pixels
     return Checked(dataset)
 

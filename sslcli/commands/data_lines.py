@@ -6,7 +6,8 @@ from sslcli.components import Components
 from sslcli.config.composed import TrainConfig
 from sslcli.data.base import Dataset, Notes, with_label
 from sslcli.data.classes import class_counts, unshared
-from sslcli.data.normalisation import IMAGENET, image_columns
+from sslcli.data.normalisation import image_columns
+from sslcli.data.pictures.reading import IMAGENET
 from sslcli.run_dir.formatting import listed
 from sslcli.run_dir.normalisation import in_words, levels_in_words
 

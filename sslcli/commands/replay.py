@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from sslcli.commands.build_trainer import make_trainer
+from sslcli.commands.restored import compute_of
 from sslcli.components import build_components
 from sslcli.config.choices import DatasetChoice
 from sslcli.config.composed import TrainConfig, read
@@ -17,12 +18,11 @@ from sslcli.config.instantiate import allow
 from sslcli.distributed import Ranks
 from sslcli.errors import UserError
 from sslcli.run_dir import checkpoint, normalisation
-from sslcli.run_dir.checkpoint import DamagedCheckpoint, State
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.foreign import PLACES, allowed
 from sslcli.run_dir.layout import is_run, read_config
 from sslcli.training.anatomy import Anatomy, examine
-from sslcli.training.device import choose, set_threads
+from sslcli.training.device import set_threads
 from sslcli.training.environment import restore_environment
 from sslcli.training.resume import is_trained_on
 from sslcli.training.trainer import Trainer
@@ -44,13 +44,14 @@ def replay(config: TrainConfig, run_dir: Path | None, step: int) -> None:
     if run_dir is None or not is_run(run_dir):
         raise UserError(f"run_dir: replay={step} needs a run: give run_dir=..., a directory with a config.yaml.")
     console = Console()
-    path, state = _before(run_dir, step)
+    earlier = (path for path in checkpoint.steps(run_dir) if checkpoint.step_of(path) < step)
+    path, state = checkpoint.first_intact(earlier, console.warn) or (None, None)  # None: the run is begun again
     run_config = state["config"] if state else read(read_config(run_dir), TrainConfig)
     train = dataclasses.replace(run_config.train, compile=False)  # so that every module can be looked into
     device, run_config = config.device, _with_words(run_config, config, afresh=state is None)
     config = dataclasses.replace(run_config, device=device, train=train)
     set_threads(config.device.threads)
-    compute = choose(config.device.name, "auto" if config.train.precision == "fp16" else config.train.precision)
+    compute = compute_of(config.device, config.train.precision)
     fitted = normalisation.read(run_dir) if state else None
     components = build_components(config, afresh=state is None, fitted=fitted)
     if state and not is_trained_on(state, components.dataset, config.encoder.weights):
@@ -82,17 +83,6 @@ def _with_words(own: TrainConfig, said: TrainConfig, *, afresh: bool) -> TrainCo
         return dataclasses.replace(own, dataset=allowed(own.dataset, DatasetChoice(places)))
     except UserError as error:
         raise UserError(f"{error} and the run's dataset=...") from None
-
-
-def _before(run_dir: Path, step: int) -> tuple[Path | None, State | None]:
-    """Return the newest whole checkpoint before ``step``; None if there is none, and the run is begun again."""
-    for path in checkpoint.steps(run_dir):
-        if checkpoint.step_of(path) < step:
-            try:
-                return path, checkpoint.load(path)
-            except DamagedCheckpoint:
-                continue
-    return None, None
 
 
 def _reach(trainer: Trainer, step: int, console: Console) -> None:

@@ -18,8 +18,12 @@ from sslcli.types import Compute
 def compute_for(device: DeviceSection, state: State) -> Compute:
     """Return the device and precision for a checkpoint: the command's device, the run's threads and precision."""
     set_threads(device.threads or state["environment"]["threads"])
-    precision = state["config"].train.precision
-    return choose(device.name, "auto" if precision == "fp16" else precision)  # a CPU does not support fp16
+    return compute_of(device, state["config"].train.precision)
+
+
+def compute_of(device: DeviceSection, precision: str) -> Compute:
+    """Return the device and the precision of a run that was trained elsewhere; a CPU does not support fp16."""
+    return choose(device.name, "auto" if precision == "fp16" else precision)
 
 
 def refuse_fitting(dataset: DatasetChoice) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -103,8 +103,7 @@ def _check_normalise(value: Any) -> None:
         return
     pair = value if isinstance(value, list) and len(value) == 2 else [None, None]
     mean, std = (part if isinstance(part, list) else [part] for part in pair)
-    numbers = all(isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n) for n in (*mean, *std))
-    if not (mean and std and numbers and min(std) > 0):
+    if not (mean and std and _are_finite((*mean, *std)) and min(std) > 0):
         raise UserError(
             f"dataset.normalise={value!r} must be measured, imagenet, null, or mean and std, such as [0.5,0.25] or "
             "[[0.5,0.4,0.3],[0.2,0.2,0.2]]."
@@ -113,10 +112,13 @@ def _check_normalise(value: Any) -> None:
 
 def _check_range(value: Any) -> None:
     """Raise UserError if ``value`` is neither auto nor two numbers, the lower first."""
-    is_pair = isinstance(value, list) and len(value) == 2
-    fits = is_pair and all(isinstance(n, (int, float)) and not isinstance(n, bool) and math.isfinite(n) for n in value)
-    if value != "auto" and not (fits and value[0] < value[1]):
+    is_pair = isinstance(value, list) and len(value) == 2 and _are_finite(value)
+    if value != "auto" and not (is_pair and value[0] < value[1]):
         raise UserError(f"dataset.range={value!r} must be auto, or the numbers that are black and white: [0,4095].")
+
+
+def _are_finite(values: Sequence[Any]) -> bool:
+    return all(fits(value, float) and math.isfinite(value) for value in values)
 
 
 @dataclass

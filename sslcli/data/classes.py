@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from sslcli.errors import one_line
+from sslcli.run_dir.formatting import listed
 
 if TYPE_CHECKING:
     from sslcli.data.base import Dataset
@@ -64,6 +65,5 @@ def unshared(train: Dataset) -> list[str]:
         only = {name: count for name, count in mine.items() if count and not theirs[name]}
         if only:
             named = [f"{one_line(name)} {count:,}" for name, count in only.items()]
-            shown = ", ".join([*named[:_NAMED], *["..."] * (len(named) > _NAMED)])
-            lines.append(f"{len(only):,} only among {place}, {sum(only.values()):,} in all: {shown}")
+            lines.append(f"{len(only):,} only among {place}, {sum(only.values()):,} in all: {listed(named, _NAMED)}")
     return lines

@@ -7,6 +7,7 @@ it. Paths and times are no part of a digest, because data are moved and copied.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sslcli.data.many_files import CHUNK, THREADS, of_each
 from sslcli.data.regular_files import open_regular
 
 if TYPE_CHECKING:
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 
 LIMIT = 2**30  # bytes of content that are read: about a second
 DRAWN = 64  # samples, or pieces of files, that stand for larger data
-_CHUNK = 1024  # files that a thread reads, one after the other
-_THREADS = 16  # they mostly wait for the file system
 _PIECE = 2**20  # bytes that are read at a time
 _DRAWN_PIECE = 2**16  # bytes of a drawn piece
 _SAMPLES = 512  # that are read at a time
@@ -89,26 +89,19 @@ def of_many(count: int, path: Callable[[int], str], names: bytes, limit: int = L
         names: the names of all files, for the digest.
         limit: files of more bytes than this in all are known by their sizes and by 64 drawn pieces.
     """
-
-    def sizes_of(start: int) -> list[int]:
-        return [_size(path(i)) for i in range(start, min(start + _CHUNK, count))]
-
-    def content_of(start: int) -> bytes:
-        return b"".join(_content(path(i)) for i in range(start, min(start + _CHUNK, count)))
-
     digest = Digest()
     digest.add(names)
-    starts = range(0, count, _CHUNK)
-    with ThreadPoolExecutor(_THREADS) as threads:
-        bar = tqdm(threads.map(sizes_of, starts), "checking files", len(starts), leave=False, disable=None, delay=2)
-        sizes = [size for chunk in bar for size in chunk]
-        if sum(max(size, 0) for size in sizes) <= limit:
-            for content in threads.map(content_of, starts):
-                digest.add(content)
-            return f"names and content {digest}"
-        digest.tensors({"sizes": torch.tensor(sizes)})
-        for content in threads.map(lambda place: _piece(path(place[0]), place[1]), _drawn_places(sizes)):
-            digest.add(content)
+    chunks = math.ceil(count / CHUNK)
+    bar = tqdm(of_each(_size, count, path), "checking files", chunks, leave=False, disable=None, delay=2)
+    sizes = [size for chunk in bar for size in chunk]
+    if sum(max(size, 0) for size in sizes) <= limit:
+        for contents in of_each(_content, count, path):
+            digest.add(b"".join(contents))
+        return f"names and content {digest}"
+    digest.tensors({"sizes": torch.tensor(sizes)})
+    with ThreadPoolExecutor(THREADS) as threads:
+        for piece in threads.map(lambda place: _piece(path(place[0]), place[1]), _drawn_places(sizes)):
+            digest.add(piece)
     return f"names, sizes and {DRAWN} pieces {digest}"
 
 

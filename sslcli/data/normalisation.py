@@ -17,7 +17,6 @@ from sslcli.run_dir.normalisation import Normalisation
 from sslcli.types import Field
 
 SAMPLES = 20_000  # pictures that are measured; the mean is then known to about 0.002
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # the numbers that most published weights were trained with
 KEY = "dataset.normalise"
 
 

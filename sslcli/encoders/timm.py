@@ -101,16 +101,16 @@ class Timm(Encoder):
         self.expect(view, self.field)
         x = view.x.expand(-1, RGB, -1, -1) if view.x.shape[1] == 1 else view.x
         choose_attention(self.attentions, x.device)
-        if visible_only and mask is not None:
-            visible = visible_patches(mask, x.device)
-            features = self.kind.visible_features(self.model, x, visible)
-            tokens = self._tokens(features)
-            return Encoded(tokens, features[:, 0].float() if self.pools_token else tokens.float().mean(1))
-        mask_value = getattr(self, self.kind.mask_value_key)
-        features = self.kind.features(self.model, x, mask, mask_value)
+        dropped = mask if visible_only else None
+        if dropped is not None:
+            features = self.kind.visible_features(self.model, x, visible_patches(dropped, x.device))
+        else:
+            features = self.kind.features(self.model, x, mask, getattr(self, self.kind.mask_value_key))
         tokens = self._tokens(features)
         if self.pools_token:
             return Encoded(tokens, features[:, 0].float())
+        if dropped is not None:
+            return Encoded(tokens, tokens.float().mean(1))
         rows = math.isqrt(tokens.shape[1])
         maps = tokens.transpose(1, 2).unflatten(2, (rows, rows))
         return Encoded(tokens, pool_cells(maps, mask, 1))

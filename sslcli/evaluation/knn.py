@@ -29,7 +29,7 @@ def nearest(
     queries: Tensor,
     k: int,
     *,
-    chunk: Count = 1024,
+    chunk: int = 1024,
     bank_chunk: int | None = None,
     device: torch.device | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -65,7 +65,7 @@ def nearest(
     return torch.cat(similarities), torch.cat(positions)
 
 
-def vote(similarity: Tensor, labels: Tensor, *, temperature: TemperatureValue, num_classes: int) -> Tensor:
+def vote(similarity: Tensor, labels: Tensor, *, temperature: float, num_classes: int) -> Tensor:
     """Return the class (Q,) with the largest sum of weights exp(cos / temperature).
 
     Args:
@@ -90,7 +90,7 @@ def knn_accuracy(
     truth: Tensor,
     *,
     ks: Sequence[int],
-    temperature: TemperatureValue,
+    temperature: float,
     device: torch.device | None = None,
 ) -> list[float]:
     """Return the accuracy of ``knn_classes`` for each number of neighbours; ``truth`` (Q,) are the queries' classes."""
@@ -104,7 +104,7 @@ def knn_classes(
     queries: Tensor,
     *,
     ks: Sequence[int],
-    temperature: TemperatureValue,
+    temperature: float,
     device: torch.device | None = None,
 ) -> list[Tensor]:
     """Return the classes (Q,) that the kNN vote predicts for ``queries``, for each number of neighbours.

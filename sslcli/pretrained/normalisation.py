@@ -9,9 +9,10 @@ from typing import Any
 from sslcli.config.composed import TrainConfig
 from sslcli.config.paths import expand
 from sslcli.data.base import Dataset
-from sslcli.data.normalisation import IMAGENET, applied, given, image_columns, measured
 from sslcli.data.normalisation import KEY as NORMALISE
+from sslcli.data.normalisation import applied, given, image_columns, measured
 from sslcli.data.pictures.levels import MeasuredLevels, apply_levels, measured_levels, reading_of
+from sslcli.data.pictures.reading import IMAGENET
 from sslcli.distributed import Ranks
 from sslcli.errors import UserError
 from sslcli.pretrained.importers import KEY, content_of, read

@@ -44,12 +44,9 @@ def find(weights: Mapping[str, Tensor], encoder: Collection[str]) -> Found:
         encoder: the names of the encoder's tensors.
     """
     ours = {name for name in encoder if not name.endswith(COUNTER)}
-    plain = Found(*recognised(weights, encoder))
+    plain, whole = Found(*recognised(weights, encoder)), Found(dict(weights), [])
     best = plain
-    for start in (
-        plain,
-        Found(dict(weights), []),
-    ):  # what the table has left of the names, and whole names
+    for start in (plain, whole):  # what the table has left of the names comes first
         if _share(best, ours) < LEAST:
             under = [_under(prefix, start, encoder) for prefix in _prefixes(start.weights, _MANY * len(ours))]
             best = max([best, *under], key=lambda found: _share(found, ours))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -153,14 +153,20 @@ def newest(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, State] | N
     Raises:
         UserError: there are checkpoints, and all of them are damaged.
     """
-    found = steps(run_dir)
-    for path in found:
+    paths = steps(run_dir)
+    found = first_intact(paths, warn)
+    if paths and found is None:
+        raise UserError(f"run_dir: no checkpoint in {run_dir / FOLDER} can be read. Start afresh: resume=never")
+    return found
+
+
+def first_intact(paths: Iterable[Path], warn: Callable[[str], None]) -> tuple[Path, State] | None:
+    """Load the first of some checkpoints that is not damaged, with a warning for each before it; None if all are."""
+    for path in paths:
         try:
             return path, load(path)
         except DamagedCheckpoint as error:
             warn(f"{error} Falling back to the one before.")
-    if found:
-        raise UserError(f"run_dir: no checkpoint in {run_dir / FOLDER} can be read. Start afresh: resume=never")
     return None
 
 

@@ -20,7 +20,7 @@ from sslcli.training.length import Length
 from sslcli.training.trainer import Trainer
 from sslcli.types import Spec
 
-CONTENT = 3  # the first format of checkpoints with a digest of the data's content, or of the files' sizes and times
+CONTENT = 3  # the first format of checkpoints with a digest of the data's content, or of pieces of it
 
 
 def starts_afresh(config: TrainConfig, run_dir: Path) -> bool:

@@ -67,8 +67,8 @@ def levels_of(values: np.ndarray) -> Levels:
 
 def reading_of(dataset: Dataset) -> Reading | None:
     """Return how the pictures of a dataset are read; None if it does not decode pictures."""
-    found: Reading | None = getattr(dataset, "reading", None)
-    return found
+    found = getattr(dataset, "reading", None)
+    return found if isinstance(found, Reading) else None
 
 
 def apply_levels(dataset: Dataset, levels: Levels) -> None:

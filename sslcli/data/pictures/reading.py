@@ -12,7 +12,7 @@ from sslcli.data.pictures.opening import BadPicture
 from sslcli.types import Field, Spec
 
 COLOURS = 3  # channels of a picture without ``dataset.channels``: red, green, blue
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # the mean and std of most published weights
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Reading:
 
     def spec(self, size: int) -> Spec:
         """Return the spec of pictures of ``size`` x ``size`` pixels; colours have ImageNet's mean and std."""
-        mean, std = _IMAGENET if self.of_colours else ((), ())
+        mean, std = IMAGENET if self.of_colours else ((), ())
         return Spec(image=Field("image", (self.channels, size, size), self.dtype, mean=mean, std=std))
 
     def to_bytes(self, values: np.ndarray) -> np.ndarray:

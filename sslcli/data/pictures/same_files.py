@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-_CHUNK = 1024  # names that a thread asks for, one after the other
-_THREADS = 16  # they mostly wait for the file system
+from sslcli.data.many_files import of_each
+
 _MISSING = (0, 0)  # device and inode of a file that is not there
 
 
@@ -33,12 +32,7 @@ def first_names(places: np.ndarray, path: Callable[[int], str]) -> np.ndarray:
 
 def places_of(count: int, path: Callable[[int], str]) -> np.ndarray:
     """Return device and inode of ``count`` files, (N, 2) uint64; of a file that is not there, numbers of its own."""
-
-    def chunk(start: int) -> list[tuple[int, int]]:
-        return [_place(path(i)) for i in range(start, min(start + _CHUNK, count))]
-
-    with ThreadPoolExecutor(_THREADS) as threads:
-        found = [place for part in threads.map(chunk, range(0, count, _CHUNK)) for place in part]
+    found = [place for chunk in of_each(_place, count, path) for place in chunk]
     places = np.array(found, np.uint64).reshape(-1, 2)
     missing = np.flatnonzero(places[:, 1] == 0)
     places[missing, 1] = np.uint64(2**63) + missing.astype(np.uint64)
