@@ -2,9 +2,9 @@
 
 Format 4 has further keys in its config. Format 3 stores the kind and the dtype of each column of the dataset, and a
 digest of the data's content, or of names, sizes and drawn pieces; older ones stored the number of samples or a digest
-of names. Format 2 stores the
-state of each hook of the training loop under the hook's name, and name and digest of each file that was fitted on the
-data. Format 1 stored metric sums (``meter``) and online evaluation (``watch``) at the top level.
+of names. Format 2 stores the state of each hook of the training loop under the hook's name, and name and digest of
+each file that was fitted on the data. Format 1 stored metric sums (``meter``) and online evaluation (``watch``) at the
+top level.
 """
 
 from __future__ import annotations
