@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from sslcli.config.arguments import conf_dir, config_dir, flags_first, home_expanded, sweep_dir
+from sslcli.config.automatic import settle
 from sslcli.config.checks import check, check_ranges, settle_length
 from sslcli.config.composed import CONFIGS, EvalConfig, ExportConfig, ReportConfig, TrainConfig, read, resolved, schema
 from sslcli.config.secrets import shown
 from sslcli.config.overrides import check_overrides
 from sslcli.config.paths import expand
+from sslcli.config.recompose import section_with
 from sslcli.config.yaml_size import refuse_bombs
 from sslcli.errors import UserError, for_user
 from sslcli.run_dir.streams import make_lenient
@@ -69,7 +71,10 @@ def _train(config: Any) -> float | None:
 
     hydra = HydraConfig.get()
     plain = _plain(config, "train")
-    settle_length(plain, list(hydra.overrides.task))
+    overrides = list(hydra.overrides.task)
+    again = functools.partial(section_with, "train", overrides, "views")
+    automatic = settle(plain, hydra.runtime.choices.get("views"), again)
+    settle_length(plain, overrides)
     typed = _checked(plain, TrainConfig)
     check(typed)
     if _is_sweep(hydra):
@@ -84,7 +89,7 @@ def _train(config: Any) -> float | None:
         return None
     from sslcli.commands.train import run
 
-    return run(typed, run_dir, hydra.runtime.choices)
+    return run(typed, run_dir, hydra.runtime.choices, automatic)
 
 
 def _plain(config: Any, name: str) -> dict[str, Any]:

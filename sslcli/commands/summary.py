@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ from sslcli.run_dir.console import Console
 from sslcli.training.trainer import Trainer
 
 
-def announce(console: Console, config: TrainConfig, components: Components, trainer: Trainer) -> None:
-    """Print what is about to be trained, and on which data."""
+def announce(
+    console: Console, config: TrainConfig, components: Components, trainer: Trainer, automatic: Sequence[str]
+) -> None:
+    """Print what is about to be trained, on which data, and which settings are ``automatic``."""
     weights = sum(p.numel() for p in components.encoder.parameters())
     steps, minutes = trainer.length.steps, trainer.length.minutes
     chance = components.objective.chance(trainer.loader.batch_size)
@@ -36,6 +38,7 @@ def announce(console: Console, config: TrainConfig, components: Components, trai
             f"{torch.get_num_threads()} threads"
             + (f", {trainer.ranks.size} processes" if trainer.ranks.size > 1 else ""),
         ),
+        *((("auto", ", ".join(automatic)),) if automatic else ()),
     )
     for name, text in rows:
         console.line(f"{name:<9} {one_line(text)}")

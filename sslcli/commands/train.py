@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -41,13 +41,19 @@ from sslcli.training.resume import choose_start, finished_before, go_on, run_bef
 from sslcli.types import Compute
 
 
-def run(config: TrainConfig, run_dir: Path | None, choices: Mapping[str, str] | None = None) -> float | None:
+def run(
+    config: TrainConfig,
+    run_dir: Path | None,
+    choices: Mapping[str, str] | None = None,
+    automatic: Sequence[str] = (),
+) -> float | None:
     """Train by ``config`` and return the headline metric, for sweepers.
 
     Args:
         config: the config of the run.
         run_dir: the run directory; None for the default one.
         choices: the chosen option of each config group, for the name of the default run directory.
+        automatic: what ``auto`` stands for in this config, in words for the start lines.
 
     Raises:
         UserError: any error that the user can correct.
@@ -80,7 +86,7 @@ def run(config: TrainConfig, run_dir: Path | None, choices: Mapping[str, str] | 
             if result is not None:
                 say_finished(console, run_dir, result)
                 return headline_value(result)
-            ranks.by_first(lambda: session.open_records(resumed=state is not None))
+            ranks.by_first(lambda: session.open_records(automatic, resumed=state is not None))
             held.callback(session.loggers.finish, {})  # for a stopped run; a finished run has called it already
             session.train()
         return session.report(started) if ranks.first else None
@@ -144,7 +150,7 @@ class _Session:
             restore_environment(state, self.compute, self.ranks, self.config.device.threads, self.console)
         return result
 
-    def open_records(self, *, resumed: bool) -> None:
+    def open_records(self, automatic: Sequence[str], *, resumed: bool) -> None:
         """Open the log and the metrics in the run directory, write the config, and start the loggers."""
         config, run_dir, console = self.config, self.run_dir, self.console
         if not resumed:
@@ -156,7 +162,7 @@ class _Session:
         if resumed:
             console.line(f"resuming {run_dir} at step {self.trainer.step}")
         else:
-            announce(console, config, self.components, self.trainer)
+            announce(console, config, self.components, self.trainer, automatic)
             inside.remove(run_dir, START)  # of an earlier session that ended before its first checkpoint
             if self.components.start is not None:
                 console.line(f"start     {self.components.start}")

@@ -27,7 +27,7 @@ class Cosine(Schedule):
     """
 
     def __init__(
-        self, *, warmup: Share = 0.1, final: NotNegative = 0.0, initial: Share = 0.0, from_start: bool = False
+        self, *, warmup: Share, final: NotNegative = 0.0, initial: Share = 0.0, from_start: bool = False
     ) -> None:
         if not 0 <= warmup < 1:
             raise ValueError(f"warmup={warmup} is a share of training: give a number from 0 to below 1")
@@ -52,7 +52,7 @@ class Constant(Schedule):
         warmup: share of training used for the warm-up.
     """
 
-    def __init__(self, *, warmup: Share = 0.0) -> None:
+    def __init__(self, *, warmup: Share) -> None:
         if not 0 <= warmup < 1:
             raise ValueError(f"warmup={warmup} is a share of training: give a number from 0 to below 1")
         self.warmup = warmup
@@ -70,7 +70,7 @@ class Steps(Schedule):
         warmup: share of training used for the warm-up.
     """
 
-    def __init__(self, *, milestones: tuple[float, ...] = (0.6, 0.8), factor: float = 0.1, warmup: Share = 0.0) -> None:
+    def __init__(self, *, milestones: tuple[float, ...] = (0.6, 0.8), factor: float = 0.1, warmup: Share) -> None:
         if list(milestones) != sorted(set(milestones)) or not all(0 < m < 1 for m in milestones):
             raise ValueError(f"milestones={list(milestones)} must rise and lie between 0 and 1")
         if not 0 <= factor <= 1:

@@ -39,6 +39,7 @@ VARIANTS = {
     "encoder/vit_tiny": {"norm"},
     "objective/joint_masked": {"share", "parts.moco.version", "parts.simmim.mask_ratio"},
     "probe/knn_all": {"max_samples"},
+    "views/auto": CROP | COLOUR | {"blur", "blur_sigma"},
     "views/byol": CROP | COLOUR | {"blur", "second"},
     "views/image_text": {f"parts.image.{key}" for key in CROP | COLOUR | {"blur", "blur_sigma"}},
     "views/grayscale_small": CROP | {"jitter", "brightness", "contrast", "blur", "blur_sigma"},
@@ -107,10 +108,10 @@ def test_every_class_has_a_yaml_that_gives_its_defaults(options):
 @pytest.mark.parametrize(
     "section, expected",
     [
-        ({"_target_": "sslcli.training.schedule.Constant", "warmup": 0.25}, {"warmup"}),
+        ({"_target_": "sslcli.training.schedule.Constant", "warmup": 0.25}, set()),  # needed: no default to differ from
         (
-            {"_target_": "sslcli.training.schedule.Steps", "milestones": [0.5], "factor": 0.1, "warmup": 0.0},
-            {"milestones"},
+            {"_target_": "sslcli.training.schedule.Steps", "milestones": [0.5], "factor": 0.2, "warmup": 0.0},
+            {"milestones", "factor"},
         ),
         ({"_target_": "sslcli.evaluation.base.NoProbe", "every": 5}, set()),
         # parts are needed: there is no default to differ from

@@ -21,7 +21,7 @@ COMMON = ("debug=tiny", "train.steps=8", "train.batch_size=16", "dataset.num_sam
 COMMANDS = {
     "infonce": ("objective=infonce", "objective.width=4", "objective.hidden_dim=4"),
     "moco": ("objective=moco", "objective.width=4", "objective.hidden_dim=4", "objective.queue=16"),
-    "simmim": ("objective=simmim",),
+    "simmim": ("objective=simmim", "views=small"),  # the views of every objective then
     "joint": ("objective=joint", "objective.parts.infonce.width=4", "objective.parts.infonce.hidden_dim=4"),
     "byol": ("objective=byol", "objective.width=4", "objective.hidden_dim=4"),
 }

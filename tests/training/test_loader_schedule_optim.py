@@ -201,7 +201,7 @@ def test_the_cosine_of_simmim_is_timms():
 
 def test_constant_warms_up_and_stays():
     assert [Constant(warmup=0.2)(p) for p in (0.0, 0.1, 0.2, 0.5, 1.0)] == pytest.approx([0, 0.5, 1, 1, 1])
-    assert [Constant()(p) for p in (0.0, 0.5, 1.0)] == [1, 1, 1]
+    assert [Constant(warmup=0.0)(p) for p in (0.0, 0.5, 1.0)] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("warmup", [-0.1, 1.0, 5])
@@ -213,9 +213,9 @@ def test_a_warm_up_that_is_no_share_is_refused(schedule, warmup):
 
 def test_a_final_rate_that_is_no_share_is_refused():
     with pytest.raises(ValueError, match="final"):
-        Cosine(final=1.1)
+        Cosine(warmup=0.1, final=1.1)
     with pytest.raises(ValueError, match="initial"):
-        Cosine(initial=-0.1)
+        Cosine(warmup=0.1, initial=-0.1)
 
 
 # --- which parameters decay -------------------------------------------------------------------------
@@ -288,9 +288,9 @@ def test_a_negative_rate_or_decay_is_refused(make):
     with pytest.raises(ValueError, match="lr"):
         make(groups, 1, lr=-0.1)
     with pytest.raises(ValueError, match="weight_decay"):
-        make(groups, 1, weight_decay=-0.1)
+        make(groups, 1, lr=0.1, weight_decay=-0.1)
     with pytest.raises(ValueError, match="base_batch"):
-        make(groups, 1, base_batch=0)
+        make(groups, 1, lr=0.1, base_batch=0)
 
 
 def descend(make, reference, steps=5, **options):
@@ -361,5 +361,5 @@ def test_the_rate_of_biases_scales_with_the_batch_too():
 def test_all_parameters_decay_when_asked(make):
     groups = parameter_groups([nn.Linear(3, 2)])
     for decay_all, expected in ((True, [0.1, 0.1]), (False, [0.1, 0.0])):
-        optimizer = make(groups, 1, weight_decay=0.1, decay_all=decay_all)
+        optimizer = make(groups, 1, lr=0.1, weight_decay=0.1, decay_all=decay_all)
         assert [group["weight_decay"] for group in optimizer.param_groups] == expected

@@ -1,0 +1,101 @@
+"""What ``auto`` stands for in ``optimizer.lr``, ``schedule.warmup`` and ``views``.
+
+One rate does not serve all encoders: 0.01, the best for the smallest convolutional net, leaves a ViT at its chance
+level. The tables below give values for a family of encoders, an objective and an optimizer. They are settled after the
+config is composed and before the run gets its name, and are written into its ``config.yaml`` as values. What the user
+gives is never changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sslcli.config.choices import part_name
+from sslcli.errors import UserError
+
+AUTO = "auto"
+ANY = "any"
+# The family of an encoder is the first of these words that its name begins with, else ``other``.
+FAMILIES = ("convnetsmall", "mlp", "resnet", "convnext", "swin", "vit")
+Row = tuple[str, str, str, float]  # of these tables: the first row that fits gives the value
+# optimizer, family, objective: learning rate, before optimizer.scale
+RATES: tuple[Row, ...] = (
+    ("adamw", "convnetsmall", ANY, 1e-2),
+    ("adamw", "mlp", ANY, 1e-2),
+    ("adamw", ANY, ANY, 1e-3),
+    ("sgd", ANY, ANY, 0.06),
+    ("lars", ANY, ANY, 0.3),
+)
+# schedule, family, objective: share of training
+WARMUPS: tuple[Row, ...] = (
+    ("cosine", ANY, ANY, 0.1),
+    ("constant", ANY, ANY, 0.0),
+    ("steps", ANY, ANY, 0.0),
+)
+
+
+def settle(plain: dict[str, Any], views: str | None, views_of: Callable[[str], Any]) -> list[str]:
+    """Replace each ``auto`` by its value.
+
+    Args:
+        plain: the composed config, changed in place.
+        views: the chosen option of the group ``views``.
+        views_of: returns the section of another option of ``views``, with the keys that the user gave.
+
+    Returns:
+        What was settled, in words for the start lines; [] if the user gave everything.
+
+    Raises:
+        UserError: there is no row for an optimizer or a schedule of the user's own.
+    """
+    encoder, objective = family(plain.get("encoder")), _name(plain.get("objective"))
+    case = f"{encoder}, {objective}"
+    found: list[str] = []
+    if _is_auto(plain, "optimizer", "lr"):
+        optimizer = _name(plain["optimizer"])
+        rate = _value(RATES, optimizer, encoder, objective, "optimizer.lr")
+        plain["optimizer"]["lr"] = rate
+        found.append(f"learning rate {rate:g} ({case}, {optimizer})")
+    if _is_auto(plain, "schedule", "warmup"):
+        share = _value(WARMUPS, _name(plain["schedule"]), encoder, objective, "schedule.warmup")
+        plain["schedule"]["warmup"] = share
+        found.append(f"warm-up {share:g} of training")
+    if views == AUTO:
+        option = views_option(plain.get("objective"))
+        plain["views"] = views_of(option)
+        found.append(f"views {option}")
+    return found
+
+
+def family(encoder: Any) -> str:
+    """Return the family of an encoder's section of the config; ``other`` for the user's own and for unknown models."""
+    name = _name(encoder)
+    return next((word for word in FAMILIES if name.startswith(word)), "other")
+
+
+def views_option(objective: Any) -> str:
+    """Return the option of ``views`` for an objective.
+
+    A masked objective reconstructs what it sees, so its views are mildly cropped and not recoloured, as published for
+    SimMIM; else it would learn to remove noise. All others need strong augmentations, so a joint takes theirs.
+    """
+    parts = objective.get("parts") if isinstance(objective, Mapping) else None
+    members = list(parts.values()) if isinstance(parts, Mapping) else [objective]
+    return "simmim" if members and all(_name(member) == "simmim" for member in members) else "small"
+
+
+def _name(section: Any) -> str:
+    return part_name(section).lower() if isinstance(section, Mapping) else ""
+
+
+def _is_auto(plain: Mapping[str, Any], section: str, key: str) -> bool:
+    node = plain.get(section)
+    return isinstance(node, Mapping) and node.get(key) == AUTO
+
+
+def _value(table: tuple[Row, ...], part: str, encoder: str, objective: str, path: str) -> float:
+    for *row, value in table:
+        if all(want in (ANY, given) for want, given in zip(row, (part, encoder, objective))):
+            return value
+    raise UserError(f"{path}=auto: no value is known for {part}. Give a number.")

@@ -1,0 +1,107 @@
+"""What ``auto`` stands for: by a table for every encoder and objective, and never where the user gave a value."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from support.helpers import compose
+
+from sslcli.cli import conf_dir
+from sslcli.config.automatic import FAMILIES, family, settle, views_option
+from sslcli.config.composed import to_plain
+from sslcli.errors import UserError
+
+CONF = Path(conf_dir())
+SMALL, SIMMIM = ([0.3, 1.0], 0.8), ([0.67, 1.0], 0.0)  # the crops' areas, and the strength of changes of brightness
+
+
+def options(group):
+    return [path.stem for path in sorted((CONF / group).glob("*.yaml"))]
+
+
+def section(group, option):
+    own = yaml.safe_load((CONF / group / f"{option}.yaml").read_text())
+    bases = [section(group, name) for name in own.pop("defaults", [])]
+    return {key: value for part in (*bases, own) for key, value in part.items()}
+
+
+def views_of(config):
+    return list(config.views.node["scale"]), config.views.node["brightness"]
+
+
+@pytest.mark.parametrize("encoder", options("encoder"))
+def test_every_encoder_has_a_rate_for_every_optimizer(encoder):
+    own = {"convnet_small": 0.01, "convnet_medium": 0.01, "mlp": 0.01}.get(encoder, 0.001)
+    for optimizer, rate in {"adamw": own, "sgd": 0.06, "lars": 0.3}.items():
+        plain = {"encoder": section("encoder", encoder), "optimizer": section("optimizer", optimizer)}
+        assert plain["optimizer"]["lr"] == "auto"
+        settle(plain, None, lambda option: {})
+        assert plain["optimizer"]["lr"] == rate
+
+
+@pytest.mark.parametrize("objective", options("objective"))
+def test_a_masked_objective_gets_mild_views_and_a_joint_those_of_its_contrastive_part(objective):
+    assert views_of(compose(f"objective={objective}")) == (SIMMIM if objective == "simmim" else SMALL)
+
+
+def test_a_joint_of_masked_objectives_gets_mild_views():
+    masked = {"_target_": "sslcli.objectives.simmim.SimMIM"}
+    other = {"_target_": "sslcli.objectives.byol.BYOL"}
+    assert views_option({"_target_": "Joint", "parts": {"a": masked, "b": masked}}) == "simmim"
+    assert views_option({"_target_": "Joint", "parts": {"a": masked, "b": other}}) == "small"
+    assert views_option({"_target_": "mine.Own"}) == "small"
+
+
+def test_what_the_user_gives_is_never_changed():
+    config = compose(
+        "objective=simmim", "encoder=vit_tiny", "optimizer.lr=0.3", "schedule.warmup=0.25", "views.flip=0.125"
+    )
+    assert config.optimizer.node["lr"] == 0.3 and config.schedule.node["warmup"] == 0.25
+    assert views_of(config) == SIMMIM and config.views.node["flip"] == 0.125
+    # also where the value is that of the other option, from which ``auto`` starts
+    config = compose("objective=simmim", "views.brightness=0.8")
+    assert views_of(config) == (SIMMIM[0], 0.8)
+    assert views_of(compose("objective=simmim", "views=small")) == SMALL
+    assert views_of(compose("objective=infonce", "views=simmim")) == SIMMIM
+
+
+@pytest.mark.parametrize("schedule, share", [("cosine", 0.1), ("constant", 0.0), ("steps", 0.0)])
+def test_every_schedule_has_a_warm_up(schedule, share):
+    plain = {"schedule": section("schedule", schedule)}
+    settle(plain, None, lambda option: {})
+    assert plain["schedule"]["warmup"] == share
+
+
+def test_the_family_is_that_of_the_models_name():
+    node = "sslcli.encoders.timm.Timm"
+    names = {"resnet50": "resnet", "vit_small_patch16_224": "vit", "swinv2_tiny_window8_256": "swin", "vgg16": "other"}
+    assert {name: family({"_target_": node, "name": name}) for name in names} == names
+    assert set(FAMILIES) == {family(section("encoder", name)) for name in options("encoder")} - {"other"}
+
+
+def test_no_option_leaves_auto_in_the_config():
+    for experiment in options("experiment"):
+        config = to_plain(compose(f"experiment={experiment}"))
+        assert "auto" not in (config["optimizer"]["lr"], config["schedule"].get("warmup"))
+
+
+def test_an_own_optimizer_needs_a_number():
+    plain = {"optimizer": {"_target_": "mine.lion", "lr": "auto"}}
+    with pytest.raises(UserError, match="optimizer.lr=auto: no value is known for lion. Give a number."):
+        settle(plain, None, lambda option: {})
+
+
+def test_what_was_settled_is_told():
+    plain = {
+        "encoder": {"_target_": "sslcli.encoders.timm.Timm", "name": "vit_tiny_patch16_224"},
+        "objective": {"_target_": "sslcli.objectives.simmim.SimMIM"},
+        "optimizer": {"_target_": "sslcli.training.optim.adamw", "lr": "auto"},
+        "schedule": {"_target_": "sslcli.training.schedule.Cosine", "warmup": "auto"},
+    }
+    assert settle(plain, "auto", lambda option: {"option": option}) == [
+        "learning rate 0.001 (vit, simmim, adamw)",
+        "warm-up 0.1 of training",
+        "views simmim",
+    ]
+    assert plain["views"] == {"option": "simmim"} and plain["optimizer"]["lr"] == 0.001
+    assert settle(plain, "small", lambda option: {}) == []
