@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sslcli.config.ranges import Count, NotNegative, Positive, Share
+from sslcli.training.lars import Lars
 
 Groups = list[dict[str, list[nn.Parameter]]]
 Scale = Literal["none", "linear", "sqrt"]
@@ -86,21 +87,20 @@ def lars(
     weight_decay: NotNegative = 1e-6,
     momentum: Share = 0.9,
     trust_coeff: NotNegative = 0.001,
+    decay_all: bool = False,
     scale: Scale = "linear",
     base_batch: Count = 256,
 ) -> Optimizer:
-    """LARS (You et al. 2017), from timm.
+    """LARS (You et al. 2017): weights have layer-wise rates, with and without weight decay.
 
-    As in the code of SimCLR, BYOL and their followers, weights have layer-wise rates, with and without weight decay;
-    biases, norms, tokens and positions have neither, and the rate ``exempt_lr``, which is ``lr`` if it is null.
+    As in the code of SimCLR, BYOL and their followers, biases, norms, tokens and positions have neither, and the rate
+    ``exempt_lr``, which is ``lr`` if it is null. With ``decay_all`` they decay and have layer-wise rates, too (VISSL).
     """
-    from timm.optim import Lars
-
-    weights, exempt = _decaying(groups, weight_decay)
-    weights["always_adapt"] = True  # else timm adapts only what decays
+    weights, exempt = _decaying(groups, weight_decay, decay_all=decay_all)
+    exempt["adapt"] = decay_all
     exempt["lr"] = scaled_lr(lr if exempt_lr is None else exempt_lr, scale, batch_size, base_batch)
     lr = scaled_lr(lr, scale, batch_size, base_batch)
-    return Lars([weights, exempt], lr=lr, momentum=momentum, trust_coeff=trust_coeff)
+    return Lars([weights, exempt], lr, momentum=momentum, trust_coeff=trust_coeff)
 
 
 def timm(

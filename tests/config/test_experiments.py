@@ -12,7 +12,9 @@ from sslcli.commands.checks import check_fit
 from sslcli.components import build_components
 from sslcli.config.composed import to_plain
 from sslcli.config.identity import flatten
-from sslcli.training.schedule import Steps
+from sslcli.config.instantiate import build
+from sslcli.training.optim import scaled_lr
+from sslcli.training.schedule import Schedule, Steps
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(conf_dir()) / "experiment"
@@ -25,6 +27,24 @@ PUBLISHED = {
         for key, value, source in re.findall(r"^\| `(\S+)` \| (.*?) \| (.*) \|$", section, re.MULTILINE)
     }
     for section in SECTIONS
+}
+# recipe -> steps an epoch, and the rate at step 0, step 1, the end of the warm-up, half and the last step. Where there is
+# code in PyTorch these numbers are its output; those of SimCLR, BYOL and VISSL are their formulas' (docs/recipes.md).
+RATES = {
+    "simclr_imagenet": (312, 0, 0.0015384615, 4.8, 2.8167556, 1.5020583e-08),
+    "simclr_cifar10": (97, 0, 0.0010309278, 1, 0.50994109, 4.201865e-10),
+    "simclr_multicrop_imagenet": (312, 0.6, 0.60134615, 4.6825356, 2.4, 1.2166672e-08),
+    "moco_v1_imagenet": (5004, 0.03, 0.03, 0.03, 0.03, 0.0003),
+    "moco_v2_imagenet": (5004, 0.03, 0.03, 0.03, 0.015, 7.3904216e-14),
+    "moco_cifar10": (97, 0.06, 0.06, 0.06, 0.03, 3.933576e-10),
+    "moco_v3_imagenet": (312, 0, 0.0030769231, 9.6, 5.6335113, 3.0041166e-08),
+    "moco_v3_vit_imagenet": (312, 0, 1.9230769e-07, 0.0024, 0.0014871788, 8.9990175e-13),
+    "byol_imagenet": (312, 0, 0.001025641, 3.2, 1.6253855, 8.2757978e-11),
+    "simsiam_imagenet": (2502, 0.1, 0.1, 0.1, 0.05, 3.9415304e-12),
+    "barlow_twins_imagenet": (625, 0, 0.000256, 1.6, 0.81348008, 0.0016),
+    "vicreg_imagenet": (625, 0, 0.000256, 1.6, 0.81348008, 0.0016),
+    "simmim_imagenet": (625, 4e-06, 4.12736e-06, 0.00078140148, 0.00042, 4e-05),
+    "mae_imagenet": (312, 0, 1.9230769e-07, 0.0024, 0.0012990952, 1.0532095e-13),
 }
 OWN = {path.stem for path in FOLDER.glob("*.yaml")} - set(PUBLISHED)
 
@@ -62,6 +82,22 @@ def test_every_value_of_a_published_recipe_has_a_source(name):
         wanted = number(value)
         assert source and (found == wanted or found == pytest.approx(wanted)), key
     assert given.keys() - {"dataset"} <= PUBLISHED[name].keys()
+
+
+def test_every_published_recipe_has_its_rates():
+    assert RATES.keys() == PUBLISHED.keys()
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_the_rate_of_a_recipe_at_five_steps(name):
+    config = compose(f"experiment={name}")
+    node, train = config.optimizer.node, config.train
+    full = scaled_lr(node["lr"], node["scale"], train.batch_size, node["base_batch"])
+    schedule = build(config.schedule.node, Schedule, where="schedule")
+    steps = RATES[name][0] * train.epochs
+    places = (0, 1, round(config.schedule.node["warmup"] * steps), steps // 2, steps - 1)
+    found = [full * schedule(step / steps) for step in places]
+    assert found == pytest.approx(RATES[name][1:], rel=1e-6)  # the last one of a cosine to 0 has lost seven digits
 
 
 def number(value):

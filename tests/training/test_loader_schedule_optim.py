@@ -334,21 +334,50 @@ def test_sgd_is_momentum_with_coupled_decay(nesterov):
     descend(sgd, reference, lr=lr, weight_decay=decay, momentum=momentum, nesterov=nesterov)
 
 
+@pytest.mark.parametrize("decay_all", [False, True])
 @pytest.mark.parametrize("exempt_lr", [None, 0.03])
 @pytest.mark.parametrize("decay", [0.1, 0.0])
-def test_lars_adapts_weights_with_and_without_decay_and_leaves_the_others_to_sgd(decay, exempt_lr):
-    """You et al. 2017: the rate of a layer is trust * |w| / (|g| + decay * |w|)."""
+def test_lars_is_the_algorithm_of_the_published_codes(decay, exempt_lr, decay_all):
+    """moco-v3's moco/optimizer.py, and alike in SimCLR, BYOL, Barlow Twins and VICReg: trust * |w| / |g + decay w|."""
     lr, momentum, trust = 0.5, 0.7, 0.02
-    rates = {"lr": lr, "exempt_lr": exempt_lr}
+    rates = {"lr": lr, "exempt_lr": exempt_lr, "decay_all": decay_all}
 
     def reference(p, g, state, t, decays):
-        if decays:
-            local = trust * p.norm() / (g.norm() + decay * p.norm())
-            g = local * (g + decay * p)
+        if decays or decay_all:
+            g = g + decay * p
+            g = trust * p.norm() / g.norm() * g
         state["v"] = momentum * state.get("v", 0) + g
         return p - (lr if decays or exempt_lr is None else exempt_lr) * state["v"]
 
     descend(lars, reference, **rates, weight_decay=decay, momentum=momentum, trust_coeff=trust, scale="none")
+
+
+@pytest.mark.parametrize(
+    ("weight", "gradient", "expected"),
+    [
+        ([3.0, 4.0], [0.0, 0.0], [2.994, 3.992]),  # only the decay moves it: by 0.001 of its norm, times the rate of 2
+        ([0.0, 0.0], [3.0, 4.0], [-6.0, -8.0]),  # a parameter of norm zero moves as by SGD
+        ([3.0, 4.0], None, [3.0, 4.0]),
+    ],
+)
+def test_lars_where_a_norm_is_zero(weight, gradient, expected):
+    parameter = nn.Parameter(torch.tensor([weight]))
+    parameter.grad = None if gradient is None else torch.tensor([gradient])
+    lars([{"params": [parameter]}, {"params": []}], 1, lr=2.0, weight_decay=0.1, scale="none").step()
+    torch.testing.assert_close(parameter.data, torch.tensor([expected]))
+
+
+@pytest.mark.parametrize("before", [{"always_adapt": True, "weight_decay": 0.0}, {"weight_decay": 0.1}])
+def test_lars_goes_on_from_a_checkpoint_with_timms(before):
+    """Its groups had other keys, and its first version adapted what decays."""
+    groups = parameter_groups([nn.Linear(3, 2)])
+    ours = lars(groups, 256)
+    state = ours.state_dict()
+    for group, keys in zip(state["param_groups"], (before, {"weight_decay": 0.0})):
+        del group["adapt"]
+        group |= {"always_adapt": False, "nesterov": False, "trust_clip": False, **keys}
+    ours.load_state_dict(state)
+    assert [group["adapt"] for group in ours.param_groups] == [True, False]
 
 
 def test_the_rate_of_biases_scales_with_the_batch_too():
@@ -357,7 +386,7 @@ def test_the_rate_of_biases_scales_with_the_batch_too():
     assert [group["lr"] for group in lars(groups, 2048, lr=0.2, exempt_lr=0.0048).param_groups] == [1.6, 0.0384]
 
 
-@pytest.mark.parametrize("make", [adamw, sgd])
+@pytest.mark.parametrize("make", [adamw, sgd, lars])
 def test_all_parameters_decay_when_asked(make):
     groups = parameter_groups([nn.Linear(3, 2)])
     for decay_all, expected in ((True, [0.1, 0.1]), (False, [0.1, 0.0])):
