@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from sslcli.config.arguments import conf_dir, config_dir, flags_first, home_expanded, sweep_dir
-from sslcli.config.automatic import settle
-from sslcli.config.checks import check, check_ranges, settle_length
-from sslcli.config.composed import CONFIGS, EvalConfig, ExportConfig, ReportConfig, TrainConfig, read, resolved, schema
+from sslcli.config.checks import check_ranges
+from sslcli.config.composed import CONFIGS, EvalConfig, ExportConfig, ReportConfig, read, resolved, schema
+from sslcli.config.origin import Origin, settled
 from sslcli.config.secrets import shown
 from sslcli.config.overrides import check_overrides
 from sslcli.config.paths import expand
-from sslcli.config.recompose import section_with
+from sslcli.config.recipe import recipe_of
 from sslcli.config.yaml_size import refuse_bombs
 from sslcli.errors import UserError, for_user
 from sslcli.run_dir.streams import make_lenient
@@ -70,16 +70,11 @@ def _train(config: Any) -> float | None:
     from hydra.core.hydra_config import HydraConfig
 
     hydra = HydraConfig.get()
-    plain = _plain(config, "train")
-    overrides = list(hydra.overrides.task)
-    again = functools.partial(section_with, "train", overrides, "views")
-    automatic = settle(plain, hydra.runtime.choices.get("views"), again)
-    settle_length(plain, overrides)
-    typed = _checked(plain, TrainConfig)
-    check(typed)
+    overrides, choices = list(hydra.overrides.task), hydra.runtime.choices
+    typed, automatic = settled(_plain(config, "train"), overrides, choices)
     if _is_sweep(hydra):
         run_dir: Path | None = Path(hydra.sweep.dir) / str(hydra.job.num)
-        print(shown(f"job {hydra.job.num}: {' '.join(hydra.overrides.task)}"), flush=True)
+        print(shown(f"job {hydra.job.num}: {' '.join(overrides)}"), flush=True)
     else:
         run_dir = expand(typed.run_dir) if typed.run_dir else None
     if typed.replay is not None:
@@ -89,7 +84,7 @@ def _train(config: Any) -> float | None:
         return None
     from sslcli.commands.train import run
 
-    return run(typed, run_dir, hydra.runtime.choices, automatic)
+    return run(typed, run_dir, Origin(choices, automatic, recipe_of(overrides)))
 
 
 def _plain(config: Any, name: str) -> dict[str, Any]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sslcli.commands.data_lines import data_lines
+from sslcli.commands.recipe_lines import recipe_lines
 from sslcli.components import Components
 from sslcli.config.composed import TrainConfig
+from sslcli.config.origin import Origin
 from sslcli.errors import one_line
 from sslcli.evaluation.base import in_short, table
 from sslcli.evaluation.measure import Measured
@@ -18,10 +20,8 @@ from sslcli.run_dir.console import Console
 from sslcli.training.trainer import Trainer
 
 
-def announce(
-    console: Console, config: TrainConfig, components: Components, trainer: Trainer, automatic: Sequence[str]
-) -> None:
-    """Print what is about to be trained, on which data, and which settings are ``automatic``."""
+def announce(console: Console, config: TrainConfig, components: Components, trainer: Trainer, origin: Origin) -> None:
+    """Print what is about to be trained, on which data, and where its settings come from."""
     weights = sum(p.numel() for p in components.encoder.parameters())
     steps, minutes = trainer.length.steps, trainer.length.minutes
     chance = components.objective.chance(trainer.loader.batch_size)
@@ -38,7 +38,8 @@ def announce(
             f"{torch.get_num_threads()} threads"
             + (f", {trainer.ranks.size} processes" if trainer.ranks.size > 1 else ""),
         ),
-        *((("auto", ", ".join(automatic)),) if automatic else ()),
+        *((("auto", ", ".join(origin.automatic)),) if origin.automatic else ()),
+        *(("recipe", text) for text in recipe_lines(config, origin.recipe, trainer.loader.batch_size, rate)),
     )
     for name, text in rows:
         console.line(f"{name:<9} {one_line(text)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from sslcli.commands.summary import announce, say_finished, say_result
 from sslcli.components import build_components
 from sslcli.config.composed import TrainConfig, to_plain
 from sslcli.config.instantiate import allow, build
+from sslcli.config.origin import Origin
 from sslcli.config.paths import expand
 from sslcli.data.base import Dataset
 from sslcli.distributed import Ranks, joined
@@ -44,16 +45,14 @@ from sslcli.types import Compute
 def run(
     config: TrainConfig,
     run_dir: Path | None,
-    choices: Mapping[str, str] | None = None,
-    automatic: Sequence[str] = (),
+    origin: Origin | None = None,
 ) -> float | None:
     """Train by ``config`` and return the headline metric, for sweepers.
 
     Args:
         config: the config of the run.
         run_dir: the run directory; None for the default one.
-        choices: the chosen option of each config group, for the name of the default run directory.
-        automatic: what ``auto`` stands for in this config, in words for the start lines.
+        origin: where the values of the config come from, for the name of the run and for its start lines.
 
     Raises:
         UserError: any error that the user can correct.
@@ -69,7 +68,7 @@ def run(
             console = Console(silent=not ranks.first)
             dataset = None
             if run_dir is None:
-                run_dir, dataset = find_run(config, choices or {}, ranks)
+                run_dir, dataset = find_run(config, origin.choices if origin else {}, ranks)
             ranks.by_first(lambda: refuse_links(run_dir))
             result = ranks.by_first(lambda: finished_before(config, run_dir))
             if result is not None:
@@ -86,7 +85,7 @@ def run(
             if result is not None:
                 say_finished(console, run_dir, result)
                 return headline_value(result)
-            ranks.by_first(lambda: session.open_records(automatic, resumed=state is not None))
+            ranks.by_first(lambda: session.open_records(origin or Origin(), resumed=state is not None))
             held.callback(session.loggers.finish, {})  # for a stopped run; a finished run has called it already
             session.train()
         return session.report(started) if ranks.first else None
@@ -150,7 +149,7 @@ class _Session:
             restore_environment(state, self.compute, self.ranks, self.config.device.threads, self.console)
         return result
 
-    def open_records(self, automatic: Sequence[str], *, resumed: bool) -> None:
+    def open_records(self, origin: Origin, *, resumed: bool) -> None:
         """Open the log and the metrics in the run directory, write the config, and start the loggers."""
         config, run_dir, console = self.config, self.run_dir, self.console
         if not resumed:
@@ -162,7 +161,7 @@ class _Session:
         if resumed:
             console.line(f"resuming {run_dir} at step {self.trainer.step}")
         else:
-            announce(console, config, self.components, self.trainer, automatic)
+            announce(console, config, self.components, self.trainer, origin)
             inside.remove(run_dir, START)  # of an earlier session that ended before its first checkpoint
             if self.components.start is not None:
                 console.line(f"start     {self.components.start}")

@@ -28,8 +28,8 @@ PUBLISHED = {
     }
     for section in SECTIONS
 }
-# recipe -> steps an epoch, and the rate at step 0, step 1, the end of the warm-up, half and the last step. Where there is
-# code in PyTorch these numbers are its output; those of SimCLR, BYOL and VISSL are their formulas' (docs/recipes.md).
+# recipe -> steps an epoch, and the rate at step 0, step 1, the end of the warm-up, half and the last step: the output
+# of the official code where it is in PyTorch, for SimCLR, BYOL and VISSL of its formula (sources in docs/recipes.md)
 RATES = {
     "simclr_imagenet": (312, 0, 0.0015384615, 4.8, 2.8167556, 1.5020583e-08),
     "simclr_cifar10": (97, 0, 0.0010309278, 1, 0.50994109, 4.201865e-10),

@@ -23,10 +23,8 @@ from omegaconf import open_dict
 from sslcli.cli import conf_dir
 from sslcli.commands.build_trainer import make_trainer as assemble
 from sslcli.components import Components, build_components
-from sslcli.config.automatic import settle
-from sslcli.config.checks import check, settle_length
 from sslcli.config.composed import CONFIGS, TrainConfig, read, resolved, schema, to_plain
-from sslcli.config.recompose import section_with
+from sslcli.config.origin import settled
 from sslcli.distributed import Ranks
 from sslcli.encoders.base import Encoder
 from sslcli.evaluation.context import ProbeContext
@@ -56,17 +54,11 @@ def _composed(overrides: tuple[str, ...], name: str) -> Any:
     GlobalHydra.instance().clear()
     with initialize_config_dir(conf_dir(), version_base="1.3"):
         composed = hydra_compose(name, list(overrides), return_hydra_config=True)
-        views = composed.hydra.runtime.choices.get("views")
+        choices = composed.hydra.runtime.choices
         with open_dict(composed):
             del composed["hydra"]
         plain = resolved(composed, kind)
-        if name == "train":
-            settle(plain, views, functools.partial(section_with, name, overrides, "views"))
-            settle_length(plain, list(overrides))
-    config = read(plain, kind)
-    if name == "train":
-        check(config)
-    return config
+        return settled(plain, overrides, choices)[0] if name == "train" else read(plain, kind)
 
 
 def make_trainer(
