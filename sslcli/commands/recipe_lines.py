@@ -31,7 +31,7 @@ def recipe_lines(config: TrainConfig, recipe: Recipe | None, batch: int, rate: f
 
 
 def _rate_in_words(node: Mapping[str, Any], recipe: Mapping[str, Any], rate: float, batch: int, own: int) -> str:
-    if not {"lr", "scale", "base_batch"} <= recipe.keys():  # an optimizer of the user's
+    if not all(isinstance(recipe.get(key), int | float) for key in ("lr", "base_batch")):  # an optimizer of the user's
         return f"learning rate {rate:.3g}"
     there = scaled_lr(recipe["lr"], recipe["scale"], own, recipe["base_batch"])
     if dict(node) != dict(recipe):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import timm
-from timm.layers import GroupNorm1
+from timm.layers import DropPath, GroupNorm1
 from torch import nn
 
 from sslcli.encoders.batchnorm import batch_norms
@@ -104,7 +104,16 @@ def _with_norm(blueprint: Blueprint, norm: str | None, rate: Mapping[str, float]
         raise ValueError(f"{name} has BatchNorm that timm cannot replace; leave norm null")
     if norm == "batch" and not batch_norms(model):
         raise ValueError(f"{name} has no BatchNorm; norm must be layer or null")
+    if not rate:
+        keep_all_paths(model)
     return model, blueprint
+
+
+def keep_all_paths(model: nn.Module) -> None:
+    """Turn stochastic depth off, which timm's Swin has by default."""
+    for module in model.modules():
+        if isinstance(module, DropPath):
+            module.drop_prob = 0.0
 
 
 def shrink_stem(model: Any, name: str) -> None:

@@ -57,6 +57,17 @@ def test_both_forms_of_attention_are_the_same_function(name):
     torch.testing.assert_close(plain, fused, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("drop_path", "repeats"), [(0.0, True), (0.5, False)])
+def test_paths_are_dropped_at_the_rate_given_and_at_no_other(drop_path, repeats):
+    """timm's Swin drops a tenth by default; SimMIM's drops none (DROP_PATH_RATE 0.0)."""
+    encoder = Timm(
+        Spec(image=Field("image", (3, 32, 32), torch.uint8)), name="swin_tiny_patch4_window7_224", drop_path=drop_path
+    )
+    view = View(torch.randn(8, 3, 32, 32), "image")
+    first, second = encoder.train()(view), encoder(view)
+    assert torch.equal(first.tokens, second.tokens) == repeats
+
+
 PATCH_MODELS = ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "beit_base_patch16_224"]
 
 
