@@ -371,7 +371,7 @@ def test_lars_where_a_norm_is_zero(weight, gradient, expected):
 def test_lars_goes_on_from_a_checkpoint_with_timms(before):
     """Its groups had other keys, and its first version adapted what decays."""
     groups = parameter_groups([nn.Linear(3, 2)])
-    ours = lars(groups, 256)
+    ours = lars(groups, 256, lr=0.3)
     state = ours.state_dict()
     for group, keys in zip(state["param_groups"], (before, {"weight_decay": 0.0})):
         del group["adapt"]
