@@ -21,7 +21,7 @@ class Target:
 
     imports: str
     create: str  # the expression that creates it, with its standard stem
-    fresh: nn.Module  # the value of that expression
+    fresh: nn.Module  # the value of that expression, on the meta device: its modules and shapes, without numbers
     name_of: Callable[[str], str | None]  # from a name of its tensors to timm's; None for tensors that it computes
     classifier: str | None  # the module that is not in the file
     features: str  # an expression of ``model`` and {x}
@@ -41,14 +41,13 @@ class StateDict(Format):
         """
         raise NotImplementedError
 
-    def weights(self, encoder: Timm, target: Target, model: nn.Module) -> dict[str, Tensor]:
-        """Return the encoder's tensors under the names of ``model``, the target with the run's shape."""
+    def weights(self, encoder: Timm, target: Target) -> dict[str, Tensor]:
+        """Return the encoder's tensors under the names of the target."""
         raise NotImplementedError
 
     def write(self, source: Source, path: Path) -> None:
         encoder = timm_encoder(source)
-        target = self.target(encoder)
-        weights = self.weights(encoder, target, self.shaped(encoder, target))
+        weights = self.weights(encoder, self.target(encoder))
         torch.save({name: tensor.contiguous() for name, tensor in weights.items()}, path)
 
     def lines(self, source: Source, path: Path) -> Lines:
@@ -83,7 +82,9 @@ class StateDict(Format):
 
     def check(self, source: Source, path: Path) -> Checked:
         encoder = timm_encoder(source)
-        theirs = set(self.shaped(encoder, self.target(encoder)).state_dict())
+        target = self.target(encoder)
+        with torch.device("meta"):  # only the names are read
+            theirs = set(self.shaped(encoder, target).state_dict())
         written = set(torch.load(path, weights_only=True))
         equal = same_features(source, self.lines(source, path))  # loads strictly, except the classifier
         return Checked(len(written & theirs), sorted(theirs - written), sorted(written - theirs), equal)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sslcli.encoders.timm import Timm as TimmEncoder
 from sslcli.encoders.timm_model import RGB
@@ -19,16 +19,18 @@ class Timm(StateDict):
 
     def target(self, encoder: TimmEncoder) -> Target:
         blueprint = encoder.blueprint
+        with torch.device("meta"):
+            fresh = blueprint.create()
         return Target(
             imports="import timm",
             create=f"timm.create_model({blueprint.name!r}, num_classes=0{_options(blueprint.options)})",
-            fresh=blueprint.create(),
+            fresh=fresh,
             name_of=lambda name: name,
             classifier=None,
             features=_features(encoder),
         )
 
-    def weights(self, encoder: TimmEncoder, target: Target, model: nn.Module) -> dict[str, Tensor]:
+    def weights(self, encoder: TimmEncoder, target: Target) -> dict[str, Tensor]:
         return dict(encoder.model.state_dict())
 
 

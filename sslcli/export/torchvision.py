@@ -44,19 +44,21 @@ class Torchvision(StateDict):
         create = None if family is None else family.create(encoder)
         if family is None or create is None:
             raise UserError(f"format: torchvision has no {encoder.blueprint.name}; use format=timm.")
+        with torch.device("meta"):
+            fresh = eval(create, {"torch": torch, "torchvision": torchvision})
         return Target(
             imports="import torchvision",
             create=create,
-            fresh=eval(create, {"torch": torch, "torchvision": torchvision}),
+            fresh=fresh,
             name_of=family.names.renamed,
             classifier=family.classifier,
             features=family.features.replace(_MEAN, "[:, 0]") if encoder.pools_token else family.features,
         )
 
-    def weights(self, encoder: Timm, target: Target, model: nn.Module) -> dict[str, Tensor]:
+    def weights(self, encoder: Timm, target: Target) -> dict[str, Tensor]:
         ours = dict(encoder.model.state_dict())
         written: dict[str, Tensor] = {}
-        for name, theirs in model.state_dict().items():
+        for name, theirs in self.shaped(encoder, target).state_dict().items():
             if name.startswith(f"{target.classifier}."):
                 continue
             source = target.name_of(name)
