@@ -5,13 +5,13 @@ import os
 import pty
 import re
 import struct
-import subprocess
-import sys
 from fcntl import ioctl
 from termios import TIOCSWINSZ
 
+from support.forked import Forked
 from support.helpers import compose, percent
 
+from sslcli import cli
 from sslcli.commands.train import run
 from sslcli.evaluation.base import Metric, table
 
@@ -74,7 +74,6 @@ def test_metrics_with_different_baselines_share_a_table():
 def test_the_progress_bar_fits_a_terminal(tmp_path):
     ours, theirs = pty.openpty()
     ioctl(theirs, TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-    code = "from sslcli.cli import train; train()"
     options = (
         "debug=tiny",
         "train.steps=40",
@@ -83,7 +82,7 @@ def test_the_progress_bar_fits_a_terminal(tmp_path):
         "device=cpu",
         f"run_dir={tmp_path / 'r'}",
     )
-    process = subprocess.Popen([sys.executable, "-c", code, *options], stdout=subprocess.DEVNULL, stderr=theirs)
+    process = Forked(cli.train, "ssl-train", *options, stderr=theirs)
     os.close(theirs)
     seen = b""
     while True:

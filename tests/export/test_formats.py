@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,6 +21,7 @@ from support import (
     foreign,
     small_models,  # noqa: F401  registers models
 )
+from support.forked import Forked
 from support.helpers import TINY, hook_of, make_trainer
 from support.modalities import Bag, token_dataset, vector_dataset
 
@@ -37,6 +39,7 @@ from sslcli.errors import UserError
 from sslcli.export import onnx as onnx_format
 from sslcli.export.base import Source
 from sslcli.export.onnx import Onnx
+from sslcli.export.safetensors import Safetensors
 from sslcli.export.torch_export import TorchExport
 from sslcli.training.checkpoints import Checkpoints
 from sslcli.training.device import choose
@@ -253,15 +256,12 @@ def test_a_file_that_is_wrong_is_not_put_in_place(run, tmp_path, monkeypatch, mi
 
 def test_what_a_killed_export_left_is_swept_by_the_next_one(run, tmp_path):
     made(tmp_path / "r")
-    code = (
-        "import os\nfrom sslcli.export.safetensors import Safetensors\n"
-        "Safetensors.check = lambda self, source, path: os.kill(os.getpid(), 9)\n"
-        "import sys; sys.argv = ['ssl-export', 'run=r']\nfrom sslcli.cli import export\nexport()"
-    )
-    subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
+
+    def started():
+        Safetensors.check = lambda self, source, path: os.kill(os.getpid(), signal.SIGKILL)
+        sslcli.cli.export()
+
+    assert Forked(started, "ssl-export", "run=r").wait() == -signal.SIGKILL
     folder = tmp_path / "r" / "export" / "safetensors"
     (left,) = folder.iterdir()
     assert left.name.startswith(".encoder.tmp")
@@ -336,18 +336,12 @@ def test_a_safetensors_file_of_somebody_elses_is_not_loaded(tmp_path):
     ("arguments", "module", "extra"),
     [("format=onnx", "onnxruntime", "onnx"), ("format=embeddings", "pyarrow", "parquet")],
 )
-def test_a_missing_library_is_a_line_with_its_extra(tmp_path, arguments, module, extra):
+def test_a_missing_library_is_a_line_with_its_extra(run, monkeypatch, tmp_path, arguments, module, extra):
     made(tmp_path / "r")
-    blocked = f"import sys; sys.modules['{module}'] = None; sys.argv = ['ssl-export', 'run=r', '{arguments}']"
-    code = f"{blocked}\nfrom sslcli.cli import export\nexport()"
-    found = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
-    assert found.returncode == 2
-    assert found.stderr.splitlines() == [
-        f"ssl-export: error: {arguments} needs {module}: pip install 'sslcli[{extra}]'"
-    ]
+    monkeypatch.setitem(sys.modules, module, None)
+    code, _, err = run("run=r", arguments, command="export")
+    assert code == 2
+    assert err.splitlines() == [f"ssl-export: error: {arguments} needs {module}: pip install 'sslcli[{extra}]'"]
     assert not [path for path in (tmp_path / "r" / "export").rglob("*") if path.is_file()]
 
 

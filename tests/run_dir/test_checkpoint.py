@@ -4,9 +4,8 @@ import errno
 import os
 import pickle
 import resource
+import signal
 import stat
-import subprocess
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -197,8 +196,8 @@ def test_too_little_memory_says_nothing_about_a_checkpoint(tmp_path):
 
 def test_the_threads_of_the_first_start_are_recorded_after_resuming(tmp_path):
     """A resumed run computes with the checkpoint's thread count and must record that one."""
-    options = ("debug=tiny", "probe=none", f"run_dir={tmp_path / 'r'}", "dataset.size=16", "device=cpu")
-    for threads, steps in (("2", "4"), ("1", "8")):
+    options = (*TINY, "encoder=mlp", "probe=none", "log.report=false", f"run_dir={tmp_path / 'r'}", "device=cpu")
+    for threads, steps in (("2", "2"), ("1", "4")):
 
         def started(threads=threads):
             os.environ["OMP_NUM_THREADS"] = threads
@@ -222,12 +221,13 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_stands(tmp_path):
 
 def killed_while_writing(path):
     """Leaves what a process leaves that is killed in the middle."""
-    code = (
-        "import os, pathlib, sys\nfrom sslcli.run_dir.files import replacing\n"
-        "with replacing(pathlib.Path(sys.argv[1])) as temporary:\n"
-        "    temporary.write_bytes(b'half')\n    os.kill(os.getpid(), 9)"
-    )
-    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+
+    def started():
+        with replacing(path) as temporary:
+            temporary.write_bytes(b"half")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert Forked(started, "any").wait() == -signal.SIGKILL
 
 
 def test_two_processes_write_into_files_of_their_own(tmp_path):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-import subprocess
-import sys
 import time
 
 import pytest
+from support.forked import Forked
 from support.helpers import percent
 
+from sslcli.run_dir.eval_json import add_metrics
 from sslcli.run_dir.result_json import headline_value, read_result
 
 RUN = (
@@ -40,21 +41,16 @@ def rows_of_page(folder):
     return [[" ".join(re.sub("<[^>]+>", " ", cell).split()) for cell in row.split("</td>")[:-1]] for row in rows]
 
 
-WRITER = """
-import sys, time
-from pathlib import Path
-from sslcli.run_dir.eval_json import add_metrics
-folder, name = Path(sys.argv[1]), sys.argv[2]
-(folder / f"{name}.ready").touch()
-while not (folder / "go").exists():
-    time.sleep(0.001)
-for k in range(20):
-    add_metrics(folder, {f"{name}_{k}": {"value": 0.5, "protocol": "p" * 20_000}}, step=1, dataset=None)
-"""
+def add_twenty(folder, name):
+    (folder / f"{name}.ready").touch()
+    while not (folder / "go").exists():
+        time.sleep(0.001)
+    for k in range(20):
+        add_metrics(folder, {f"{name}_{k}": {"value": 0.5, "protocol": "p" * 20_000}}, step=1, dataset=None)
 
 
 def test_several_evaluations_at_once_lose_nothing(tmp_path):
-    writers = [subprocess.Popen([sys.executable, "-c", WRITER, tmp_path, name]) for name in "abc"]
+    writers = [Forked(functools.partial(add_twenty, tmp_path, name), "any") for name in "abc"]
     while len([*tmp_path.glob("*.ready")]) < len(writers):
         assert all(writer.poll() is None for writer in writers)
         time.sleep(0.01)

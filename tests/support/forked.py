@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -24,11 +24,21 @@ torch.ones(1, requires_grad=True).sum().backward()
 class Forked:
     """A child of the tests' process that runs ``entry`` with these arguments; used like ``subprocess.Popen``.
 
-    Its stdout and stderr go into one file. It must be of a process that computes in one thread, as tests do.
+    Its stdout and stderr go into one file, or stderr to an open file or terminal of one's own. It must be of a process
+    that computes in one thread, as tests do. ``environment`` is added to that of the tests.
     """
 
-    def __init__(self, entry: Callable[[], Any], program: str, *arguments: str) -> None:
+    def __init__(
+        self,
+        entry: Callable[[], Any],
+        program: str,
+        *arguments: str,
+        stderr: int | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as this object
+        self._streams = {1: self._file.fileno(), 2: self._file.fileno() if stderr is None else stderr}
+        self._environment = environment or {}
         self.returncode: int | None = None
         self.pid = os.fork()
         if not self.pid:
@@ -37,8 +47,9 @@ class Forked:
     def _become(self, entry: Callable[[], Any], argv: list[str]) -> None:
         code = 1
         try:
-            for stream in (1, 2):
-                os.dup2(self._file.fileno(), stream)
+            os.environ.update(self._environment)
+            for stream, place in self._streams.items():
+                os.dup2(place, stream)
             sys.stdin = io.StringIO()
             sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1, closefd=False) for stream in (1, 2))
             sys.argv = argv

@@ -115,22 +115,26 @@ def hook_of(trainer: Trainer, kind: type[H]) -> H:
     return found
 
 
-def start_two(command: list[str], **environment: str) -> list[subprocess.Popen]:
-    """``command`` in two processes, with the variables that torchrun would set; the folder of tests can be imported."""
+def two_ranks() -> list[dict[str, str]]:
+    """The variables that torchrun would set for each of two processes."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": path}
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [{**common, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+
+
+def start_two(command: list[str], **environment: str) -> list[subprocess.Popen]:
+    """``command`` in two processes, as torchrun starts them."""
     return [
         subprocess.Popen(
             command,
-            env={**os.environ, **common, **environment, "RANK": rank, "LOCAL_RANK": rank},
+            env={**os.environ, **ranks, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for rank in ("0", "1")
+        for ranks in two_ranks()
     ]
 
 

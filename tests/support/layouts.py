@@ -1,8 +1,7 @@
-"""Every objective in every layout of one batch: what ``test_layouts`` compares; as a script, one process of two."""
+"""Every objective in every layout of one batch: what ``test_layouts`` compares."""
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sslcli.cli import conf_dir
+from sslcli.config.composed import TrainConfig
 from sslcli.config.instantiate import allow
 from sslcli.distributed import Ranks, joined
 from support.helpers import TINY, compose, trainer_of
@@ -104,9 +104,14 @@ OF_VARIANTS = [case for case in MEASURED if case.partition(",")[0] in VARIANTS o
 OF_YAMLS = [case for case in MEASURED if case not in OF_VARIANTS]
 
 
+def config_of(case: Case) -> TrainConfig:
+    """The config of a case with the whole batch at once."""
+    return compose("device=cpu", *TINY, *EXACT, *case.options)
+
+
 def measure(case: Case, accumulate: int, ranks: Ranks) -> dict[str, Tensor]:
     """Loss and gradients of the first step, and everything that three steps leave behind."""
-    config = compose("device=cpu", *TINY, *EXACT, *case.options)
+    config = config_of(case)
     config = replace(config, train=replace(config.train, accumulate=accumulate))
     with tempfile.TemporaryDirectory() as folder, unequal_masks() if case.unequal else nullcontext():
         trainer = trainer_of(config, Path(folder), ranks=ranks)
@@ -140,9 +145,8 @@ def measure_all(cases: list[str], ranks: Ranks) -> dict[str, dict[str, dict[str,
     }
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
+def one_of_two(cases: list[str], folder: Path) -> None:
+    """What each of two processes does: measure the cases and write what it finds."""
     allow(["support"])  # where the wrong objective is
     with joined(torch.device("cpu")) as ranks:
-        cases = OF_VARIANTS if sys.argv[2] == "variants" else OF_YAMLS
-        torch.save(measure_all(cases, ranks), Path(sys.argv[1]) / f"rank{ranks.rank}.pt")
+        torch.save(measure_all(cases, ranks), folder / f"rank{ranks.rank}.pt")

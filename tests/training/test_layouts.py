@@ -1,11 +1,12 @@
 """1 x 64, 4 accumulated x 16, 2 processes x 32 and 2 x 2 x 16: the same loss, gradient, queue and teacher."""
 
-import sys
+import functools
 
 import pytest
 import torch
-from support.helpers import TINY, make_trainer, randomness, start_two
-from support.layouts import CASES, EXACT, MASKED, OF_VARIANTS, OF_YAMLS, UNEQUAL
+from support.forked import Forked
+from support.helpers import TINY, make_trainer, randomness, two_ranks
+from support.layouts import CASES, EXACT, MASKED, MEASURED, OF_VARIANTS, OF_YAMLS, UNEQUAL, config_of, one_of_two
 from support.masks import unequal_masks
 
 from sslcli.features import Features
@@ -16,20 +17,23 @@ WRONG = ("wrong", "wrong, unequal masks")
 
 def by_two_processes(folder, cases):
     """What each of two gloo processes finds, by layout and case."""
-    workers = start_two([sys.executable, "-m", "support.layouts", str(folder), cases])
-    errors = [worker.communicate(timeout=400)[1] for worker in workers]
-    assert all(worker.returncode == 0 for worker in workers), errors
+    for case in cases:
+        config_of(MEASURED[case])  # composed here, once, it is kept in both
+    entry = functools.partial(one_of_two, cases, folder)
+    workers = [Forked(entry, "layouts", environment=ranks) for ranks in two_ranks()]
+    said = [worker.communicate(timeout=400)[0] for worker in workers]
+    assert all(worker.returncode == 0 for worker in workers), said
     return [torch.load(folder / f"rank{rank}.pt") for rank in (0, 1)]
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    return by_two_processes(tmp_path_factory.mktemp("layouts"), "yamls")
+    return by_two_processes(tmp_path_factory.mktemp("layouts"), OF_YAMLS)
 
 
 @pytest.fixture(scope="module")
 def ranks_of_variants(tmp_path_factory):
-    return by_two_processes(tmp_path_factory.mktemp("layouts"), "variants")
+    return by_two_processes(tmp_path_factory.mktemp("layouts"), OF_VARIANTS)
 
 
 def joined(ranks):

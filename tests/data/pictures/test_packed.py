@@ -4,7 +4,6 @@ import io
 import json
 import os
 import resource
-import subprocess
 import sys
 import tarfile
 import time
@@ -15,6 +14,7 @@ import pytest
 import torch
 import webdataset
 from PIL import Image
+from support.forked import Forked
 from support.oddities import encoded, exif, make, smooth, turned
 
 from sslcli import cli
@@ -199,16 +199,8 @@ def test_a_pack_that_is_stopped_leaves_nothing(tmp_path):
     (tmp_path / "source").mkdir()
     for k in range(600):
         (tmp_path / "source" / f"{k}.png").write_bytes(picture)
-    command = [
-        sys.executable,
-        "-c",
-        "from sslcli.cli import pack; pack()",
-        str(tmp_path / "source"),
-        str(tmp_path / "dest"),
-        "--to",
-        "shards",
-    ]
-    process = subprocess.Popen([*command, "--size", "100", "--workers", "2"], stderr=subprocess.PIPE)
+    command = ("ssl-pack", str(tmp_path / "source"), str(tmp_path / "dest"), "--to", "shards")
+    process = Forked(cli.pack, *command, "--size", "100", "--workers", "2")
     while not (tmp_path / "dest.part" / "shard-000000.tar").exists():
         assert process.poll() is None
         time.sleep(0.01)
