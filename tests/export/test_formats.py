@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -46,11 +50,18 @@ from sslcli.training.device import choose
 from sslcli.types import Field, Spec
 from sslcli.views.base import PassThrough
 
+FOLDER = tempfile.TemporaryDirectory()  # noqa: SIM115  of the runs that several tests export, to the end
 SMALL = ("dataset.size=32", "dataset.num_samples=40", "train.batch_size=4")
 
 
 def made(run_dir, *overrides):
     """A run directory with one checkpoint, whose encoder's numbers are all drawn: as good as a trained one here."""
+    return shutil.copytree(made_once(overrides), run_dir)
+
+
+@functools.cache
+def made_once(overrides):
+    run_dir = Path(tempfile.mkdtemp(dir=FOLDER.name)) / "r"
     trainer = make_trainer(run_dir, *TINY, *SMALL, *overrides)
     foreign.settled(trainer.encoder)
     run_dir.mkdir(exist_ok=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import collections
 import datetime
-import os
+import importlib
 import pickle
 import re
-import subprocess
 import sys
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import timm
@@ -25,6 +25,7 @@ from support import (
     small_models,  # noqa: F401  registers models
 )
 from support.foreign import Code, around, head, noise
+from support.forked import Forked
 from torch import nn
 from torchvision.models.convnext import CNBlockConfig
 
@@ -455,20 +456,19 @@ def test_moco_v3s_small_vit_needs_its_twelve_heads(tmp_path):
 
 def from_timm(folder, name, **environment):
     """Start from ``timm:name`` in a process of its own, whose hub is ``folder``; its features are in features.pt."""
-    code = (
-        "import sys, torch\nfrom sslcli.encoders.timm import Timm\nfrom sslcli.errors import UserError\n"
-        "from sslcli.types import Field, Spec, View\nfrom sslcli.pretrained.load import load_weights\n"
-        "spec = Spec(image=Field('image', (3, 32, 32), torch.uint8))\n"
-        f"encoder = Timm(spec, name='{name.partition('.')[0]}', stem='standard').eval()\n"
-        f"try: print(load_weights(encoder, 'timm:{name}'))\n"
-        "except UserError as error: sys.exit(str(error))\n"
-        "torch.save(encoder(View(torch.ones(1, 3, 32, 32), 'image')).pooled, 'features.pt')"
-    )
-    paths = {"HF_HOME": str(folder), "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False,
-        env={**os.environ, **paths, **environment},
-    )  # fmt: skip
+
+    def started():
+        importlib.reload(huggingface_hub.constants)  # it reads the environment when it is imported
+        ours = encoder(name.partition(".")[0], stem="standard")
+        try:
+            print(load_weights(ours, f"timm:{name}"))
+        except UserError as error:
+            print(error)
+            sys.exit(1)
+        torch.save(ours(View(torch.ones(1, 3, 32, 32), "image")).pooled, folder / "features.pt")
+
+    process = Forked(started, "any", environment={"HF_HOME": str(folder), **environment})
+    return process.communicate()[0], process.returncode
 
 
 def test_timms_weights_come_from_its_hub(tmp_path):
@@ -480,18 +480,18 @@ def test_timms_weights_come_from_its_hub(tmp_path):
     (place / "refs").mkdir()
     (place / "refs" / "main").write_text("0" * 40)
     save_file(model.state_dict(), place / "snapshots" / ("0" * 40) / "model.safetensors")
-    found = from_timm(tmp_path, name, HF_HUB_OFFLINE="1")
-    assert found.returncode == 0, found.stderr
-    assert "1 missing (filler), 0 unexpected" in found.stdout
+    said, code = from_timm(tmp_path, name, HF_HUB_OFFLINE="1")
+    assert code == 0, said
+    assert "1 missing (filler), 0 unexpected" in said
     with torch.no_grad():
         expected = model.forward_features(torch.ones(1, 3, 32, 32)).mean((2, 3))
     torch.testing.assert_close(torch.load(tmp_path / "features.pt").detach(), expected)
 
 
 def test_timms_weights_without_a_network_are_refused_in_a_line(tmp_path):
-    found = from_timm(tmp_path, "test_resnet.r160_in1k", HF_ENDPOINT="http://127.0.0.1:9")  # nobody listens there
-    assert found.returncode == 1
-    assert found.stderr.splitlines() == [
+    said, code = from_timm(tmp_path, "test_resnet.r160_in1k", HF_ENDPOINT="http://127.0.0.1:9")  # nobody listens there
+    assert code == 1
+    assert said.splitlines() == [
         "encoder.weights: timm's weights test_resnet.r160_in1k cannot be fetched (its hub cannot be reached). "
         "Fetch the file where there is a network, and give its path."
     ]
