@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from support import small_models  # noqa: F401  registers models
 from torch.nn import functional as F
 
 from sslcli.encoders.images import repeatable_means
@@ -68,7 +69,7 @@ def test_paths_are_dropped_at_the_rate_given_and_at_no_other(drop_path, repeats)
     assert torch.equal(first.tokens, second.tokens) == repeats
 
 
-PATCH_MODELS = ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "beit_base_patch16_224"]
+PATCH_MODELS = ["vit_mini", "swin_mini", "beit_mini"]
 
 
 @pytest.mark.parametrize("name", PATCH_MODELS)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from support import small_models  # noqa: F401  registers models
 from support.helpers import TINY, compose, make_context
 from timm.layers import DropPath
 from timm.optim import param_groups_layer_decay
@@ -139,10 +140,10 @@ def test_permuted_labels_read_chance(small):
     assert found["finetune_top1"].value == pytest.approx(0.25, abs=4 * chance)
 
 
-@pytest.mark.parametrize("encoder", ["vit_tiny", "swin_tiny", "resnet18"])
-def test_every_family_of_encoders_is_fine_tuned(encoder):
+@pytest.mark.parametrize("name", ["vit_mini", "swin_mini", "resnet_mini"])
+def test_every_family_of_encoders_is_fine_tuned(name):
     probe = Finetune(epochs=1, batch_size=16, max_samples=32, augment=True)
-    metric = probe(measured(f"encoder={encoder}"))["finetune_top1"]
+    metric = probe(measured("encoder=timm", f"encoder.name={name}"))["finetune_top1"]
     assert 0 <= metric.value <= 1 and "random_init" in metric.baselines
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from support import small_models  # noqa: F401  registers models
 from support.helpers import TINY, compose, make_trainer, randomness
 from support.modalities import vector_dataset
 from torch.nn import functional as F
@@ -279,7 +280,13 @@ def test_what_a_version_does_not_have_is_refused(overrides, message):
 
 def test_version_3_freezes_a_vits_patches(tmp_path):
     trainer = make_trainer(
-        tmp_path, *TINY, "objective=moco", "objective.version=3", "objective.freeze_patches=true", "encoder=vit_tiny"
+        tmp_path,
+        *TINY,
+        "objective=moco",
+        "objective.version=3",
+        "objective.freeze_patches=true",
+        "encoder=timm",
+        "encoder.name=vit_mini",
     )
     frozen = {name for name, p in trainer.encoder.named_parameters() if not p.requires_grad}
     assert frozen and all("patch_embed" in name for name in frozen)

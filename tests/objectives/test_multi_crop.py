@@ -5,6 +5,7 @@ import math
 import pytest
 import timm
 import torch
+from support import small_models  # noqa: F401  registers models
 from support.helpers import TINY, compose, make_trainer, randomness
 from support.modalities import vector_dataset
 from torch import nn
@@ -252,9 +253,9 @@ def test_objectives_without_a_rule_for_small_views_refuse_them(objective):
 @pytest.mark.parametrize(
     "options",
     [
-        ("encoder=swin_tiny",),
+        ("encoder=timm", "encoder.name=swin_mini"),
         ("encoder=mlp",),
-        ("encoder=vit_tiny", "views.local_size=0.4"),  # 13 pixels, and patches of 4
+        ("encoder=timm", "encoder.name=vit_mini", "views.local_size=0.4"),  # 13 pixels, and patches of 4
     ],
 )
 def test_encoders_that_cannot_read_small_views_refuse_them(tmp_path, options):

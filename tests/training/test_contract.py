@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support import small_models  # noqa: F401  registers models
 from support.helpers import TINY, make_trainer
 from support.modalities import Bag, Towers, token_dataset, user_item_dataset, vector_dataset
 
@@ -35,9 +36,9 @@ def gradient_of_first_step(trainer):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("encoder", ["convnet_small", "vit_tiny"])
+@pytest.mark.parametrize("encoder", ["encoder=convnet_small", "encoder=timm encoder.name=vit_mini"])
 def test_accumulation_gives_the_same_loss_and_gradient(tmp_path, objective, encoder):
-    options = (*TINY, *EXACT, f"objective={objective}", f"encoder={encoder}", *OBJECTIVES[objective])
+    options = (*TINY, *EXACT, f"objective={objective}", *encoder.split(), *OBJECTIVES[objective])
     whole = gradient_of_first_step(make_trainer(tmp_path, *options))
     cut = gradient_of_first_step(make_trainer(tmp_path, *options, "train.accumulate=4"))
     assert whole.keys() == cut.keys()
