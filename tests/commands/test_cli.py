@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+NO_PAGE = ("log.report=false",)  # drawing it takes longer than these runs
 FAST = ("debug=tiny", "train.steps=2", "dataset.size=16", "dataset.num_samples=100", "probe=none", "device=cpu",
-        "log.report=false")  # fmt: skip
+        *NO_PAGE)  # fmt: skip
 
 
 MISTAKES = {
@@ -268,7 +269,7 @@ def test_a_folder_of_ones_own_pictures(run, tmp_path):
             Image.fromarray(pixels).save(tmp_path / "pictures" / label / f"{k}.png")
     code, out, _ = run(
         "dataset=images", "dataset.path=pictures", "dataset.size=16", "train.batch_size=8", "train.steps=2",
-        "dataset.workers=1", "device=cpu", "run_dir=r",
+        "dataset.workers=1", "device=cpu", "run_dir=r", *NO_PAGE,
     )  # fmt: skip
     assert code == 0 and "knn_top1" in out
     metrics = json.loads((tmp_path / "r" / "result.json").read_text())["metrics"]["knn_top1"]
@@ -285,7 +286,7 @@ def evaluations(run_dir, step):
 
 
 def test_eval_gives_the_number_again(run, tmp_path):
-    options = ("debug=tiny", "dataset.size=16", "dataset.num_samples=300", "device=cpu", "run_dir=r")
+    options = ("debug=tiny", "dataset.size=16", "dataset.num_samples=300", "device=cpu", "run_dir=r", *NO_PAGE)
     run(*options)
     trained = json.loads((tmp_path / "r" / "result.json").read_text())["metrics"]
     code, out, _ = run("run=r", command="eval")
@@ -306,7 +307,7 @@ QUICK = ("probe.parts.knn.k=[5,1]", "probe.parts.linear.steps=20", "probe.parts.
 
 
 def test_all_probes_in_one_command_and_twice_the_same_bytes(run, tmp_path):
-    run("debug=tiny", "dataset.size=16", "dataset.num_samples=300", "device=cpu", "run_dir=r", "probe=none")
+    run("debug=tiny", "dataset.size=16", "dataset.num_samples=300", "device=cpu", "run_dir=r", "probe=none", *NO_PAGE)
     code, out, err = run("run=r", "probe=all", *QUICK, command="eval")
     assert code == 0, err
     first = (tmp_path / "r" / "eval.json").read_bytes()
@@ -324,7 +325,7 @@ def test_all_probes_in_one_command_and_twice_the_same_bytes(run, tmp_path):
 
 
 def test_a_second_evaluation_leaves_the_first(run, tmp_path):
-    run("debug=tiny", "dataset.size=16", "dataset.num_samples=300", "device=cpu", "run_dir=r", "probe=none")
+    run("debug=tiny", "dataset.size=16", "dataset.num_samples=300", "device=cpu", "run_dir=r", "probe=none", *NO_PAGE)
     assert run("run=r", command="eval")[0] == 0
     first = evaluations(tmp_path / "r", step=20)
     assert run("run=r", "probe=linear", "probe.steps=20", "seed=7", command="eval")[0] == 0
@@ -344,7 +345,7 @@ def test_another_dataset_is_evaluated_beside_the_runs_own(run, tmp_path):
         for i in range(60):
             pixels = generator.integers(0, 100, (20, 24, 3), dtype=np.uint8) + np.uint8(100 * k)
             Image.fromarray(pixels).save(tmp_path / "pictures" / label / f"{i}.png")
-    run("debug=tiny", "dataset.size=16", "dataset.num_samples=300", "device=cpu", "run_dir=r")
+    run("debug=tiny", "dataset.size=16", "dataset.num_samples=300", "device=cpu", "run_dir=r", *NO_PAGE)
     own = ("run=r", "probe=linear", "probe.steps=50")
     assert run(*own, command="eval")[0] == 0
     other = ("dataset=images", "dataset.path=pictures", "dataset.workers=0")
@@ -363,7 +364,7 @@ def test_another_dataset_is_evaluated_beside_the_runs_own(run, tmp_path):
 
 
 def test_a_dataset_that_the_encoder_cannot_read_is_refused(run):
-    run("debug=tiny", "dataset.size=16", "device=cpu", "run_dir=r", "probe=none")
+    run("debug=tiny", "dataset.size=16", "device=cpu", "run_dir=r", "probe=none", *NO_PAGE)
     code, _, err = run("run=r", "dataset=fashion_mnist_mini", command="eval")
     assert code == 2 and len(err.strip().splitlines()) == 1
     assert "the encoder reads 'image' as image of shape [3, 16, 16] and dtype uint8" in err
@@ -373,7 +374,7 @@ def test_a_dataset_that_the_encoder_cannot_read_is_refused(run):
 
 
 def test_a_watched_run_keeps_its_best_checkpoint_which_can_be_evaluated(run, tmp_path):
-    options = ("debug=tiny", "dataset.size=16", "dataset.num_samples=300", "device=cpu", "run_dir=r",
+    options = ("debug=tiny", "dataset.size=16", "dataset.num_samples=300", "device=cpu", "run_dir=r", *NO_PAGE,
                "train.steps=12", "probe.every=2", "probe.share=null", "checkpoint.keep_best=knn_top1",
                "checkpoint.keep=1", "checkpoint.every=3")  # fmt: skip
     code, out, err = run(*options)
@@ -395,7 +396,7 @@ def test_a_watched_run_keeps_its_best_checkpoint_which_can_be_evaluated(run, tmp
 
 def test_patience_ends_a_run_which_is_then_finished(run, tmp_path):
     options = ("debug=tiny", "dataset.size=16", "dataset.num_samples=300", "device=cpu", "run_dir=r", "probe=none",
-               "train.steps=400", "optimizer.lr=0", "probe.every=2", "probe.share=null", "probe.patience=3",
+               *NO_PAGE, "train.steps=400", "optimizer.lr=0", "probe.every=2", "probe.share=null", "probe.patience=3",
                "checkpoint.keep_best=rankme", "encoder.norm=layer", "log.every=100")  # fmt: skip
     code, out, err = run(*options)
     assert code == 0, err
@@ -414,7 +415,14 @@ def test_loading_and_exporting_need_no_data(run, tmp_path):
     for k in range(12):
         pixels = np.random.default_rng(k).integers(0, 255, (16, 16, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / "pictures" / "a" / f"{k}.png")
-    options = ("dataset=images", "dataset.path=pictures", "dataset.size=16", "train.batch_size=4", "run_dir=r")
+    options = (
+        "dataset=images",
+        "dataset.path=pictures",
+        "dataset.size=16",
+        "train.batch_size=4",
+        "run_dir=r",
+        *NO_PAGE,
+    )
     assert run(*options, "train.steps=2", "device=cpu", "dataset.workers=0")[0] == 0
     (tmp_path / "pictures" / "a" / "0.png").rename(tmp_path / "pictures" / "a" / "other.png")
     code, _, err = run(*options, "train.steps=3", "device=cpu", "dataset.workers=0")
@@ -439,7 +447,7 @@ def test_a_page_of_a_run_and_of_a_sweep(run, tmp_path):
 
 
 def test_one_sample_too_many_for_whole_chunks(run):
-    assert run("debug=tiny", "dataset.num_samples=641", "encoder=mlp", "run_dir=r", "train.steps=2")[0] == 0
+    assert run("debug=tiny", "dataset.num_samples=641", "encoder=mlp", "run_dir=r", "train.steps=2", *NO_PAGE)[0] == 0
 
 
 def test_a_folder_of_somebody_elses_is_left_alone(run, tmp_path):

@@ -360,7 +360,7 @@ def test_a_missing_library_is_a_line_with_its_extra(run, monkeypatch, tmp_path, 
 
 
 def test_the_card_says_what_it_is(run, tmp_path):
-    options = (*TINY, "device=cpu", "probe.max_samples=100")
+    options = (*TINY, "device=cpu", "probe.max_samples=100", "log.report=false")
     assert run(*options, "run_dir=first")[0] == 0
     assert run(*options, "encoder.weights=first", "run_dir=r", "objective.temperature=0.33")[0] == 0
     assert run("run=r", command="export")[0] == 0
