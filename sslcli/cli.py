@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from sslcli.commands.job import Job, is_sweep
 from sslcli.config.arguments import conf_dir, config_dir, flags_first, home_expanded, sweep_dir
 from sslcli.config.checks import check_ranges
 from sslcli.config.composed import CONFIGS, EvalConfig, ExportConfig, ReportConfig, read, resolved, schema
@@ -72,7 +73,7 @@ def _train(config: Any) -> float | None:
     hydra = HydraConfig.get()
     overrides, choices = list(hydra.overrides.task), hydra.runtime.choices
     typed, automatic = settled(_plain(config, "train"), overrides, choices)
-    if _is_sweep(hydra):
+    if is_sweep(hydra):
         run_dir: Path | None = Path(hydra.sweep.dir) / str(hydra.job.num)
         print(shown(f"job {hydra.job.num}: {' '.join(overrides)}"), flush=True)
     else:
@@ -147,7 +148,8 @@ def _main(name: str, command: Callable[[str], int]) -> None:
 
 def _leave_stopped(name: str, stop: signals.Stopped) -> NoReturn:
     again = "the same command resumes from the last checkpoint" if name == "train" else "nothing was changed"
-    print(f"ssl-{name}: stopped by {stop.name}; {again}", file=sys.stderr)
+    text = f"{stop.saved}; the same command continues" if stop.saved else f"stopped by {stop.name}; {again}"
+    print(f"ssl-{name}: {text}", file=sys.stderr)
     _leave(stop.exit_code)
 
 
@@ -174,7 +176,8 @@ def _run(task: Callable[[Any], Any], name: str) -> int:
         print(f"{program} {__version__}")
         return 0
     own = config_dir(arguments)
-    check_overrides([a for a in arguments if not a.startswith("-")], [Path(conf_dir()), *([Path(own)] if own else [])])
+    folders = [Path(conf_dir()), *([Path(own)] if own else [])]
+    check_overrides([a for a in arguments if not a.startswith("-")], folders)
     if own:
         refuse_bombs(Path(own))
     # Makes Hydra raise its errors, instead of printing them and exiting with 1, so that we can print our own message.
@@ -190,13 +193,18 @@ def _run(task: Callable[[Any], Any], name: str) -> int:
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
             raise UserError("-m: a sweep's jobs have one process each. Start torchrun once for every job.")
         arguments = [*arguments, f'hydra.sweep.dir="{sweep}"', "hydra.sweep.subdir=."]
-    sys.argv = [sys.argv[0], *arguments]
     ConfigStore.instance().store(name="schema", node=schema(CONFIGS[name]))
-    job = _Job(task, program)
-    entry = hydra.main(version_base="1.3", config_path=conf_dir(), config_name=name)(job)
+    primary = name
+    if name == "train" and any(argument.startswith("resume=") for argument in arguments):
+        from sslcli.commands import continued
+
+        primary, arguments, task = continued.settled(arguments, folders, task)
+    sys.argv = [sys.argv[0], *arguments]
+    job = Job(task, program)
+    entry = hydra.main(version_base="1.3", config_path=conf_dir(), config_name=primary)(job)
     try:
         entry()
-    except Exception as error:  # raised while the config was composed: _Job catches what jobs raise
+    except Exception as error:  # raised while the config was composed: Job catches what jobs raise
         if trace:
             print(shown(traceback.format_exc()), end="", file=sys.stderr)
         raise UserError(explain(error)) from error
@@ -207,37 +215,3 @@ def _run(task: Callable[[Any], Any], name: str) -> int:
     if job.failure is not None:
         raise job.failure
     return 0
-
-
-class _Job:
-    """The task of one job. It stores exceptions instead of raising them: a sweep continues, Hydra prints nothing."""
-
-    def __init__(self, task: Callable[[Any], Any], program: str) -> None:
-        self.task, self.program = task, program
-        self.failure: Exception | None = None
-        self.failed = 0
-        self.__name__ = program  # hydra.main reads this attribute
-
-    def __call__(self, config: Any) -> Any:
-        from hydra.core.hydra_config import HydraConfig
-
-        try:
-            return self.task(config)
-        except Exception as raised:
-            failure = for_user(raised)
-            self.failed += 1
-            if _is_sweep(HydraConfig.get()):
-                where = f"{self.program}: job {HydraConfig.get().job.num}"
-                if isinstance(failure, UserError):
-                    print(shown(f"{where}: error: {failure}"), file=sys.stderr)
-                    failure = UserError("1 job of the sweep failed, see above.")
-                else:
-                    print(shown(traceback.format_exc()), end="", file=sys.stderr)
-                    failure = failure.with_traceback(None)  # its frames would keep this job's model in memory
-            if self.failure is None or isinstance(self.failure, UserError):
-                self.failure = failure  # report a bug rather than a mistake of the user
-            return None
-
-
-def _is_sweep(hydra: Any) -> bool:
-    return hydra.mode is not None and hydra.mode.name == "MULTIRUN"

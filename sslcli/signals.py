@@ -1,4 +1,8 @@
-"""Handling of the signals that stop a command: while training after the current step, otherwise at once."""
+"""Handling of the signals that stop a command: while training after the current step, otherwise at once.
+
+Python calls a handler only between two of its own instructions, and a large matrix product or a backward pass is one of
+them. A thread of its own therefore answers a signal at once, with a line that says what will happen.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,7 @@ class Stopped(BaseException):
         self.signum = signum
         self.name = signal.Signals(signum).name
         self.exit_code = 130 if signum == signal.SIGINT else 75
+        self.saved = ""  # at which step training stopped, and where that is saved
 
 
 def leave_early() -> None:
@@ -57,10 +62,36 @@ def install() -> None:
     for signum in HANDLED:
         if signum != signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, _handle)
+    _answer_at_once()
+
+
+def _answer_at_once() -> None:
+    """Start the thread that answers signals: Python's handler in C writes their numbers to a pipe, whatever runs."""
+    import threading
+
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    program = os.path.basename(sys.argv[0] or "sslcli")  # noqa: PTH119
+    speaks = os.environ.get("RANK", "0") == "0"  # of several processes, one
+    break_line = "\n" * os.isatty(2)  # after the progress bar and the ^C
+
+    def answer() -> None:
+        while number := os.read(reading, 1):
+            if number[0] in HANDLED and speaks:
+                name = signal.Signals(number[0]).name
+                what = (
+                    "stopping after this step, which is saved; Ctrl-C twice exits at once" if _deferring else "stopping"
+                )
+                with contextlib.suppress(OSError):
+                    os.write(2, f"{break_line}{program}: {name}: {what}\n".encode())
+
+    threading.Thread(target=answer, name="signals", daemon=True).start()
 
 
 def ignore_in_worker() -> None:
     """Ignore the signals in a data worker: the training process still needs it to finish the current step."""
+    signal.set_wakeup_fd(-1)
     for signum in HANDLED:
         signal.signal(signum, signal.SIG_IGN)
 

@@ -33,7 +33,7 @@ from sslcli.training.hooks import Hook
 from sslcli.training.length import Length
 from sslcli.training.metric_lines import MetricLines
 from sslcli.training.online_evaluation import OnlineEvaluation
-from sslcli.training.optim import parameter_groups
+from sslcli.training.optim import parameter_groups, split_by_depth
 from sslcli.training.progress_bar import ProgressBar
 from sslcli.training.quality_metrics import QualityMetrics
 from sslcli.training.schedule import Schedule
@@ -80,23 +80,33 @@ def make_trainer(
         module.to(compute.device)
     for module in (components.encoder, components.objective):  # the objective may hold a copy of the encoder
         module.to(memory_format=torch.channels_last)
-    groups = parameter_groups([components.encoder, components.objective])
+    optimizer = _optimizer(config, components, loader.batch_size)
     return Trainer(
         components.encoder,
         components.objective,
         components.views,
         loader=loader,
-        optimizer=build(config.optimizer.node, Optimizer, groups, loader.batch_size, where="optimizer"),
+        optimizer=optimizer,
         schedule=build(config.schedule.node, Schedule, where="schedule"),
         compute=compute,
         length=_length(config.train, loader),
         seed=config.seed,
         train=config.train,
+        freeze_steps=config.encoder.freeze_steps,
         run_dir=run_dir,
         ranks=ranks,
         hooks=make_hooks(config, components, compute, run_dir, console, ranks, record=record, monitor=monitor),
         warn=console.warn,
     )
+
+
+def _optimizer(config: TrainConfig, components: Components, batch_size: int) -> Optimizer:
+    groups = parameter_groups([components.encoder, components.objective])
+    optimizer = build(config.optimizer.node, Optimizer, groups, batch_size, where="optimizer")
+    layer_decay = config.optimizer.layer_decay
+    if layer_decay != 1 or config.encoder.freeze_steps:  # torch's SGD fails on groups of which a part has no momentum
+        split_by_depth(optimizer, components.encoder, layer_decay)
+    return optimizer
 
 
 def make_hooks(

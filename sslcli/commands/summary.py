@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from sslcli.errors import one_line
 from sslcli.evaluation.base import in_short, table
 from sslcli.evaluation.measure import Measured
 from sslcli.run_dir.console import Console
+from sslcli.run_dir.formatting import override, wrapped
 from sslcli.training.trainer import Trainer
 
 
@@ -41,8 +42,30 @@ def announce(console: Console, config: TrainConfig, components: Components, trai
         *((("auto", ", ".join(origin.automatic)),) if origin.automatic else ()),
         *(("recipe", text) for text in recipe_lines(config, origin.recipe, trainer.loader.batch_size, rate)),
     )
-    for name, text in rows:
-        console.line(f"{name:<9} {one_line(text)}")
+    for name, text in (*rows, *_first_steps(config, trainer), *rates(trainer)):
+        for line in wrapped(f"{name:<9} {one_line(text)}", indent=10):
+            console.line(line)
+
+
+def _first_steps(config: TrainConfig, trainer: Trainer) -> Iterator[tuple[str, str]]:
+    count, total = trainer.frozen.steps, trainer.length.steps
+    if count and total and count >= total:
+        yield "frozen", f"the encoder, in all {total} steps (encoder.freeze_steps): only the heads are trained"
+    elif count:
+        yield "frozen", f"the encoder, in the first {count} steps: only the heads are trained in them"
+
+
+def rates(trainer: Trainer) -> Iterator[tuple[str, str]]:
+    """Yield a row with the learning rates of all groups of parameters, if they are not all the same."""
+    counts: dict[tuple[float, str], int] = {}
+    for group in trainer.optimizer.param_groups:
+        layer = group.get("layer", "")  # which optimizer.layer_decay has added
+        of = "heads" if layer is None else f"layer {layer}" if layer != "" else ""
+        key = group["full_lr"], of
+        counts[key] = counts.get(key, 0) + sum(parameter.numel() for parameter in group["params"])
+    texts = [f"{rate:.3g} ({of or f'{count:,} parameters'})" for (rate, of), count in counts.items() if count]
+    if len({rate for (rate, _), count in counts.items() if count}) > 1:
+        yield "rates", ", ".join(texts)
 
 
 def say_result(console: Console, trainer: Trainer, measured: Measured, page: str, seconds: float) -> None:
@@ -65,6 +88,10 @@ def say_result(console: Console, trainer: Trainer, measured: Measured, page: str
 
 
 def say_finished(console: Console, run_dir: Path, result: Mapping[str, Any]) -> None:
-    """Print that a run is finished and how to start it afresh."""
-    console.line(f"{run_dir} is finished ({result['steps']} steps): nothing to do.")
-    console.line(f"Start it afresh: the same command with resume=never. Evaluate it: ssl-eval run={run_dir}")
+    """Print that a run is finished, how to make it longer and how to start it afresh."""
+    steps = result["steps"]
+    console.line(f"{run_dir} is finished ({steps} steps): nothing to do.")
+    console.line(f"Make it longer: ssl-train {override('resume', str(run_dir))} train.steps={2 * steps}")
+    console.line(
+        f"Start it afresh: its command with resume=never. Evaluate it: ssl-eval {override('run', str(run_dir))}"
+    )

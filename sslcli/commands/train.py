@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ from sslcli.commands.build_trainer import identity, make_collapse_monitor, make_
 from sslcli.commands.checks import check_fit, enough_memory, warn_of_batch_norm
 from sslcli.commands.find_run import find_run
 from sslcli.commands.restored import budget, visuals_of
+from sslcli.commands.stopping import telling_what_is_saved
 from sslcli.commands.summary import announce, say_finished, say_result
 from sslcli.components import build_components
 from sslcli.config.composed import TrainConfig, to_plain
@@ -38,7 +40,7 @@ from sslcli.run_dir.output import check_output
 from sslcli.run_dir.result_json import finished, headline_value, write_result
 from sslcli.training.device import choose, set_determinism, set_threads
 from sslcli.training.environment import restore_environment
-from sslcli.training.resume import choose_start, finished_before, go_on, run_before, starts_afresh
+from sslcli.training.resume import choose_start, finished_before, go_on, jump, run_before, starts_afresh
 from sslcli.types import Compute
 
 
@@ -87,8 +89,10 @@ def run(
                 return headline_value(result)
             ranks.by_first(lambda: session.open_records(origin or Origin(), resumed=state is not None))
             held.callback(session.loggers.finish, {})  # for a stopped run; a finished run has called it already
-            session.train()
-        return session.report(started) if ranks.first else None
+            with telling_what_is_saved(session.trainer):
+                session.train()
+        with telling_what_is_saved(session.trainer):
+            return session.report(started) if ranks.first else None
 
 
 class _Session:
@@ -111,6 +115,7 @@ class _Session:
         self.loggers = make_loggers(config, console, ranks)
         self.monitor = make_collapse_monitor(config, self.components, compute, console)
         self.lines = JsonLines(run_dir / NAME)
+        self.jump: tuple[str, ...] = ()  # what a new length does to the learning rate of a resumed run
         self.trainer = make_trainer(
             config, self.components, compute, run_dir, console, ranks, record=self._record, monitor=self.monitor
         )
@@ -134,7 +139,8 @@ class _Session:
             open_run(self.config.resume, "resume")  # raise an error before anything is written
         held.enter_context(locked(self.run_dir))
         checkpoint.sweep_temporaries(self.run_dir)
-        state = choose_start(self.config, self.run_dir, self.trainer.length, self.components.dataset, self.console)
+        length, dataset = self.trainer.length, self.components.dataset
+        state = choose_start(self.config, self.run_dir, length, dataset, self.console, sys.argv[1:])
         if state is not None:
             before = run_before(self.config, self.run_dir)
             normalisation.check(before, self.components.fitted, state["files"])
@@ -144,6 +150,7 @@ class _Session:
     def resume(self, state: State) -> dict[str, Any] | None:
         """Restore a checkpoint; return the result of the run if it is finished already."""
         go_on(self.trainer, state)
+        self.jump = jump(self.trainer, state)
         result = finished(self.run_dir, self.trainer.step) if self.trainer.done else None
         if result is None:
             restore_environment(state, self.compute, self.ranks, self.config.device.threads, self.console)
@@ -159,7 +166,11 @@ class _Session:
             console.warn(f"{self.lines.path}: {lost} damaged lines are left out.")
         console.log_to(run_dir / "train.log")
         if resumed:
-            console.line(f"resuming {run_dir} at step {self.trainer.step}")
+            source = run_before(config, run_dir) if config.resume != "auto" else run_dir
+            elsewhere = "" if source == run_dir else f", from {config.resume}, which stays as it is"
+            console.line(f"resuming {run_dir} at step {self.trainer.step}{elsewhere}")
+            for text in self.jump:
+                console.line(text)
         else:
             announce(console, config, self.components, self.trainer, origin)
             inside.remove(run_dir, START)  # of an earlier session that ended before its first checkpoint

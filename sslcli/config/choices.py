@@ -123,14 +123,26 @@ def _are_finite(values: Sequence[Any]) -> bool:
 
 @dataclass
 class EncoderChoice(Choice):
-    """An encoder, and the weights that it starts from. A resumed run does not read them again."""
+    """An encoder, the weights that it starts from, and for how many steps it keeps them.
+
+    A resumed run does not read the weights again.
+    """
 
     section = "encoder"
     weights: str | None = None
+    freeze_steps: Natural = 0
 
     def check(self) -> None:
         if self.weights == "":
             raise UserError(f"encoder.weights={self.weights!r} must be a path, timm:NAME, or null.")
+
+
+@dataclass
+class OptimizerChoice(Choice):
+    """An optimizer, and how its rate falls with the depth of the encoder's layers."""
+
+    section = "optimizer"
+    layer_decay: Annotated[float, Range(0, 1, open_low=True)] = 1.0
 
 
 @dataclass

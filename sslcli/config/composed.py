@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 
-from sslcli.config.choices import Choice, DatasetChoice, EncoderChoice, ProbeChoice
+from sslcli.config.choices import Choice, DatasetChoice, EncoderChoice, OptimizerChoice, ProbeChoice
 from sslcli.config.ranges import Count
 from sslcli.config.secrets import hidden
 from sslcli.config.sections import CheckpointSection, DeviceSection, LogSection, TrainSection, key
@@ -29,7 +29,7 @@ class TrainConfig:
 
     run_dir: str | None = key(None, "directory of the run's files; in a sweep, the sweep's folder")
     seed: int = key(0, "seed of all random numbers")
-    resume: str = key("auto", "auto, never, or the path of a checkpoint or run to start from")
+    resume: str = key("auto", "auto, never, a run to go on with, or, with a run_dir, where to start from")
     plugins: list[str] = key([], "your own packages that config may name")
     preview: str | None = key(None, "write a picture of a batch of views and masks to this file, and exit")
     replay: Count | None = key(None, "run this step of run_dir again, and print what in it is not finite")
@@ -41,7 +41,7 @@ class TrainConfig:
     objective: Choice = field(default_factory=Choice)
     dataset: DatasetChoice = field(default_factory=DatasetChoice)
     views: Choice = field(default_factory=Choice)
-    optimizer: Choice = field(default_factory=Choice)
+    optimizer: OptimizerChoice = field(default_factory=OptimizerChoice)
     schedule: Choice = field(default_factory=Choice)
     probe: ProbeChoice = field(default_factory=ProbeChoice)
     logger: dict[str, Choice] = field(default_factory=dict)

@@ -14,7 +14,7 @@ from sslcli.config.instantiate import build
 from sslcli.data.base import Dataset
 from sslcli.evaluation.context import ProbeContext
 from sslcli.evaluation.standard_errors import standard_error
-from sslcli.run_dir.measurements import best_baseline, gain, number, with_error
+from sslcli.run_dir.measurements import below_start, best_baseline, gain, number, with_error
 
 WIDTH = 80  # of a terminal
 BANK, QUERIES = 2000, 1000  # training samples and held-out samples of a probe's cheap form
@@ -33,6 +33,7 @@ class Metric:
     headline: bool = False  # whether it is the one by which runs with this probe are compared
     standard_error: float | None = None  # of the value, over the queries; None without queries
     gain_standard_error: float | None = None  # of the difference to the best baseline, on the same queries
+    start_standard_error: float | None = None  # of the difference to the weights that the run started from
     std: float | None = None  # standard deviation over repetitions, such as batches
     bias: float | None = None  # how far the estimate lies above the truth on average, where that is known
     baselines: dict[str, float] = field(default_factory=dict)  # their values by name
@@ -45,7 +46,13 @@ class Metric:
         flat = {"value": self.value, "std": self.std, **self.baselines, "protocol": self.protocol}
         errors = {"standard_error": self.standard_error, "gain_standard_error": self.gain_standard_error}
         facts = {"unit": self.unit, "higher_is_better": self.higher_is_better, "headline": self.headline}
-        more = {"bias": self.bias, "split": self.split, "seed": self.seed, "samples": self.samples}
+        more = {
+            "start_standard_error": self.start_standard_error,
+            "bias": self.bias,
+            "split": self.split,
+            "seed": self.seed,
+            "samples": self.samples,
+        }
         return {**flat, **errors, **facts, **{name: value for name, value in more.items() if value is not None}}
 
 
@@ -100,6 +107,9 @@ def _protocols(metrics: Mapping[str, Metric]) -> Iterator[str]:
         best = best_baseline(metric.baselines, metric.higher_is_better)
         gained = "" if best is None else f"{gain(metric, best)} against {best}; "
         yield from textwrap.wrap(f"{name}: {gained}{text}", WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+    main = headline(metrics)
+    lost = below_start(main, metrics[main]) if main else ""
+    yield from textwrap.wrap(lost, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def in_short(title: str, metrics: Mapping[str, Metric]) -> list[str]:
@@ -195,6 +205,7 @@ def compared(
         baselines=baselines,
         standard_error=standard_error(trained) if isinstance(trained, Tensor) else None,
         gain_standard_error=None if best is None else _paired(trained, scores[best]),
+        start_standard_error=_paired(trained, scores["start"]) if "start" in scores else None,
         **{"split": context.split, "seed": context.seed, **more},
     )
 

@@ -22,7 +22,7 @@ from sslcli.report.maps import maps, singular_values
 from sslcli.report.render import render
 from sslcli.report.visuals import Embedding, Visuals
 from sslcli.run_dir.formatting import SHARE, override
-from sslcli.run_dir.measurements import best_baseline, gain, number, with_error
+from sslcli.run_dir.measurements import below_start, best_baseline, gain, number, with_error
 from sslcli.run_dir.readings import Reading
 from sslcli.run_dir.records import Record
 
@@ -110,6 +110,7 @@ def _headline(record: Record) -> dict[str, Any] | None:
         "name": name,
         "value": with_error(reading),
         "verdict": _verdict(reading),
+        "below_start": below_start(name, reading),
         "protocol": reading.protocol,
         "chart": charts.dots("headline", name, {"trained": reading.value, **reading.baselines}, reading),
     }

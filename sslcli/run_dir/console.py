@@ -12,6 +12,7 @@ from sslcli.config.secrets import shown
 from sslcli.run_dir import inside
 
 SECONDS = 0.5  # how long a phase may take before it gets a bar
+SMOOTHING = 0.02  # weight of the newest of the steps, or tenths of a second, whose mean gives the remaining time
 
 
 def progress(what: str, total: int, unit: str) -> Any:
@@ -78,6 +79,7 @@ class Console:
                 unit=" samples",
                 unit_scale=True,
                 bar_format="{desc} " + known + ", {rate_fmt}{postfix}",
+                smoothing=SMOOTHING,
                 dynamic_ncols=True,
                 file=sys.stderr,
             )

@@ -1,16 +1,17 @@
 """What the config in a checkpoint may not do by itself, because a checkpoint may come from anybody.
 
-It may not fetch a URL, choose the folder in which copies are kept, or download: these need the words of the command.
+It may not fetch a URL, choose the folder in which copies are kept, download, or send: these need the words of the
+command.
 Parts outside this package need them, too: ``plugins=[...]``, in ``sslcli.config.instantiate``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from sslcli.config.choices import DatasetChoice
+from sslcli.config.choices import Choice, DatasetChoice
 from sslcli.config.paths import located
 from sslcli.config.secrets import HIDDEN, hidden
 from sslcli.errors import UserError, suggest
@@ -68,6 +69,25 @@ def allowed(own: DatasetChoice, said: DatasetChoice) -> DatasetChoice:
     given = {f.name: getattr(said, f.name) for f in fields(said) if f.name != "node"}
     changed = {name: value for name, value in given.items() if value != getattr(DatasetChoice(), name)}
     return replace(own, node={**own.node, **found, **said.node}, **changed)
+
+
+def refuse_sending(loggers: Mapping[str, Choice], said: Collection[str]) -> None:
+    """Raise UserError if a run's loggers send something somewhere, and the command does not name those keys.
+
+    Args:
+        loggers: those of the run's config by name.
+        said: the keys of the command.
+    """
+    sending = {
+        f"logger.{name}.{key}": value
+        for name, choice in loggers.items()
+        for key, value in choice.node.items()
+        if _has_url(value) or (key, value) == ("mode", "online") or (key == "tracking_uri" and value is not None)
+    }
+    needed = {key: value for key, value in sending.items() if key not in said}
+    if needed:
+        words = " ".join(override(key, str(hidden(value))) for key, value in needed.items())
+        raise UserError(f"logger: only the run says that its metrics are sent. If you trust it, add: {words}")
 
 
 def is_own(own: DatasetChoice, chosen: DatasetChoice, said: DatasetChoice) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 from sslcli.errors import one_line
 
+COLUMNS = 100  # of a terminal, which lines should fit
 SHARE = "share"  # the unit of metrics that are fractions
 
 
@@ -40,3 +42,18 @@ def override(key: str, value: str) -> str:
 def listed(words: Sequence[str], most: int, between: str = ", ") -> str:
     """Return the first ``most`` of some words, and dots if there are more."""
     return between.join([*words[:most], *["..."] * (len(words) > most)])
+
+
+def wrapped(text: str, indent: int = 2) -> list[str]:
+    """Return a text as lines that fit a terminal; all but the first are indented."""
+    options: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.wrap(text, COLUMNS, subsequent_indent=" " * indent, **options) or [text]
+
+
+def in_columns(*words: str) -> list[str]:
+    """Return words with two spaces between them, as lines that fit a terminal; all but the first are indented."""
+    lines = [words[0]]
+    for word in words[1:]:
+        longer = f"{lines[-1]}  {word}"
+        lines = [*lines[:-1], longer] if len(longer) <= COLUMNS else [*lines, f"  {word}"]
+    return lines

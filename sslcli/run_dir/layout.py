@@ -54,8 +54,8 @@ def write_config(run_dir: Path, config: TrainConfig) -> None:
     inside.write_text(run_dir, CONFIG, f"{_HEADER}{FORMAT}\n{OmegaConf.to_yaml(to_plain(config))}")
 
 
-def read_config(run_dir: Path) -> dict[str, Any]:
-    """Read ``config.yaml`` and convert it to the current format.
+def read_config(run_dir: Path, key: str = "run") -> dict[str, Any]:
+    """Read ``config.yaml`` and convert it to the current format; ``key`` is the config path that messages name.
 
     Raises:
         UserError: it is missing, cannot be read, or is not a config.
@@ -67,9 +67,9 @@ def read_config(run_dir: Path) -> dict[str, Any]:
             raise ValueError("it has aliases, which this tool does not write and which a few lines may make endless")
         content = OmegaConf.to_container(OmegaConf.create(text))
     except (ValueError, AssertionError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"run: {path} cannot be read ({first_line(error)}).") from None
+        raise UserError(f"{key}: {path} cannot be read ({first_line(error)}).") from None
     if not isinstance(content, dict) or not content:
-        raise UserError(f"run: {path} does not hold a config.")
+        raise UserError(f"{key}: {path} does not hold a config.")
     written_in = re.match(rf"{_HEADER}(\d+)$", text, re.MULTILINE)
     return up_to_date(hidden(content), int(written_in[1]) if written_in else 1)
 

@@ -23,6 +23,8 @@ class Measurement(Protocol):
     @property
     def gain_standard_error(self) -> float | None: ...
     @property
+    def start_standard_error(self) -> float | None: ...
+    @property
     def bias(self) -> float | None: ...
     @property
     def baselines(self) -> Mapping[str, float]: ...
@@ -61,6 +63,21 @@ def gain(measured: Measurement, baseline: str) -> str:
     digits = error if is_best else measured.standard_error
     text = _plus_minus(difference, measured.unit, error, digits=digits, signed=True)
     return text.replace("%", "points").replace("-", "−")
+
+
+def below_start(name: str, measured: Measurement) -> str:
+    """Return a sentence if a metric is worse than that of the weights that the run started from; else ''.
+
+    Worse means by more than two standard errors of the difference, over the same queries.
+    """
+    start, error = measured.baselines.get("start"), measured.start_standard_error
+    if start is None or error is None or measured.higher_is_better is None:
+        return ""
+    lost = (start - measured.value) * (1 if measured.higher_is_better else -1)
+    if lost <= 2 * error:
+        return ""
+    amount = _plus_minus(lost, measured.unit, error).replace("%", "points")
+    return f"Training has made the encoder worse than its start: {name} lost {amount} against encoder.weights."
 
 
 def _plus_minus(

@@ -12,7 +12,8 @@ from sslcli.run_dir.json_files import JsonFile
 from sslcli.run_dir.old_metrics import is_metric, metric_up_to_date
 
 # Numbers of an entry that are not baselines.
-_NOT_BASELINES = ("value", "std", "standard_error", "gain_standard_error", "bias", "samples", "seed", "step")
+_ERRORS = ("standard_error", "gain_standard_error", "start_standard_error", "std")
+_NOT_BASELINES = ("value", *_ERRORS, "bias", "samples", "seed", "step")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Reading:
     higher_is_better: bool | None = None
     standard_error: float | None = None
     gain_standard_error: float | None = None
+    start_standard_error: float | None = None
     std: float | None = None
     bias: float | None = None
     baselines: Mapping[str, float] = field(default_factory=dict)
@@ -34,7 +36,7 @@ class Reading:
     weights: str = "student"  # or teacher: whose weights were measured
 
     def __post_init__(self) -> None:
-        for name in ("standard_error", "gain_standard_error", "std"):
+        for name in _ERRORS:
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name} is below 0")
 

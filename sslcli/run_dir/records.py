@@ -24,7 +24,7 @@ from sslcli.run_dir.result_json import read_result
 
 Line = dict[str, Any]  # of metrics.jsonl
 
-_FACTS = ("data", "encoder", "objective", "training")
+_FACT = re.compile(r"^(data|encoder|objective|training) +(.+(?:\n {10}.+)*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def read_run(path: Path) -> Record:
         evaluations=dict(readings(read_evaluations(path)["metrics"])),
         bad_samples=_text(path, "bad_samples.txt").splitlines(),
         log=log,
-        facts=dict(re.findall(rf"^({'|'.join(_FACTS)}) +(.+)$", log, re.MULTILINE)),
+        facts={name: re.sub(r"\n +", " ", text) for name, text in _FACT.findall(log)},
     )
 
 

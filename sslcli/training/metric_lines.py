@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sslcli.run_dir.console import Console
+from sslcli.run_dir.formatting import in_columns
 from sslcli.training.hooks import Hook
 from sslcli.training.meter import Meter
 from sslcli.training.trainer import Trainer
@@ -64,13 +65,13 @@ class MetricLines(Hook):
             }
         )
         total = f"/{trainer.length.steps}" if trainer.length.steps else ""
-        shown = {name: value for name, value in means.items() if "/" not in name}  # the rest is in metrics.jsonl
-        terms = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
+        # The rest is in metrics.jsonl, and chance, which is the same in all steps, in the start lines.
+        shown = {name: value for name, value in means.items() if "/" not in name and name != "chance"}
+        terms = (f"{name} {value:.4f}" for name, value in shown.items())
         self._console.show(f"loss {means.get('loss', math.nan):.4f}, wait {wait:.1%}")
-        self._console.line(
-            f"step {trainer.step}{total}  epoch {epoch:.2f}  {terms}  "
-            f"lr {trainer.lr:.2e}  {rate:,.0f} samples/s  wait {wait:.1%}"
-        )
+        speed = (f"lr {trainer.lr:.2e}", f"{rate:,.0f}/s", f"wait {wait:.0%}")  # samples a second
+        for line in in_columns(f"step {trainer.step}{total}", f"epoch {epoch:.1f}", *terms, *speed):
+            self._console.line(line)
 
     def _hint(self, wait: float, since: int, advice: str) -> None:
         """Warn once that the model waits for data, with advice."""

@@ -73,7 +73,7 @@ class OnlineEvaluation(Hook):
         if self._measure is None or (trainer.step % self._every and not trainer.reached_end):
             return
         trainer.guard.check()
-        with trainer.clock_stopped():
+        with trainer.clock.stopped():
             found, taken = trainer.ranks.by_first(lambda: self._timed(trainer))
             if found:
                 self.seconds, self.last, self.count = self.seconds + taken, taken, self.count + 1

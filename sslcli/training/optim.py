@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -11,6 +12,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from sslcli.config.ranges import Count, NotNegative, Positive, Share
+from sslcli.encoders.base import Encoder
+from sslcli.encoders.depth import layer_numbers
 from sslcli.training.lars import Lars
 
 Groups = list[dict[str, list[nn.Parameter]]]
@@ -31,6 +34,31 @@ def parameter_groups(modules: Iterable[nn.Module]) -> Groups:
             is_exempt = parameter.ndim <= 1 or any(word in last for word in _TOKENS)
             (exempt if is_exempt else decayed).append(parameter)
     return [{"params": decayed}, {"params": exempt}]
+
+
+def split_by_depth(optimizer: Optimizer, encoder: Encoder, layer_decay: float) -> None:
+    """Split the groups of an optimizer by layers, each with ``layer_decay`` times the rate of the layer above it.
+
+    Layers and rates are those of timm's ``param_groups_layer_decay``, as in fine-tuning: heads are above the last layer
+    of the encoder and have the full rate. A group of the encoder has the number of its layer under ``layer``.
+
+    Args:
+        optimizer: an optimizer that has made no step; changed in place.
+        encoder: the encoder among what it trains.
+        layer_decay: a factor above 0 and at most 1.
+    """
+    numbers = layer_numbers(encoder)
+    heads = max(numbers.values(), default=-1) + 1
+    layers = {parameter: numbers[name] for name, parameter in encoder.named_parameters()}
+    split: list[dict[str, Any]] = []
+    for group in optimizer.param_groups:
+        found: dict[int, list[nn.Parameter]] = defaultdict(list)
+        for parameter in group["params"]:
+            found[layers.get(parameter, heads)].append(parameter)
+        for layer, parameters in sorted(found.items(), reverse=True):  # heads first: theirs is the rate that is logged
+            rate = group["lr"] * layer_decay ** (heads - layer)
+            split.append({**group, "params": parameters, "lr": rate, "layer": None if layer == heads else layer})
+    optimizer.param_groups[:] = split
 
 
 def scaled_lr(lr: float, scale: Scale, batch_size: int, base_batch: int) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from sslcli.pretrained.importers import digest_of
 from sslcli.run_dir import checkpoint
 from sslcli.run_dir.checkpoint import State, open_run
 from sslcli.run_dir.console import Console
-from sslcli.run_dir.formatting import first_line
+from sslcli.run_dir.formatting import first_line, override, wrapped
 from sslcli.run_dir.result_json import finished
 from sslcli.training.length import Length
 from sslcli.training.trainer import Trainer
@@ -58,28 +60,36 @@ def finished_before(config: TrainConfig, run_dir: Path) -> dict[str, Any] | None
 
 
 def choose_start(
-    config: TrainConfig, run_dir: Path, length: Length, dataset: Dataset, console: Console
+    config: TrainConfig, run_dir: Path, length: Length, dataset: Dataset, console: Console, command: Sequence[str] = ()
 ) -> State | None:
     """Return the state to resume from, or None to start afresh.
+
+    Args:
+        config: the config of the command.
+        run_dir: its run directory.
+        length: the length of the run.
+        dataset: the data.
+        console: prints warnings and what has changed.
+        command: the arguments of the command, for the one that a refusal offers.
 
     Raises:
         UserError: the checkpoint has another config or other data, or its run is already longer.
     """
     if config.resume == "never":
         return None
-    found = checkpoint.newest(run_dir, console.warn)
+    found, source = checkpoint.newest(run_dir, console.warn), str(run_dir)
     if found is None:
         if config.resume == "auto":
             return None
-        found = open_run(config.resume, "resume")
+        found, source = open_run(config.resume, "resume"), config.resume
     elif config.resume != "auto":
         console.warn(f"{run_dir} has checkpoints of its own and goes on from them, not from {config.resume}.")
     path, state = found
     refused, allowed = differences(state["config"], config)
     if refused:
         raise UserError(
-            f"run_dir: {path} was trained with another config ({'; '.join(refused[:4])}). "
-            "Use the same, or another run_dir=..., or start afresh with resume=never."
+            f"run_dir: {path} was trained with another config ({'; '.join(refused[:4])}). Use the same, or another "
+            f"run_dir=..., or start afresh with resume=never.{_onward(source, refused, command)}"
         )
     if not _has_data(state, dataset):
         raise UserError(
@@ -96,8 +106,34 @@ def choose_start(
         was = f"{before.steps} steps" if before.steps else f"{before.minutes} minutes"
         raise UserError(f"train: the run in {run_dir} is {was} long and can only be made longer.")
     if allowed:
-        console.line(f"changed since the checkpoint: {'; '.join(allowed)}")
+        for text in wrapped(f"changed since the checkpoint: {'; '.join(allowed)}"):
+            console.line(text)
     return state
+
+
+def _onward(source: str, refused: Sequence[str], command: Sequence[str]) -> str:
+    """Return a line with the command that continues from the weights of a run in a new one, if they fit into it."""
+    if not command or {"-m", "--multirun"} & set(command) or any(text.startswith("encoder.") for text in refused):
+        return ""
+    own = ("run_dir", "resume", "encoder.weights")
+    words = [word for word in command if word.partition("=")[0].lstrip("+") not in own]
+    new = f"{shlex.join(['ssl-train', *words])} {override('encoder.weights', source)}"
+    return f"\nFrom its weights a new run goes on with these settings: {new}"
+
+
+def jump(trainer: Trainer, state: State) -> tuple[str, ...]:
+    """Return what a new length does to the learning rate of a resumed run, as lines; none if that stays as it is."""
+    before, after = Length(**state["length"]), trainer.length
+    old, new = (trainer.schedule(length.progress(trainer.step, trainer.seconds)) for length in (before, after))
+    if old == new:
+        return ()
+    rate = trainer.optimizer.param_groups[0]["full_lr"]
+    is_end = before.progress(trainer.step, trainer.seconds) >= 1
+    length = f"{after.steps} steps" if after.steps else f"{after.minutes} minutes"
+    return (
+        f"longer    the learning rate jumps from {old * rate:.3g}{', its old end,' * is_end} to {new * rate:.3g};",
+        f"          the result is not that of a run that has {length} from its start",
+    )
 
 
 def go_on(trainer: Trainer, state: State) -> None:

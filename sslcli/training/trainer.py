@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,8 @@ from sslcli.features import Features
 from sslcli.objectives.base import Objective
 from sslcli.objectives.teacher import Teacher
 from sslcli.randomness import Randomness, fold
+from sslcli.training.clock import Clock
+from sslcli.training.frozen import Frozen
 from sslcli.training.grad_cache import Outputs, backward
 from sslcli.training.hooks import Hook
 from sslcli.training.length import Length
@@ -46,6 +46,7 @@ class Trainer:
         length: length of the run.
         seed: seed of all random numbers.
         train: the options ``compile`` and ``clip``.
+        freeze_steps: for how many steps the encoder is frozen.
         run_dir: the run directory, whose checkpoints an error message names; the trainer writes nothing there.
         ranks: the processes of the run.
         hooks: called around the steps, in this order.
@@ -65,6 +66,7 @@ class Trainer:
         length: Length,
         seed: int,
         train: TrainSection,
+        freeze_steps: int = 0,
         run_dir: Path,
         ranks: Ranks | None = None,
         hooks: list[Hook] | None = None,
@@ -81,6 +83,7 @@ class Trainer:
                 module.encoder.compile()
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.dtype == torch.float16)
         self._update = Update(encoder, objective, optimizer, scaler=self.scaler, device=compute.device, clip=train.clip)
+        self.frozen = Frozen(encoder, objective, freeze_steps)
         self.guard = NanGuard(compute.device, run_dir, warn)
         self.step = 0
         self.values: dict[str, Tensor] = {}  # scalars of the last step, on the device: loss, its parts, chance
@@ -88,8 +91,7 @@ class Trainer:
         self.reached_end = False  # whether the last step was the run's last by its length
         self.ends = False  # whether the run ends after the last step, by its length or by a hook
         self.signal = 0  # the signal that stops this session after the last step; 0 for none
-        self._seconds_before = 0.0
-        self._started: float | None = None  # the time when fit began; None outside fit
+        self.clock = Clock()
         for group in optimizer.param_groups:
             group["full_lr"] = group["lr"]
 
@@ -106,16 +108,7 @@ class Trainer:
     @property
     def seconds(self) -> float:
         """Training time so far, over all sessions of this run."""
-        running = 0.0 if self._started is None else time.perf_counter() - self._started
-        return self._seconds_before + running
-
-    @contextmanager
-    def clock_stopped(self) -> Iterator[None]:
-        """Exclude the time spent in this block from the training time."""
-        began = time.perf_counter()
-        yield
-        if self._started is not None:
-            self._started += time.perf_counter() - began
+        return self.clock.seconds
 
     @property
     def progress(self) -> float:
@@ -136,9 +129,8 @@ class Trainer:
         """
         self.encoder.train()
         self.objective.train()
-        self._started = time.perf_counter()
         self.signal = 0
-        with signals.deferred():
+        with self.clock.running(), signals.deferred():
             try:
                 for hook in self.hooks:
                     hook.start(self)
@@ -148,7 +140,6 @@ class Trainer:
                     self.train_step(self._next(batches))
                     self._finish_step()
             finally:
-                self._seconds_before, self._started = self.seconds, None
                 for hook in self.hooks:
                     hook.end(self)
         signals.raise_held(self.signal or self.ranks.highest(signals.pending()))  # it may have come in the last write
@@ -208,14 +199,15 @@ class Trainer:
         Returns:
             The loss, and the detached outputs of the whole batch in order.
         """
-        return backward(
-            self.projection(batch),
-            self.objective.loss,
-            len(batch),
-            modules=self.modules,
-            scale=self.scaler.scale,
-            ranks=self.ranks,
-        )
+        with self.frozen.during(self.step):
+            return backward(
+                self.projection(batch),
+                self.objective.loss,
+                len(batch),
+                modules=self.modules,
+                scale=self.scaler.scale,
+                ranks=self.ranks,
+            )
 
     def update(self, loss: Loss, outputs: Outputs) -> None:
         """Update the weights and pass the results to the objective and the guard."""
@@ -244,7 +236,7 @@ class Trainer:
         if self.scaler.is_enabled() and state["scaler"]:  # empty if the precision was another
             self.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
-        self._seconds_before = state["seconds"]
+        self.clock = Clock(state["seconds"])
         for hook in self.hooks:
             if hook.name in state["hooks"]:
                 hook.load_state_dict(state["hooks"][hook.name], self)

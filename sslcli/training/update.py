@@ -32,7 +32,8 @@ class Update:
     Of a step that is left out, weights, optimizer, teacher, queue, centres and statistics of BatchNorm stay as they
     were before it. On a CPU the host reads whether the step is finite. On a GPU it does not wait for that: a fused
     optimizer reads it on the device (``found_inf``), and what else the step has moved is put back there, as is what an
-    optimizer has moved that is not fused; only its first step is read by the host, and a counter of its own may move.
+    optimizer has moved that is not fused; only its first step with a parameter is read by the host, and a counter of
+    its own may move.
 
     Args:
         encoder, objective: what is trained.
@@ -76,7 +77,7 @@ class Update:
             norms = {"gradient norm": _norm(parameters)}
             finite = all_finite({**values, **norms})
             self._clip(parameters, norms["gradient norm"])
-            taken = self._step(finite)
+            taken = self._step(parameters, finite)
         self.optimizer.zero_grad(set_to_none=True)
         if taken is None or taken:
             self.objective.after_step(outputs)
@@ -86,11 +87,12 @@ class Update:
             self._kept.restore()
         return Outcome(values, norms, finite)
 
-    def _step(self, finite: Tensor) -> bool | None:
+    def _step(self, parameters: list[nn.Parameter], finite: Tensor) -> bool | None:
         """Make the optimizer's step if all is finite; return whether it did, None if the host does not know."""
         optimizer: Any = self.optimizer
         fused = bool(optimizer.defaults.get("fused"))
-        if not self.reads_on_device or not (fused or optimizer.state):
+        known = fused or all(parameter in optimizer.state for parameter in parameters)  # and no state is new
+        if not self.reads_on_device or not known:
             taken = bool(finite)
             if taken:
                 optimizer.step()

@@ -6,7 +6,7 @@ from PIL import Image
 
 def started(out):
     """The start lines by their first word, and their number."""
-    lines = out.partition("step ")[0].splitlines()
+    lines = out.partition("step ")[0].replace("\n" + " " * 10, " ").splitlines()
     return {line[:9].strip(): line[10:] for line in lines}, len(lines)
 
 

@@ -1,9 +1,12 @@
 """What the process does with signals that come early, streams that go away, and packages that cannot be imported."""
 
 import ast
+import contextlib
+import hashlib
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -61,6 +64,27 @@ def test_a_signal_while_nothing_is_to_be_saved_leaves_with_75(tmp_path, monkeypa
     output, _ = process.communicate()
     assert process.returncode == 75 and "stopped by SIGTERM" in output and "Traceback" not in output, output
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("deferring, said", [(True, "stopping after this step, which is saved"), (False, "stopping")])
+def test_a_signal_is_answered_at_once_whatever_runs(deferring, said):
+    """Python's own handler waits until the function in C returns, which takes half a minute here."""
+
+    def entry():
+        signals.install()
+        with signals.deferred() if deferring else contextlib.nullcontext():
+            print("begun")
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 2**25)
+
+    process = Forked(entry, "ssl-train")
+    while "begun" not in process.output():
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    while f"ssl-train: SIGINT: {said}" not in process.output():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
 
 
 def gone_reader():

@@ -26,6 +26,7 @@ def test_the_end_is_one_screen_with_the_numbers_of_the_result(tmp_path, capsys, 
     run(compose("debug=tiny", "train.steps=3", "device=cpu", "dataset.size=16"), folder)
     said = capsys.readouterr().out.splitlines()
     end = said[next(i for i, line in enumerate(said) if line.startswith("step 3/3")) + 1 :]
+    assert all(len(line) <= 100 for line in said if not line.startswith(("  python -c", "  ssl-export")))
     assert len(end) <= ROWS - 2
     assert all(len(line) <= COLUMNS for line in end if not line.startswith(("  python -c", "  ssl-export")))
     result = json.loads((folder / "result.json").read_text())["metrics"]

@@ -12,7 +12,8 @@ from timm.optim import param_groups_layer_decay
 
 from sslcli.components import build_components
 from sslcli.data.synthetic import synthetic
-from sslcli.evaluation.classifier import Classifier, layer_numbers
+from sslcli.encoders.depth import layer_numbers
+from sslcli.evaluation.classifier import Classifier
 from sslcli.evaluation.finetune import Finetune
 from sslcli.evaluation.measure import probe_context
 from sslcli.training.device import choose

@@ -203,7 +203,9 @@ def test_signal_saves_the_step_and_exits_with_its_code(undisturbed, tmp_path, si
     output, _ = process.communicate(timeout=60)
     assert process.returncode == code, output
     assert "Traceback" not in output
-    assert 0 < checkpoint.step_of(checkpoint.steps(run_dir)[0]) < STEPS
+    step = checkpoint.step_of(checkpoint.steps(run_dir)[0])
+    assert 0 < step < STEPS
+    assert f"stopped at step {step}, saved checkpoints/step-{step:08d}.pt; the same command continues\n" in output
     assert "resuming" in finish(run_dir)
     assert_same_run(undisturbed, run_dir)
 
