@@ -26,12 +26,14 @@ from sslcli.evaluation.measure import context_of
 from sslcli.evaluation.online import OnlineMetrics, online_name
 from sslcli.run_dir.console import Console
 from sslcli.training.checkpoints import Checkpoints
+from sslcli.training.collapse_stop import CollapseStop
 from sslcli.training.early_stopping import BestSteps
 from sslcli.training.environment import environment
 from sslcli.training.gradient_conflict import GradientConflict
 from sslcli.training.hooks import Hook
 from sslcli.training.length import Length
 from sslcli.training.metric_lines import MetricLines
+from sslcli.training.not_learning import NotLearning
 from sslcli.training.online_evaluation import OnlineEvaluation
 from sslcli.training.optim import parameter_groups, split_by_depth
 from sslcli.training.progress_bar import ProgressBar
@@ -135,9 +137,16 @@ def make_hooks(
         **({} if measure is None else {"direction": measure.direction}),
     )
     hooks: list[Hook] = [ProgressBar(console), online, GradientConflict(config.log.every)]
-    if ranks.first and config.log.quality != "none":
-        hooks.append(QualityMetrics(monitor or make_collapse_monitor(config, components, compute, console), online))
-    hooks.append(MetricLines(config.log.every, console, by_first))
+    monitor = monitor or make_collapse_monitor(config, components, compute, console)
+    stops = config.train.stop_on is not None
+    quality = QualityMetrics(monitor, online)
+    if ranks.first and (stops or config.log.quality != "none"):
+        hooks.append(quality)
+    lines = MetricLines(config.log.every, console, by_first)
+    hooks += [lines, NotLearning(lines, console)]
+    if stops:
+        dim = components.encoder.dim
+        hooks.append(CollapseStop(lambda: bool(monitor.signs(quality.latest, dim)), config.log.every, console))
     facts = functools.cache(lambda: identity(config, components, compute, ranks))  # computed at the first save
     hooks.append(Checkpoints(run_dir, config.checkpoint, facts, best))
     return hooks

@@ -67,11 +67,12 @@ def check(config: TrainConfig) -> None:
             f"train.accumulate={train.accumulate} does not divide train.batch_size={train.batch_size}. Give a divisor."
         )
     for path, word, known in (
+        ("train.stop_on", train.stop_on, (None, "collapse")),
         ("train.precision", train.precision, ("auto", "fp32", "bf16", "fp16")),
         ("log.quality", config.log.quality, ("none", "basic", "full")),
     ):
         if word not in known:
-            raise UserError(f"{path}: there is no '{word}'. {suggest(word, known)}")
+            raise UserError(f"{path}: there is no '{word}'. {suggest(str(word), [w for w in known if w])}")
     if save.keep_best is not None and config.probe.every is None:
         raise UserError(f"checkpoint.keep_best={save.keep_best} is measured while training: set probe.every=STEPS.")
     if config.probe.patience is not None and save.keep_best is None:

@@ -17,7 +17,7 @@ from sslcli.config.composed import TrainConfig, to_plain
 LENGTH = ("steps", "epochs", "minutes")  # exactly one of these keys of ``train`` is set
 _OF_THE_COMMAND = ("run_dir", "resume", "plugins", "preview", "replay")
 # Keys that may change when a run is resumed, because they do not change the weights.
-_CHANGEABLE = (*_OF_THE_COMMAND, "log", "logger", "checkpoint", "probe", "device") + tuple(
+_CHANGEABLE = (*_OF_THE_COMMAND, "train.stop_on", "log", "logger", "checkpoint", "probe", "device") + tuple(
     f"dataset.{f.name}" for f in fields(DatasetChoice) if f.name not in ("node", "normalise", "range")
 )
 _WEIGHTS = "encoder.weights"

@@ -21,6 +21,7 @@ from sslcli.views.base import Views
 
 SAMPLES = 512  # clean images; a tenth of a second on a CPU with the default encoder
 FEWEST = 16  # samples needed for the metrics
+ADVICE = "Lower optimizer.lr, take a larger train.batch_size, or keep objective.norm=batch"
 PIECE = 128  # samples at a time, to limit memory
 LIDAR_SAMPLES, LIDAR_VIEWS = 128, 8  # the paper's 1000 and 50 would take minutes
 
@@ -72,13 +73,17 @@ class CollapseMonitor:
         self.judge(found, encoder.dim)
         return found
 
+    def signs(self, metrics: Mapping[str, float], dim: int) -> list[str]:
+        """Return a sentence for each metric of ``count`` features of width ``dim`` that shows a collapse."""
+        return collapse(metrics, samples=self.count, dim=dim)
+
     def judge(self, metrics: Mapping[str, float], dim: int) -> None:
         """Warn of each metric of ``count`` features of width ``dim`` that shows a collapse, once a metric."""
-        for text in collapse(metrics, samples=self.count, dim=dim):
+        for text in self.signs(metrics, dim):
             metric = text.partition(" ")[0]
             if metric not in self._warned:
                 self._warned.add(metric)
-                self._warn(text)
+                self._warn(f"{text}. {ADVICE}.")
 
     def _measure(self, embed: Callable[[View], Tensor]) -> dict[str, float]:
         everything = {name: column.to(self._device) for name, column in self._columns.items()}

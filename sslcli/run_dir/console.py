@@ -1,4 +1,4 @@
-"""The output of a run: plain lines on stdout and in ``train.log``, a progress bar and warnings on stderr."""
+"""The output of a run: lines on stdout, warnings on stderr, both in ``train.log``; and a progress bar."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tqdm import tqdm
 from sslcli.config.secrets import shown
 from sslcli.run_dir import inside
 
+WARNING = "warning: "  # how a line with a warning begins, on stderr and in the log file
 SECONDS = 0.5  # how long a phase may take before it gets a bar
 SMOOTHING = 0.02  # weight of the newest of the steps, or tenths of a second, whose mean gives the remaining time
 
@@ -39,11 +40,15 @@ class Console:
     def __init__(self, *, silent: bool = False) -> None:
         self._silent = silent
         self._path: Path | None = None
+        self._early: list[str] = []  # warnings that came before there was a log file
         self._bar: Any = None
 
     def log_to(self, path: Path) -> None:
-        """From now on, also append lines to the file ``path``."""
+        """From now on, also append lines and warnings to the file ``path``, and the warnings that came before."""
         self._path = path
+        for text in self._early:
+            self._log(text)
+        self._early.clear()
 
     def line(self, text: str = "") -> None:
         """Print a line on stdout and append it to the log file."""
@@ -52,15 +57,20 @@ class Console:
         text = shown(text)
         with tqdm.external_write_mode(file=sys.stdout):
             print(text, flush=True)
-        if self._path is not None:
-            inside.append(self._path.parent, self._path.name, f"{text}\n".encode())
+        self._log(text)
 
     def warn(self, text: str) -> None:
-        """Print a warning on stderr."""
+        """Print a warning on stderr and append it to the log file."""
         if self._silent:
             return
+        text = f"{WARNING}{shown(text)}"
         with tqdm.external_write_mode(file=sys.stderr):
-            print(f"warning: {shown(text)}", file=sys.stderr, flush=True)
+            print(text, file=sys.stderr, flush=True)
+        self._log(text) if self._path is not None else self._early.append(text)
+
+    def _log(self, text: str) -> None:
+        if self._path is not None:
+            inside.append(self._path.parent, self._path.name, f"{text}\n".encode())
 
     def start_bar(self, total: int | None, done: int, samples: int) -> None:
         """Show a progress bar if stderr is a terminal.

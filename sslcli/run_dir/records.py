@@ -14,6 +14,7 @@ from sslcli.config.choices import part_name
 from sslcli.config.identity import flatten
 from sslcli.errors import UserError
 from sslcli.run_dir import inside
+from sslcli.run_dir.console import WARNING
 from sslcli.run_dir.eval_json import NAME as EVALUATIONS
 from sslcli.run_dir.eval_json import read_evaluations
 from sslcli.run_dir.layout import is_run, read_config
@@ -41,6 +42,12 @@ class Record:
     bad_samples: list[str]
     log: str
     facts: Mapping[str, str]  # lines that the run printed at its start: data, encoder, objective, training
+
+    @property
+    def warnings(self) -> list[str]:
+        """The warnings in the log, each once, in the order in which they came."""
+        lines = [line.removeprefix(WARNING) for line in self.log.splitlines() if line.startswith(WARNING)]
+        return list(dict.fromkeys(lines))
 
     @property
     def headline(self) -> str | None:

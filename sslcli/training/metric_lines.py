@@ -8,6 +8,7 @@ from typing import Any
 
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.formatting import in_columns
+from sslcli.training.busy_processor import BusyProcessor
 from sslcli.training.hooks import Hook
 from sslcli.training.meter import Meter
 from sslcli.training.trainer import Trainer
@@ -30,11 +31,14 @@ class MetricLines(Hook):
         self._every, self._console, self._record = every, console, record
         self._meter = Meter()
         self._before = (0.0, 0, 0.0)  # at the previous line: seconds of training, step, seconds waited
+        self.latest: tuple[int, Mapping[str, float]] = (-1, {})  # step and entries of the last line
+        self._busy = BusyProcessor(console)
         self._hint_from = 0  # first step from which to warn of waiting for data; -1 once warned
 
     def start(self, trainer: Trainer) -> None:
         self._before = (trainer.seconds, trainer.step, trainer.loader.wait)
         self._hint_from = trainer.step + 1  # not at the first line, which includes the start of the workers
+        self._busy.start()
 
     def after_step(self, trainer: Trainer) -> None:
         self._meter.update(trainer.values, trainer.finite)
@@ -53,6 +57,9 @@ class MetricLines(Hook):
         rate = (trainer.step - step) * loader.batch_size / max(now - then, 1e-9)
         wait = (loader.wait - waited) / max(now - then, 1e-9)
         self._hint(wait, step, loader.advice)
+        if trainer.compute.device.type == "cpu":  # another device works while the process waits for it
+            self._busy.judge(now - then - (loader.wait - waited))
+        self.latest = trainer.step, means
         epoch = trainer.step / loader.steps_per_epoch
         self._record(
             {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sslcli.encoders.base import Encoder
 from sslcli.training.hooks import Hook
@@ -20,9 +20,10 @@ class QualityMetrics(Hook):
 
     def __init__(self, measure: Callable[[Encoder], dict[str, float]], online: OnlineEvaluation) -> None:
         self._measure, self._online = measure, online
+        self.latest: Mapping[str, float] = {}  # the metrics at the last line, whoever measured them
 
     def metrics(self, trainer: Trainer) -> dict[str, float]:
         step, found = self._online.latest
-        if step == trainer.step and found:
-            return {}
-        return {f"probe/{name}": value for name, value in self._measure(trainer.encoder).items()}
+        measured_here = step != trainer.step or not found
+        self.latest = self._measure(trainer.encoder) if measured_here else found
+        return {f"probe/{name}": value for name, value in self.latest.items()} if measured_here else {}

@@ -419,7 +419,18 @@ def test_a_run_without_a_checkpoint_yet_has_a_page(infonce, tmp_path):
     shutil.rmtree(tmp_path / "r" / "checkpoints")
     document = parsed(rewritten(tmp_path / "r"))
     assert "there is no run with a checkpoint" in words(document)
-    assert {e.get("id") for e in document.iter(f"{HTML}section")} == {"result", "curves", "commands", "config"}
+    sections = [e.get("id") for e in document.iter(f"{HTML}section")]
+    assert sections == ["result", "curves", "commands", "config"]
+
+
+def test_warnings_of_the_log_come_first_and_each_once(infonce, tmp_path):
+    shutil.copytree(infonce, tmp_path / "r")
+    with (tmp_path / "r" / "train.log").open("a") as file:
+        file.write("warning: loss <b>at</b> chance\nstep 7\nwarning: busy\nwarning: loss <b>at</b> chance\n")
+    document = parsed(rewritten(tmp_path / "r"))
+    assert next(document.iter(f"{HTML}section")).get("id") == "warnings"
+    found = [words(item) for item in section(document, "warnings").iter(f"{HTML}li")]
+    assert found == ["loss <b>at</b> chance", "busy"]
 
 
 def test_names_are_text_and_not_markup(infonce, tmp_path):
