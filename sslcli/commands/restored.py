@@ -8,6 +8,7 @@ from sslcli.config.composed import TrainConfig
 from sslcli.config.sections import DeviceSection
 from sslcli.errors import UserError
 from sslcli.evaluation.measure import embedder, random_init
+from sslcli.evaluation.pca import principal_axes
 from sslcli.report.collect import collect_visuals
 from sslcli.report.visuals import Visuals
 from sslcli.run_dir.checkpoint import State
@@ -48,6 +49,8 @@ def visuals_of(
         compute,
         embed=embedder(components.encoder, components.views, compute, workers=workers),
         untrained=embedder(untrained, components.views, compute, workers=workers),
+        random_init=untrained,
+        axes=principal_axes,
         seed=config.seed,
         budget=budget(seconds),
         thumbnails=thumbnails,

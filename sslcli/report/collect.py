@@ -1,4 +1,4 @@
-"""Compute the content of a report as tensors: views, reconstructions, nearest neighbours and embedding."""
+"""Compute the content of a report as tensors: views, reconstructions, nearest neighbours, patches and embedding."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from torch.nn import functional as F
 
 from sslcli.components import Components
 from sslcli.data.base import Dataset, balanced, drawn
+from sslcli.encoders.base import Encoder
 from sslcli.features import Features, evaluating
 from sslcli.randomness import Randomness
+from sslcli.report.patches import Axes, patches
 from sslcli.report.preview import first_views, masked_out, pixels, shows_pictures
-from sslcli.report.visuals import Embedding, Masked, Neighbours, Visuals
+from sslcli.report.visuals import Embedding, Masked, Neighbours, Patches, Visuals
 from sslcli.types import Compute, Field, Reconstruction
 
 Embed = Callable[[Dataset, Tensor], Tensor]
@@ -35,6 +37,8 @@ def collect_visuals(
     *,
     embed: Embed,
     untrained: Embed,
+    random_init: Encoder,
+    axes: Axes,
     seed: int,
     budget: float,
     thumbnails: bool = False,
@@ -45,7 +49,9 @@ def collect_visuals(
         components: the trained components, on the device.
         compute: device and precision.
         embed: returns float32 features (N, D), on the CPU, of samples of a dataset by the trained encoder.
-        untrained: returns the same by the random initialisation of the encoder.
+        untrained: returns the same by ``random_init``.
+        random_init: the random initialisation of the encoder, on the device.
+        axes: returns the largest principal components of rows.
         seed: seed of the views and masks.
         budget: seconds that embedding samples may take, approximately.
         thumbnails: make small pictures of the embedded samples.
@@ -68,6 +74,7 @@ def collect_visuals(
         if has_pictures
         else None,
         neighbours=_neighbours(components, shown, embed, count, compute) if has_pictures else None,
+        patches=_patches(components, shown, random_init, compute, axes) if has_pictures else None,
         embedding=embedding,
     )
 
@@ -99,6 +106,17 @@ def _pictures(
             x = F.interpolate(x, scale_factor=largest / max(x.shape[2:]), mode="bilinear", antialias=True).clamp(0, 1)
         made.append(x)
     return torch.cat(made)
+
+
+def _patches(
+    components: Components, shown: Dataset, random_init: Encoder, compute: Compute, axes: Axes
+) -> Patches | None:
+    """Return a few pictures and the colours of their tokens, by the trained encoder and by random weights."""
+    index = _spread(shown, ROWS)
+    columns = {name: c.to(compute.device) for name, c in shown.fetch(index).items()}
+    encoders = {"trained": components.encoder, "random init": random_init}
+    pictures = _pictures(components, shown, index, compute)
+    return patches(pictures, components.views.evaluation_view(columns), encoders, compute, axes)
 
 
 def _masked(components: Components, shown: Dataset, index: Tensor, compute: Compute, seed: int) -> Masked | None:

@@ -15,12 +15,12 @@ from markupsafe import Markup
 from torch import Tensor
 
 from sslcli.data.classes import class_name
-from sslcli.data.pictures.encode import address
 from sslcli.report import charts
 from sslcli.report.figures import CONTROL, variable
 from sslcli.report.maps import maps, singular_values
+from sslcli.report.pictures import enlarged, neighbour_rows, strip
 from sslcli.report.render import render
-from sslcli.report.visuals import Embedding, Visuals
+from sslcli.report.visuals import Embedding, Neighbours, Visuals
 from sslcli.run_dir.formatting import SHARE, override
 from sslcli.run_dir.measurements import below_start, best_baseline, gain, number, with_error
 from sslcli.run_dir.readings import Reading
@@ -38,14 +38,6 @@ class Chart:
     title: str
     svg: Markup
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Strip:
-    """A grid of pictures."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]  # ``src`` of each picture
 
 
 @dataclass(frozen=True)
@@ -67,12 +59,13 @@ def run_page(record: Record, identity: Mapping[str, Any], visuals: Visuals | Non
         visuals: pictures and embedding of the model; None if they cannot be computed.
         note: the reason for that, shown on the page.
     """
-    shown: dict[str, Any] = {"views": None, "masked": None, "neighbours": None, "maps": [], "spectrum": None}
+    shown: dict[str, Any] = dict.fromkeys(("views", "masked", "neighbours", "patches", "spectrum")) | {"maps": []}
     if visuals is not None:
         shown = {
-            "views": _strip(visuals.views) if visuals.views else None,
-            "masked": visuals.masked and {"strip": _strip(visuals.masked.pictures), "of": visuals.masked},
-            "neighbours": visuals.neighbours and {"rows": list(_neighbours(visuals)), "of": visuals.neighbours},
+            "views": strip(visuals.views) if visuals.views else None,
+            "masked": visuals.masked and {"strip": strip(visuals.masked.pictures), "of": visuals.masked},
+            "neighbours": visuals.neighbours and _neighbours(visuals.neighbours),
+            "patches": visuals.patches and {"strip": strip(visuals.patches.pictures), "of": visuals.patches},
             "held_out": visuals.embedding.held_out,
             **_embedding(visuals.embedding),
         }
@@ -186,20 +179,8 @@ def _chart(record: Record, name: str, level: str | None, *, title: str = "", sha
     return Chart(title, drawn, last)
 
 
-def _strip(columns: Mapping[str, Tensor]) -> Strip:
-    """Convert columns of pictures (B, C, H, W) to rows of data URLs."""
-    return Strip(list(columns), [[address(picture) for picture in row] for row in zip(*columns.values())])
-
-
-def _neighbours(visuals: Visuals) -> Iterator[dict[str, Any]]:
-    """Yield each query with its neighbours: data URL, similarity, and whether the label is the same."""
-    found = visuals.neighbours
-    assert found is not None
-    for i, query in enumerate(found.queries):
-        same: list[bool | None] = [None] * found.nearest.shape[1] if found.same is None else found.same[i].tolist()
-        pictures = [address(picture) for picture in found.nearest[i]]
-        cosines = [f"{value:.3f}" for value in found.similarity[i].tolist()]
-        yield {"query": address(query), "nearest": list(zip(pictures, cosines, same))}
+def _neighbours(found: Neighbours) -> dict[str, Any]:
+    return {"rows": list(neighbour_rows(found)), "of": found, "size": enlarged({"": found.queries})}
 
 
 def _embedding(shown: Embedding) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from sslcli.types import Compute, Field
 SAMPLES = 8
 _CELL, _GAP, _TITLE = 112, 4, 16  # pixels
 _HIDDEN_GRAY = 0.5
+_FRAME = "#8b95a1"  # around each picture, as white ones lie on white
 
 
 def write_preview(components: Components, compute: Compute, path: Path, *, seed: int) -> None:
@@ -108,8 +109,10 @@ def sheet(columns: dict[str, Tensor]) -> Image.Image:
         grow = max(pictures.shape[-2:]) <= _CELL
         fitted = F.interpolate(pictures, (_CELL, _CELL), mode="nearest") if grow else _shrunk(pictures)
         for j, pixels in enumerate(fitted.expand(-1, 3, -1, -1)):
+            top = _TITLE + _GAP + j * (_CELL + _GAP)
+            draw.rectangle((left - 1, top - 1, left + _CELL, top + _CELL), outline=_FRAME)
             bytes_ = (pixels * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-            canvas.paste(Image.fromarray(np.ascontiguousarray(bytes_)), (left, _TITLE + _GAP + j * (_CELL + _GAP)))
+            canvas.paste(Image.fromarray(np.ascontiguousarray(bytes_)), (left, top))
     return canvas
 
 

@@ -32,6 +32,14 @@ class Neighbours:
 
 
 @dataclass
+class Patches:
+    """Pictures with their tokens' largest three principal components as colours, of trained and of random weights."""
+
+    pictures: dict[str, Tensor]  # by the column's name, (B, C, H, W) in [0, 1]; maps of tokens are (B, 3, h, w)
+    shares: dict[str, float]  # by the column's name: the components' share of the variance
+
+
+@dataclass
 class Embedding:
     """Features of held-out samples, or training samples if nothing is held out, by trained and by random weights."""
 
@@ -60,6 +68,7 @@ class Visuals:
     views: dict[str, Tensor]  # by the column's name, (B, C, H, W) in [0, 1]
     masked: Masked | None
     neighbours: Neighbours | None
+    patches: Patches | None
     embedding: Embedding
 
     @property

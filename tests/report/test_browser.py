@@ -46,6 +46,18 @@ OVERFLOWING = """
   return box.width > 0 && (box.right > innerWidth + 1 || box.left < -1);
 }).map((e) => e.tagName + " " + e.className).slice(0, 5)
 """
+# The contrast of each picture's frame with the card around it.
+FRAMES = (
+    CONTRAST.partition("const found")[0]
+    + """
+  return [...document.images].map((e) => {
+    const style = getComputedStyle(e);
+    const [a, b] = [parse(style.borderTopColor), behind(e.parentElement)].map(luminance);
+    return parseFloat(style.borderTopWidth) > 0 ? (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05) : 0;
+  });
+})()
+"""
+)
 TOO_SMALL = """
 [...document.querySelectorAll("svg text")].map((e) => [e.getBoundingClientRect().height, e.textContent])
   .filter(([height]) => height > 0 && height < 10).slice(0, 5)
@@ -80,6 +92,7 @@ def test_a_page_opens_without_a_complaint_and_fits(browser, pages, tmp_path, nam
     assert browser.value(OVERFLOWING) == []
     assert browser.value("[...document.images].every((i) => i.complete && i.naturalWidth > 0)")
     assert browser.value(TOO_SMALL) == []
+    assert min(browser.value(FRAMES), default=3.0) >= 2.9
     assert browser.value(CONTRAST)[0][0] >= 3.0  # WCAG's bound for large text and graphics; 4.5 for the rest, below
     red = browser.value("Number(getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0])")
     assert red < 60 if dark else red > 200

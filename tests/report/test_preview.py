@@ -10,6 +10,7 @@ from sslcli.commands.train import run
 from sslcli.data.sampler import permuted
 from sslcli.data.synthetic import synthetic
 from sslcli.errors import UserError
+from sslcli.report.preview import sheet
 
 CELL, GAP, TITLE = 112, 4, 16
 DATA = ("dataset=synthetic", "dataset.num_samples=100", "dataset.size=16", "train.batch_size=16", "device=cpu")
@@ -54,6 +55,14 @@ def test_what_a_masked_objective_hides_is_gray(tmp_path):
     gray = (masked == 128).all(-1)
     assert np.abs(gray.mean((1, 2)) - 0.5).max() < 0.02
     assert np.array_equal(masked[~gray], shown[~gray])
+
+
+def test_a_white_picture_has_a_frame():
+    drawn = np.asarray(sheet({"image": torch.ones(1, 1, 8, 8)}))
+    inner = drawn[TITLE + GAP : TITLE + GAP + CELL, GAP : GAP + CELL]
+    assert (inner == 255).all()
+    edges = drawn[TITLE + GAP - 1, GAP : GAP + CELL], drawn[TITLE + GAP : TITLE + GAP + CELL, GAP + CELL]
+    assert all((edge < 170).all() for edge in edges)
 
 
 @pytest.mark.parametrize("path", ["/proc/no/such/place.png"])

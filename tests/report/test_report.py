@@ -32,13 +32,17 @@ from sslcli.data.base import Dataset
 from sslcli.data.pictures.encode import address
 from sslcli.errors import UserError
 from sslcli.evaluation.measure import dry_loss
+from sslcli.evaluation.pca import principal_axes
 from sslcli.report.charts import thinned
 from sslcli.report.collect import MEASURED
 from sslcli.report.maps import pca, singular_values
+from sslcli.report.patches import between_0_and_1, components, token_map
+from sslcli.report.pictures import enlarged
 from sslcli.run_dir.checkpoint import open_run
 from sslcli.run_dir.formatting import override
 from sslcli.run_dir.readings import readings
 from sslcli.training.device import choose
+from sslcli.types import Encoded, View
 
 INPUTS = ("raw_input", "centred", "pca64")
 SVG, HTML = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xhtml}"
@@ -111,10 +115,13 @@ def test_a_page_is_one_file_that_refers_to_nothing_outside(infonce, simmim):
 
 def test_every_picture_decodes_and_has_words(infonce, simmim):
     for folder in (infonce, simmim):
-        images = list(parsed(folder / "report.html").iter(f"{HTML}img"))
+        document = parsed(folder / "report.html")
+        images = list(document.iter(f"{HTML}img"))
+        maps = list(section(document, "patches").iter(f"{HTML}img"))
         assert len(images) > 50
         for image in images:
-            assert picture(image.get("src")).shape == (16, 16, 3) and image.get("alt")
+            shape = picture(image.get("src")).shape
+            assert image.get("alt") and (shape == (16, 16, 3) or image in maps)
 
 
 def test_the_numbers_are_those_of_the_result(infonce):
@@ -265,6 +272,76 @@ def test_a_normalised_target_is_not_dressed_up_as_pixels(tmp_path, target):
     assert found.pictures["target"].std() > 0.05
 
 
+@pytest.mark.parametrize("shape, count", [((4, 6, 5, 7), 3), ((2, 40, 3, 3), 3), ((3, 2, 4, 4), 2), ((2, 5, 2, 3), 3)])
+def test_colours_of_patches_are_another_librarys_principal_components(shape, count):
+    """Fitted on the tokens of all pictures together; more tokens than columns, and fewer."""
+    maps = (
+        torch.randn(shape, generator=torch.Generator().manual_seed(1)) * torch.logspace(1, -1, shape[1])[:, None, None]
+    )
+    found, share = components(maps, principal_axes)
+    rows = maps.permute(0, 2, 3, 1).flatten(0, 2).numpy()
+    other = PCA(count, svd_solver="full").fit(rows)
+    expected = other.transform(rows).reshape(shape[0], *shape[2:], count)
+    for k in range(count):
+        ours, theirs = found[:, k].numpy(), expected[..., k]
+        np.testing.assert_allclose(ours * np.sign((ours * theirs).sum()), theirs, atol=1e-3)
+    assert found.shape[1] == 3 and not found[:, count:].any()
+    assert share == pytest.approx(other.explained_variance_ratio_.sum(), abs=1e-4)
+    colours = between_0_and_1(found)
+    for k in range(count):
+        assert (colours[:, k].min(), colours[:, k].max()) == (0, 1)
+
+
+class Positions(torch.nn.Module):
+    """An encoder whose tokens are cells of the picture in raster order."""
+
+    token_dim = 3
+
+    def __init__(self, cell):
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, view):
+        cells = F.avg_pool2d(view.x, self.cell)
+        return Encoded(cells.flatten(2).transpose(1, 2), cells.mean((2, 3)))
+
+
+@pytest.mark.parametrize("size, cell, shape", [((8, 12), 4, (2, 3)), ((80, 40), 1, (32, 32)), ((8, 8), 8, None)])
+def test_tokens_lie_where_their_patches_are(size, cell, shape):
+    x = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    found = token_map(Positions(cell), View(x, "image"), choose("cpu", "fp32"))
+    if shape is None:  # one token has no place
+        assert found is None
+        return
+    torch.testing.assert_close(found, F.adaptive_avg_pool2d(x, shape))
+
+
+def test_patches_stand_beside_their_pictures(infonce):
+    document = parsed(infonce / "report.html")
+    shown = pictures(section(document, "patches"))
+    found = visuals(*trained_parts(infonce), seconds=10).patches
+    assert list(found.pictures) == ["picture", "trained", "random init"] and len(shown) == 24
+    for place in range(8):
+        for k, name in enumerate(found.pictures):
+            expected = found.pictures[name][place].permute(1, 2, 0).numpy() * 255
+            assert np.abs(shown[3 * place + k] - expected).max() <= 1
+    side = found.pictures["trained"].shape[-1]
+    said = f"picture: 16 x 16; trained, random init: {side} x {side} pixels, enlarged"
+    assert 2 <= side < 16 and said in words(section(document, "patches"))
+    assert "16 x 16 pixels, enlarged" in words(section(document, "views"))
+    assert "16 x 16 pixels, enlarged" in words(section(document, "neighbours"))
+
+
+def test_only_enlarged_pictures_say_their_size():
+    small, local, large = (torch.zeros(1, 1, side, side) for side in (64, 20, 65))
+    assert enlarged({"image": small, "view 1": small}) == "64 x 64 pixels, enlarged"
+    assert enlarged({"image": large}) == ""
+    assert enlarged({"image": large, "view 1": small, "view 2": local, "view 3": local}) == (
+        "view 1: 64 x 64; view 2, view 3: 20 x 20 pixels, enlarged"
+    )
+    assert enlarged({"image": torch.zeros(1, 3, 20, 30)}) == "30 x 20 pixels, enlarged"
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_small_pictures_keep_their_pixels_and_large_ones_shrink(channels):
     small = torch.randint(0, 256, (channels, 64, 20), generator=torch.Generator().manual_seed(0))
@@ -351,7 +428,7 @@ def test_data_without_pictures_leave_the_sections_out(vectors):
     document = parsed(vectors / "report.html")
     sections = {e.get("id") for e in document.iter(f"{HTML}section")}
     assert {"curves", "embedding", "commands", "config"} <= sections
-    assert not {"views", "reconstructions", "neighbours"} & sections
+    assert not {"views", "reconstructions", "neighbours", "patches"} & sections
     assert not list(document.iter(f"{HTML}img"))
 
 

@@ -11,13 +11,13 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-_EXACT = 64  # pixels a side up to which a picture is stored exactly, as PNG
+EXACT = 64  # pixels a side up to which a picture is stored exactly, as PNG
 _LARGEST = 112  # pixels a side to which larger pictures are reduced, so that pages stay small
 
 
 def address(picture: Tensor) -> str:
     """Encode a picture (C, H, W) in [0, 1] with 1 or 3 channels as a ``data:`` URL, for the ``src`` of an image."""
-    kind = "PNG" if max(picture.shape[1:]) <= _EXACT else "JPEG"
+    kind = "PNG" if max(picture.shape[1:]) <= EXACT else "JPEG"
     if max(picture.shape[1:]) > _LARGEST:
         scale = _LARGEST / max(picture.shape[1:])
         picture = F.interpolate(picture[None], scale_factor=scale, mode="bilinear", antialias=True)[0].clamp(0, 1)
