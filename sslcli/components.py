@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
 from sslcli.config.choices import DatasetChoice
 from sslcli.config.composed import TrainConfig
@@ -26,6 +25,7 @@ from sslcli.objectives.teacher import teacher_weights
 from sslcli.pretrained.fit import check_fit
 from sslcli.pretrained.importers import digest_of
 from sslcli.pretrained.load import LoadReport, load_weights
+from sslcli.pretrained.model import Pretrained
 from sslcli.pretrained.normalisation import read_as_trained, settle
 from sslcli.pretrained.safetensors_io import read_export
 from sslcli.randomness import fold
@@ -202,32 +202,16 @@ def restore_components(
     return Components(readable(dataset, objective), encoder, objective, views, weights=weights)
 
 
-class Pretrained(nn.Module):
-    """A trained encoder with its preprocessing, in eval mode."""
-
-    def __init__(self, encoder: Encoder, views: Views) -> None:
-        super().__init__()
-        self.encoder, self.views = encoder, views
-        self.dim = encoder.dim
-        self.eval()
-
-    def forward(self, x: Tensor, field: str | None = None) -> Tensor:
-        """Compute features (B, dim) of raw samples: images (B, C, H, W) of any size, uint8 or floats in [0, 1].
-
-        Args:
-            x: the samples; ids and numbers as the dataset has them, and so images that are no pixels.
-            field: the column that they are of; None is the first that the run's views read.
-        """
-        name = field or self.views.field
-        view = self.views.evaluation_view({name: x}, name)
-        pooled: Tensor = self.encoder(view).pooled
-        return pooled
-
-
 def load(
     run: str | Path, *, weights: str | None = None, device: str = "cpu", plugins: tuple[str, ...] = ()
 ) -> Pretrained:
     """Load the encoder of a run directory, a checkpoint or a safetensors export, with its preprocessing.
+
+    The result takes PIL images, NumPy arrays (H, W), (H, W, C) or (B, H, W, C), uint8 or floats in [0, 1], lists of
+    these, and tensors (B, C, H, W); ``help(sslcli.load(run))`` says how each is read::
+
+        encoder = sslcli.load("runs/x")
+        features = encoder([Image.open("a.png"), Image.open("b.jpg")])  # (2, encoder.dim)
 
     Args:
         run: the path.
@@ -243,4 +227,4 @@ def load(
     exported = Path(run).suffix == ".safetensors"
     state = read_export(expand(str(run))) if exported else open_run(str(run))[1]
     encoder, views = restore_encoder(state, torch.device(device), weights or state.get("weights", "student"))
-    return Pretrained(encoder, views.to(device))
+    return Pretrained(encoder, views.to(device), Spec.from_plain(state["spec"]))

@@ -5,19 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from sslcli.commands.restored import refuse_fitting
-from sslcli.components import Pretrained, restore_encoder
+from sslcli.components import restore_encoder
 from sslcli.config.composed import ExportConfig
 from sslcli.config.instantiate import allow, build
 from sslcli.config.paths import expand
 from sslcli.errors import UserError
 from sslcli.export.base import Format, Source
 from sslcli.export.model_card import NAME, card, check_place
+from sslcli.pretrained.model import Pretrained
 from sslcli.run_dir import inside
 from sslcli.run_dir.checkpoint import open_run
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.files import replacing, sweep, write_text
 from sslcli.run_dir.output import check_output, folder_for
 from sslcli.training.device import choose
+from sslcli.types import Spec
 
 
 def run(config: ExportConfig) -> Path:
@@ -65,7 +67,7 @@ def _source(config: ExportConfig, kind: Format) -> Source:
     compute = choose(config.device.name if kind.reads_data else "cpu", "fp32")
     run_dir, state = open_run(config.run)
     encoder, views = restore_encoder(state, compute.device, config.weights)
-    model = Pretrained(encoder, views.to(compute.device))
+    model = Pretrained(encoder, views.to(compute.device), Spec.from_plain(state["spec"]))
     return Source(run_dir, state, model, compute, config.dataset, tuple(config.plugins), config.weights)
 
 

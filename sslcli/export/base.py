@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sslcli.components import Pretrained
 from sslcli.config.choices import DatasetChoice
 from sslcli.config.composed import TrainConfig
 from sslcli.errors import UserError
+from sslcli.pretrained.model import Pretrained
 from sslcli.run_dir.checkpoint import State
 from sslcli.run_dir.formatting import few
 from sslcli.types import Compute, Field

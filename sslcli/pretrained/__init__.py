@@ -1,1 +1,1 @@
-"""Pretrained weights of other projects: how their files name tensors, and how these are loaded into an encoder."""
+"""Pretrained encoders: weights of other projects, how they are loaded, and an encoder that takes raw samples."""

@@ -30,7 +30,6 @@ from support.helpers import TINY, hook_of, make_trainer
 from support.modalities import Bag, token_dataset, vector_dataset
 
 import sslcli
-from sslcli.components import Pretrained
 from sslcli.config.choices import DatasetChoice
 from sslcli.config.composed import TrainConfig
 from sslcli.data.base import Columns, CorruptSample, CorruptSamples, Subset
@@ -45,6 +44,7 @@ from sslcli.export.base import Source
 from sslcli.export.onnx import Onnx
 from sslcli.export.safetensors import Safetensors
 from sslcli.export.torch_export import TorchExport
+from sslcli.pretrained.model import Pretrained
 from sslcli.training.checkpoints import Checkpoints
 from sslcli.training.device import choose
 from sslcli.types import Field, Spec
@@ -211,7 +211,7 @@ def test_preprocessing_can_be_part_of_the_graph(run, tmp_path, kind):
 
 
 def source(tmp_path, encoder, dataset):
-    model = Pretrained(encoder, PassThrough(dataset.spec, dataset.spec, 1))
+    model = Pretrained(encoder, PassThrough(dataset.spec, dataset.spec, 1), dataset.spec)
     return Source(tmp_path, {"config": TrainConfig(), "step": 0}, model, choose("cpu", "fp32"), DatasetChoice())
 
 
@@ -429,7 +429,8 @@ def test_every_picture_of_a_folder_has_its_path_label_and_vector(run, tmp_path, 
             continue
         image = torch.from_numpy(np.array(Image.open(path).crop((0, 4, 32, 36)))).permute(2, 0, 1)
         with torch.no_grad():
-            np.testing.assert_allclose(vector, encoder(image[None])[0].numpy(), rtol=1e-4, atol=1e-4)
+            for samples in (image[None], Image.open(path), [np.array(Image.open(path))]):
+                np.testing.assert_allclose(vector, encoder(samples)[0].numpy(), rtol=1e-4, atol=1e-4)
 
 
 def test_the_runs_own_data_comes_by_default_in_order_and_in_pieces(run, tmp_path):

@@ -8,12 +8,13 @@ import torch
 from support.helpers import TINY, compose, make_trainer, randomness
 from support.modalities import ImageText, image_text_dataset
 
-from sslcli.components import Components, Pretrained, build_views
+from sslcli.components import Components, build_views
 from sslcli.config.instantiate import build
 from sslcli.errors import UserError
 from sslcli.evaluation.measure import dry_loss
 from sslcli.features import Features
 from sslcli.objectives.base import Objective
+from sslcli.pretrained.model import Pretrained
 from sslcli.training.device import choose
 from sslcli.types import Field, Spec
 from sslcli.views.base import PassThrough, Views
@@ -164,7 +165,7 @@ def test_image_text_pairs_learn_that_they_belong_together(tmp_path):
     shuffled = {**right, "text": right["text"].roll(1, 0)}  # the pattern of the sample before
     chance = parts.objective.chance(32)
     assert loss_of(parts, right) < 0.8 * chance < chance < loss_of(parts, shuffled)
-    model = Pretrained(parts.encoder, parts.views)
+    model = Pretrained(parts.encoder, parts.views, parts.dataset.spec)
     image, text = model(right["image"]), model(right["text"], "text")
     assert image.shape == text.shape == (32, 16)
     padded = right["text"].clone()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import BinaryIO
 
 import torch
@@ -36,7 +37,14 @@ def decode(source: Source, size: int | None = None, reading: Reading = RGB, *, v
     """
     if size is None:
         return decode_crops(source, lambda height, width: [(0, 0, height, width)], None, reading)[0]
-    return decode_crops(source, _centred, [(size, size)], reading, verify=verify)[0]
+    shape = size, size
+    return decode_crops(source, partial(_centred, shape), [shape], reading, verify=verify)[0]
+
+
+def centred(pixels: Tensor, shape: tuple[int, int], turn: Turn) -> Tensor:
+    """Return the largest centred window of a picture (C, H, W) as it is stored, upright and resized: (C, *shape)."""
+    (window,), (size,) = _stored(partial(_centred, shape), [shape], turn, pixels.shape[2], pixels.shape[1])
+    return turn.upright(_cut(pixels, window, size))
 
 
 def decode_crops(
@@ -130,9 +138,11 @@ def _stored(
     return stored, [window[2:] for window in stored] if sizes is None else [turn.shape(size) for size in sizes]
 
 
-def _centred(height: int, width: int) -> list[Window]:
-    side = min(height, width)
-    return [((height - side) // 2, (width - side) // 2, side, side)]
+def _centred(shape: tuple[int, int], height: int, width: int) -> list[Window]:
+    """Return the largest centred window with the proportions of ``shape``."""
+    scale = min(height / shape[0], width / shape[1])
+    h, w = (max(1, round(side * scale)) for side in shape)
+    return [((height - h) // 2, (width - w) // 2, h, w)]
 
 
 def _reduction(windows: Sequence[Window], shapes: Sequence[tuple[int, int]]) -> int:
