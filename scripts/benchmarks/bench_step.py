@@ -35,7 +35,8 @@ from torchvision import transforms as T
 from sslcli.cli import conf_dir
 from sslcli.commands.build_trainer import make_trainer
 from sslcli.components import build_components
-from sslcli.config.composed import TrainConfig, read, resolved, schema
+from sslcli.config.composed import TrainConfig, resolved, schema
+from sslcli.config.origin import settled
 from sslcli.run_dir.console import Console
 from sslcli.training.device import choose
 from sslcli.training.trainer import Trainer
@@ -50,7 +51,8 @@ def our_trainer(device: str, *overrides: str) -> Trainer:
     """What ``ssl-train *overrides`` trains with, at step 0."""
     ConfigStore.instance().store(name="schema", node=schema(TrainConfig))
     with initialize_config_dir(conf_dir(), version_base="1.3"):
-        config = read(resolved(compose("train", [*QUIET, *overrides]), TrainConfig), TrainConfig)
+        words = [*QUIET, *overrides]
+        config, _ = settled(resolved(compose("train", words), TrainConfig), words, {})
     compute = choose(device, config.train.precision)
     trainer = make_trainer(config, build_components(config), compute, Path(tempfile.gettempdir()), Console(silent=True))
     trainer.encoder.train()

@@ -10,6 +10,7 @@ import torch
 
 from sslcli.commands.data_lines import data_lines
 from sslcli.commands.recipe_lines import recipe_lines
+from sslcli.commands.short_runs import short_run_lines
 from sslcli.components import Components
 from sslcli.config.composed import TrainConfig
 from sslcli.config.origin import Origin
@@ -41,6 +42,7 @@ def announce(console: Console, config: TrainConfig, components: Components, trai
         ),
         *((("auto", ", ".join(origin.automatic)),) if origin.automatic else ()),
         *(("recipe", text) for text in recipe_lines(config, origin.recipe, trainer.loader.batch_size, rate)),
+        *(("short", text) for text in short_run_lines(config, steps and steps * trainer.loader.batch_size)),
     )
     for name, text in (*rows, *_first_steps(config, trainer), *rates(trainer)):
         for line in wrapped(f"{name:<9} {one_line(text)}", indent=10):

@@ -23,6 +23,7 @@ Row = tuple[str, str, str, float]  # of these tables: the first row that fits gi
 RATES: tuple[Row, ...] = (
     ("adamw", "convnetsmall", ANY, 1e-2),
     ("adamw", "mlp", ANY, 1e-2),
+    ("adamw", "resnet", ANY, 3e-3),
     ("adamw", ANY, ANY, 1e-3),
     ("sgd", ANY, ANY, 0.06),
     ("lars", ANY, ANY, 0.3),

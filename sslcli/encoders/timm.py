@@ -34,6 +34,8 @@ class Timm(Encoder):
         image_size: pixels a side; null takes the dataset's.
         patch_size: pixels a side of a patch, for models with patches; null chooses one for the image size.
         num_heads: attention heads of every block of a ViT; null takes the model's own.
+        embed_dim: width of a ViT's tokens; null takes the model's own.
+        depth: number of a ViT's blocks; null takes the model's own.
         stem: ``small`` reduces the resolution of small images less (in a ResNet a 3x3 convolution of stride 1 without
             pooling, in other models half the stride or a smaller patch); ``auto`` is ``small`` up to 64 pixels.
         norm: ``batch`` or ``layer`` (a CNN's BatchNorm becomes GroupNorm with one group); null takes the
@@ -54,6 +56,8 @@ class Timm(Encoder):
         image_size: Side | None = None,
         patch_size: Count | None = None,
         num_heads: Count | None = None,
+        embed_dim: Count | None = None,
+        depth: Count | None = None,
         stem: Literal["auto", "standard", "small"] = "auto",
         norm: Literal["batch", "layer"] | None = None,
         drop_path: Share = 0.0,
@@ -66,7 +70,8 @@ class Timm(Encoder):
         channels, size, _ = self.spec[field].shape
         channels = RGB if channels == 1 else channels
         small = stem == "small" or (stem == "auto" and size <= SMALL)
-        self.model, self.blueprint = make_model(name, size, channels, patch_size, num_heads, small, norm, drop_path)
+        shape = {"num_heads": num_heads, "embed_dim": embed_dim, "depth": depth}
+        self.model, self.blueprint = make_model(name, size, channels, patch_size, shape, small, norm, drop_path)
         self.prefix: int = getattr(self.model, "num_prefix_tokens", 0)  # class token and registers, before the patches
         if pool == "token" and getattr(self.model, "cls_token", None) is None:
             raise ValueError(f"pool=token: {name} has no class token; use pool=patches")

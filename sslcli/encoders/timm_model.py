@@ -45,14 +45,15 @@ def make_model(
     size: int,
     channels: int,
     patch_size: int | None,
-    num_heads: int | None,
+    shape: Mapping[str, int | None],
     small: bool,
     norm: str | None,
     drop_path: float,
 ) -> tuple[Any, Blueprint]:
     """Build a model for images of ``channels`` channels and ``size`` pixels a side; return it with its blueprint.
 
-    The other arguments are documented in ``Timm``.
+    ``shape`` are arguments of timm's model that change its size, such as ``embed_dim``; null ones are left out. The
+    other arguments are documented in ``Timm``.
 
     Raises:
         ValueError: timm cannot build the model with these options, or the model cannot have such patches or norm.
@@ -67,8 +68,7 @@ def make_model(
             options["patch_size"] = patch_size
     elif patch_size is not None:
         raise ValueError(f"{name} has no patches; leave patch_size null")
-    if num_heads is not None:
-        options["num_heads"] = num_heads
+    options |= {key: value for key, value in shape.items() if value is not None}
     return _with_norm(Blueprint(name, options), norm, {"drop_path_rate": drop_path} if drop_path else {})
 
 

@@ -31,7 +31,15 @@ def views_of(config):
 
 @pytest.mark.parametrize("encoder", options("encoder"))
 def test_every_encoder_has_a_rate_for_every_optimizer(encoder):
-    own = {"convnet_small": 0.01, "convnet_medium": 0.01, "mlp": 0.01}.get(encoder, 0.001)
+    own = {
+        "convnet_small": 0.01,
+        "convnet_medium": 0.01,
+        "mlp": 0.01,
+        "resnet18": 0.003,
+        "resnet50": 0.003,
+        "timm": 0.003,
+    }
+    own = own.get(encoder, 0.001)
     for optimizer, rate in {"adamw": own, "sgd": 0.06, "lars": 0.3}.items():
         plain = {"encoder": section("encoder", encoder), "optimizer": section("optimizer", optimizer)}
         assert plain["optimizer"]["lr"] == "auto"

@@ -35,6 +35,7 @@ VARIANTS = {
     "encoder/swin_base": {"norm"},
     "encoder/swin_tiny": {"norm"},
     "encoder/vit_base": {"norm"},
+    "encoder/vit_micro": {"norm", "num_heads", "embed_dim", "depth"},
     "encoder/vit_small": {"norm"},
     "encoder/vit_tiny": {"norm"},
     "objective/joint_masked": {"share", "parts.moco.version", "parts.simmim.mask_ratio"},
