@@ -20,15 +20,17 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from sslcli.commands.job import Job, is_sweep
-from sslcli.config.arguments import conf_dir, config_dir, flags_first, home_expanded, sweep_dir
+from sslcli.config.arguments import conf_dir, home_expanded, sweep_dir
 from sslcli.config.checks import check_ranges
 from sslcli.config.composed import CONFIGS, EvalConfig, ExportConfig, ReportConfig, read, resolved, schema
+from sslcli.config.flags import flags_first
+from sslcli.config.given import Given
 from sslcli.config.origin import Origin, settled
+from sslcli.config.quoting import for_hydra, override
 from sslcli.config.secrets import shown
 from sslcli.config.overrides import check_overrides
 from sslcli.config.paths import expand
 from sslcli.config.recipe import recipe_of
-from sslcli.config.yaml_size import refuse_bombs
 from sslcli.errors import UserError, for_user
 from sslcli.run_dir.streams import make_lenient
 
@@ -96,7 +98,7 @@ def _plain(config: Any, name: str) -> dict[str, Any]:
     try:
         return resolved(config, CONFIGS[name])
     except OmegaConfBaseException as error:
-        raise UserError(explain(error)) from error
+        raise UserError(explain(error, Given.read(name, sys.argv[1:]))) from error
 
 
 def _checked(plain: dict[str, Any], kind: type[K]) -> K:
@@ -164,22 +166,19 @@ def _leave(code: int) -> NoReturn:
 def _run(task: Callable[[Any], Any], name: str) -> int:
     """Run the task of a command that is configured by Hydra."""
     program = f"ssl-{name}"
-    arguments = [home_expanded(argument) for argument in flags_first(sys.argv[1:])]
+    arguments = [home_expanded(argument) for argument in flags_first(name, sys.argv[1:])]
     if {"-h", "--help"} & set(arguments):
-        from sslcli.config.help import text
+        from sslcli.config.help_page import page
 
-        print(text(name, conf_dir(), config_dir(arguments)))
+        print(page(Given.read(name, arguments)))
         return 0
     if "--version" in arguments:
         from sslcli import __version__
 
         print(f"{program} {__version__}")
         return 0
-    own = config_dir(arguments)
-    folders = [Path(conf_dir()), *([Path(own)] if own else [])]
-    check_overrides([a for a in arguments if not a.startswith("-")], folders)
-    if own:
-        refuse_bombs(Path(own))
+    given = Given.read(name, arguments)
+    check_overrides(given)
     # Makes Hydra raise its errors, instead of printing them and exiting with 1, so that we can print our own message.
     trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -188,28 +187,29 @@ def _run(task: Callable[[Any], Any], name: str) -> int:
 
     from sslcli.config.hydra_errors import explain
 
+    hydras: list[str] = []
     sweep = sweep_dir(arguments) if {"-m", "--multirun"} & set(arguments) else None
     if sweep is not None:
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
             raise UserError("-m: a sweep's jobs have one process each. Start torchrun once for every job.")
-        arguments = [*arguments, f'hydra.sweep.dir="{sweep}"', "hydra.sweep.subdir=."]
+        hydras = [for_hydra("hydra.sweep.dir", sweep), "hydra.sweep.subdir=."]
     ConfigStore.instance().store(name="schema", node=schema(CONFIGS[name]))
     primary = name
     if name == "train" and any(argument.startswith("resume=") for argument in arguments):
         from sslcli.commands import continued
 
-        primary, arguments, task = continued.settled(arguments, folders, task)
-    sys.argv = [sys.argv[0], *arguments]
-    job = Job(task, program)
+        primary, arguments, task = continued.settled(arguments, given.folders.paths, task)
+    sys.argv = [sys.argv[0], *arguments, *hydras]
+    job = Job(task, program, arguments)
     entry = hydra.main(version_base="1.3", config_path=conf_dir(), config_name=primary)(job)
     try:
         entry()
     except Exception as error:  # raised while the config was composed: Job catches what jobs raise
         if trace:
             print(shown(traceback.format_exc()), end="", file=sys.stderr)
-        raise UserError(explain(error)) from error
+        raise UserError(explain(error, Given.read(name, sys.argv[1:]))) from error
     if name == "train" and sweep is not None:
-        print(f"compare the runs: ssl-report run={sweep}", flush=True)
+        print(f"compare the runs: ssl-report {override('run', sweep)}", flush=True)
     if job.failed > 1 and isinstance(job.failure, UserError):
         raise UserError(f"{job.failed} jobs of the sweep failed, see above.")
     if job.failure is not None:

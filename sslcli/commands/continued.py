@@ -24,6 +24,7 @@ from sslcli.config.arguments import conf_dir
 from sslcli.config.choices import DatasetChoice, ProbeChoice
 from sslcli.config.composed import TrainConfig, restored, to_plain
 from sslcli.config.paths import expand, located
+from sslcli.config.quoting import for_hydra
 from sslcli.config.secrets import shown
 from sslcli.errors import UserError
 from sslcli.run_dir.checkpoint import State, open_run
@@ -141,6 +142,6 @@ def _whole(recorded: str, changed: list[str], place: Path) -> list[str]:
     except ValueError:
         words = []
     if not words or _SWEEPS & set(words):
-        return [f"resume={place}", *changed]
+        return [for_hydra("resume", place), *changed]
     keys = {_key(word) for word in changed} - {""}
     return [word for word in words if _key(word) not in keys] + [word for word in changed if _key(word)]

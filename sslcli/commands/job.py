@@ -14,8 +14,8 @@ from sslcli.errors import UserError, for_user
 class Job:
     """The task of one job. It stores exceptions instead of raising them: a sweep continues, Hydra prints nothing."""
 
-    def __init__(self, task: Callable[[Any], Any], program: str) -> None:
-        self.task, self.program = task, program
+    def __init__(self, task: Callable[[Any], Any], program: str, arguments: list[str]) -> None:
+        self.task, self.program, self.arguments = task, program, arguments
         self.failure: Exception | None = None
         self.failed = 0
         self.__name__ = program  # hydra.main reads this attribute
@@ -23,6 +23,7 @@ class Job:
     def __call__(self, config: Any) -> Any:
         from hydra.core.hydra_config import HydraConfig
 
+        sys.argv[1:] = self.arguments  # as they were given: a run writes down the command that resumes it
         try:
             return self.task(config)
         except Exception as raised:

@@ -22,8 +22,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import NoReturn
 
 from sslcli.errors import UserError
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are messages like all others, without the usage before them."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}. The form is: {self.prog} SOURCE DEST --to shards|array [--size SIZE]")
 
 
 def main(program: str) -> None:
@@ -32,13 +40,13 @@ def main(program: str) -> None:
     Raises:
         UserError: SOURCE cannot be read, or DEST cannot be written.
     """
-    parser = argparse.ArgumentParser(
-        prog=program, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = _Parser(prog=program, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", metavar="SOURCE", help="a folder of pictures, or a text file of their paths")
+    parser.add_argument("dest", metavar="DEST", type=Path, help="the folder to write; it must not be there yet")
+    parser.add_argument("--to", choices=["array", "shards"], required=True, help="what to write (no default)")
+    parser.add_argument(
+        "--size", type=int, help="pixels a side, or of the shorter side in shards (default: as they are)"
     )
-    parser.add_argument("source")
-    parser.add_argument("dest", type=Path)
-    parser.add_argument("--to", choices=["array", "shards"], required=True)
-    parser.add_argument("--size", type=int, help="pixels a side, or of the shorter side in shards")
     parser.add_argument("--workers", type=int, help="processes that decode (default: the CPUs)")
     parser.add_argument("--shard-size", type=float, default=500, help="megabytes (default 500)")
     args = parser.parse_args()

@@ -14,11 +14,12 @@ from sslcli.commands.short_runs import short_run_lines
 from sslcli.components import Components
 from sslcli.config.composed import TrainConfig
 from sslcli.config.origin import Origin
+from sslcli.config.quoting import loading, override
 from sslcli.errors import one_line
 from sslcli.evaluation.base import in_short, table
 from sslcli.evaluation.measure import Measured
 from sslcli.run_dir.console import Console
-from sslcli.run_dir.formatting import override, wrapped
+from sslcli.run_dir.formatting import wrapped
 from sslcli.training.trainer import Trainer
 
 
@@ -72,7 +73,7 @@ def rates(trainer: Trainer) -> Iterator[tuple[str, str]]:
 
 def say_result(console: Console, trainer: Trainer, measured: Measured, page: str, seconds: float) -> None:
     """Print the metrics, the path of the report and the next commands."""
-    run_dir = trainer.run_dir
+    run = override("run", trainer.run_dir)
     for text in (
         "",
         *measured.left_out,
@@ -82,9 +83,9 @@ def say_result(console: Console, trainer: Trainer, measured: Measured, page: str
         f"trained {trainer.step} steps in {trainer.seconds:.0f} s; this command took {seconds:.0f} s",
         f"report  {page}",
         "next:",
-        f"  ssl-eval run={run_dir}",
-        f"  ssl-export run={run_dir} format=safetensors",
-        f"  python -c 'import sslcli; encoder = sslcli.load(\"{run_dir}\")'",
+        f"  ssl-eval {run}",
+        f"  ssl-export {run} format=safetensors",
+        f"  {loading(trainer.run_dir)}",
     ):
         console.line(text)
 
@@ -93,7 +94,5 @@ def say_finished(console: Console, run_dir: Path, result: Mapping[str, Any]) -> 
     """Print that a run is finished, how to make it longer and how to start it afresh."""
     steps = result["steps"]
     console.line(f"{run_dir} is finished ({steps} steps): nothing to do.")
-    console.line(f"Make it longer: ssl-train {override('resume', str(run_dir))} train.steps={2 * steps}")
-    console.line(
-        f"Start it afresh: its command with resume=never. Evaluate it: ssl-eval {override('run', str(run_dir))}"
-    )
+    console.line(f"Make it longer: ssl-train {override('resume', run_dir)} train.steps={2 * steps}")
+    console.line(f"Start it afresh: its command with resume=never. Evaluate it: ssl-eval {override('run', run_dir)}")

@@ -21,6 +21,7 @@ from sslcli.config.composed import TrainConfig, to_plain
 from sslcli.config.instantiate import allow, build
 from sslcli.config.origin import Origin
 from sslcli.config.paths import expand
+from sslcli.config.quoting import override
 from sslcli.data.base import Dataset
 from sslcli.distributed import Ranks, joined
 from sslcli.evaluation.base import Metric, Probe, flat
@@ -238,7 +239,7 @@ class _Session:
         self.loggers.embedding(step, lambda: visuals().embedding.logged)
         self.loggers.finish(flat(metrics))
         if not self.config.log.report:
-            return f"none: log.report=false; ssl-report run={self.run_dir} writes it"
+            return f"none: log.report=false; ssl-report {override('run', self.run_dir)} writes it"
         facts = identity(self.config, self.components, self.compute, self.ranks)
         return write_report(self.run_dir, facts, visuals, self.console)
 

@@ -1,4 +1,4 @@
-"""Prepares the command line for Hydra: order of flags, ``~``, the folder of a sweep, the folders of configs."""
+"""Prepares the command line for Hydra: ``~``, the folder of a sweep, the folders of configs."""
 
 from __future__ import annotations
 
@@ -7,38 +7,18 @@ from pathlib import Path
 
 from sslcli.config.paths import expand
 from sslcli.config.secrets import hide
-from sslcli.errors import UserError, suggest
+from sslcli.errors import UserError
 
-_FLAGS = {"-h", "--help", "--version", "--hydra-help", "-m", "--multirun", "--resolve", "-r", "--run", "-sc",
+FLAGS = {"-h", "--help", "--version", "--hydra-help", "-m", "--multirun", "--resolve", "-sc",
           "--shell-completion"}  # fmt: skip
-_FLAGS_WITH_VALUE = {"--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p",
+FLAGS_WITH_VALUE = {"--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p",
                      "--cfg", "-c", "--info", "-i"}  # fmt: skip
 
 
-def flags_first(arguments: list[str]) -> list[str]:
-    """Move flags before overrides, because Hydra 1.3 stops reading overrides at the first flag (hydra issue 3053).
-
-    Raises:
-        UserError: there is no such flag.
-    """
-    flags, overrides = [], []
-    rest = iter(arguments)
-    for argument in rest:
-        name = argument.partition("=")[0]
-        if not argument.startswith("-"):
-            overrides.append(argument)
-        elif name not in _FLAGS | _FLAGS_WITH_VALUE:
-            raise UserError(f"There is no flag '{name}'. {suggest(name, _FLAGS | _FLAGS_WITH_VALUE)}")
-        else:
-            flags.append(argument)
-            if argument in _FLAGS_WITH_VALUE:
-                value = next(rest, None)
-                if value is None:
-                    raise UserError(f"{argument}: a value must follow. The flag stands last.")
-                if argument in ("--cfg", "-c") and value not in ("job", "hydra", "all"):
-                    raise UserError(f"{argument} {value}: there is no such part. Known: job, hydra, all.")
-                flags.append(value)
-    return flags + overrides
+def overrides_of(arguments: list[str]) -> list[str]:
+    """Return the arguments that are neither a flag nor the value of one."""
+    before = ["", *arguments]
+    return [word for flag, word in zip(before, arguments) if not word.startswith("-") and flag not in FLAGS_WITH_VALUE]
 
 
 def home_expanded(argument: str) -> str:
@@ -49,11 +29,25 @@ def home_expanded(argument: str) -> str:
 
 def sweep_dir(arguments: list[str]) -> Path:
     """Return the folder of a sweep: ``run_dir`` if it is given, else a name computed from the overrides."""
-    overrides = [a for a in arguments if not a.startswith("-")]
-    given = [a.partition("=")[2].strip("'\"") for a in overrides if a.lstrip("+").startswith("run_dir=")]
-    if given and given[-1] not in ("", "null"):
+    overrides = overrides_of(arguments)
+    given = [_value(a) for a in overrides if a.lstrip("+").startswith("run_dir=")]
+    if given and given[-1]:
         return expand(given[-1])
     return Path("runs") / f"sweep-{hashlib.sha256(hide(' '.join(overrides)).encode()).hexdigest()[:8]}"
+
+
+def _value(override: str) -> str:
+    """Return the text that an override stands for; an empty one for null and for what is no text."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        value = OmegaConf.create({"value": OverridesParser.create().parse_override(override).value()})["value"]
+    except (HydraException, OmegaConfBaseException):
+        return ""  # it is told when the config is composed
+    return "" if value is None else str(value)
 
 
 def conf_dir() -> str:

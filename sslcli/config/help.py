@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
-from pathlib import Path
+from typing import Any
 
 from sslcli.config.composed import CONFIGS
+from sslcli.config.options import Folders, as_written, describe
 
 _USAGE = {
     "train": (
@@ -48,74 +49,66 @@ _USAGE = {
     ),
 }
 
+# Keys of parts that most users meet; those of a chosen part are listed by ``part_help``.
+_OF_PARTS = {
+    "optimizer.lr": "learning rate; optimizer.scale=linear scales it with the batch size",
+    "optimizer.weight_decay": "for weights, not for biases, norms and tokens",
+    "objective.temperature": "of the contrastive softmax",
+    "objective.mask_ratio": "share of hidden patches",
+    "objective.norm": "batch, layer or none, in the projector",
+    "encoder.norm": "batch or layer",
+    "encoder.image_size": "pixels a side that the encoder sees",
+    "encoder.weights": "a run or file to start from (MoCo, SimMIM, torchvision, ...), or timm:NAME",
+    "dataset.path": "where the data is",
+    "dataset.size": "pixels a side that a folder's pictures are decoded to",
+    "dataset.workers": "processes that fetch data",
+    "probe.max_samples": "maximum number of reference samples and of query samples",
+    "probe.every": "steps between evaluations during training (the probe's cheap form)",
+    "probe.patience": "stop after this many evaluations without a better checkpoint.keep_best",
+    "probe.patience_after": "steps before which no evaluation counts against the patience",
+}
 
-def text(name: str, conf: str, extra: str | None) -> str:
+
+def text(name: str, folders: Folders) -> str:
     """Return the help text of one command."""
     summary, examples = _USAGE[name]
     width = max(len(command) for command, _ in examples)
     lines = [summary, "", f"usage: ssl-{name} [group=option ...] [key=value ...]", ""]
     lines += [f"  {command:<{width}}  {what}" for command, what in examples]
-    folders = [Path(conf), *([Path(extra)] if extra else [])]
-    lines += ["", "Groups (group=option):"]
-    for group in _groups(name, folders):
-        lines.append(f"  {group}")
-        for option, description in _options(group, folders):
-            lines.append(f"    {option:<22} {description}")
-    lines += ["", "Keys (key=value):"]
-    lines += [f"  {key:<24} {description}" for key, description in _keys(CONFIGS[name], "")]
-    if name == "train":
-        lines += [
-            "  optimizer.lr             learning rate; optimizer.scale=linear scales it with the batch size",
-            "  optimizer.weight_decay   for weights, not for biases, norms and tokens",
-            "  objective.temperature    of the contrastive softmax",
-            "  objective.mask_ratio     share of hidden patches",
-            "  objective.norm           batch, layer or none, in the projector",
-            "  encoder.norm             batch or layer",
-            "  encoder.image_size       pixels a side that the encoder sees",
-            "  encoder.weights          a run or file to start from (MoCo, SimMIM, torchvision, ...), or timm:NAME",
-            "  dataset.path             where the data is",
-            "  dataset.size             pixels a side that a folder's pictures are decoded to",
-            "  dataset.workers          processes that fetch data",
-            "  probe.max_samples        maximum number of reference samples and of query samples",
-            "  probe.every              steps between evaluations during training (the probe's cheap form)",
-            "  probe.patience           stop after this many evaluations without a better checkpoint.keep_best",
-            "  probe.patience_after     steps before which no evaluation counts against the patience",
-        ]
-    lines += ["", "All other keys are in the composed config: ssl-" + name + " --cfg job"]
+    chosen = folders.defaults(name)
+    lines += ["", "Groups (group=option), and the option that is taken if none is given:"]
+    for group in chosen:
+        lines.append(f"  {group}={chosen[group]}")
+        lines += [f"    {option:<22} {describe(path)}" for option, path in folders.groups.get(group, {}).items()]
+    lacking = " (- where the part has no such key)" if name == "train" else ""
+    lines += ["", f"Keys (key=value), and the values that are taken if none is given{lacking}:"]
+    for key, words in explained(name).items():
+        lines.append(f"  {key:<24} {folders.value(name, chosen, key) or _default(CONFIGS[name], key):<9} {words}")
+    example = {"train": "objective=moco", "eval": "probe=linear", "export": "format=onnx", "report": "device=cpu"}[name]
+    lines += ["", f"The keys of the parts that are chosen: ssl-{name} {example} --help"]
+    lines += [f"All keys, as one config: ssl-{name} --cfg job"]
     return "\n".join(lines)
 
 
-def _groups(name: str, folders: list[Path]) -> list[str]:
-    order = ["encoder", "objective", "dataset", "views", "device", "optimizer", "schedule", "probe", "logger"]
-    wanted = {
-        "train": order,
-        "eval": ["dataset", "device", "probe"],
-        "export": ["format", "dataset", "device"],
-        "report": ["device"],
-    }[name]
-    found = {p.name for folder in folders if folder.is_dir() for p in folder.iterdir() if p.is_dir()}
-    others = sorted(found - {*order, "format", "__pycache__"}) if name == "train" else []
-    return [*wanted, *others]
+def explained(name: str) -> dict[str, str]:
+    """Return the keys of a command that have an explanation here: those of fixed sections, and some of parts."""
+    return {**dict(_fixed(CONFIGS[name], "")), **(_OF_PARTS if name == "train" else {})}
 
 
-def _options(group: str, folders: list[Path]) -> Iterator[tuple[str, str]]:
-    for folder in folders:
-        for path in sorted((folder / group).glob("*.yaml")):
-            yield path.stem, describe(path)
-
-
-def describe(path: Path) -> str:
-    """Return the first comment of a yaml file, apart from Hydra's ``@package`` directive."""
-    for line in path.read_text().splitlines():
-        if line.startswith("#") and "@package" not in line:
-            return line.lstrip("# ")
-    return ""
-
-
-def _keys(schema: type, prefix: str) -> Iterator[tuple[str, str]]:
+def _fixed(schema: type, prefix: str) -> Iterator[tuple[str, str]]:
     for f in fields(schema):
         inner = f.default_factory
         if isinstance(inner, type) and is_dataclass(inner):
-            yield from _keys(inner, f"{prefix}{f.name}.")
+            yield from _fixed(inner, f"{prefix}{f.name}.")
         elif "help" in f.metadata:
             yield f"{prefix}{f.name}", f.metadata["help"]
+
+
+def _default(schema: type, key: str) -> str:
+    """Return the default of a key of a fixed section, as it is written; ``-`` for keys of parts."""
+    value: Any = schema()
+    for name in key.split("."):
+        if not hasattr(value, name):
+            return "-"
+        value = getattr(value, name)
+    return as_written(value)

@@ -1,81 +1,73 @@
-"""Rewrites errors of Hydra and OmegaConf: which key is wrong, why, and what to do."""
+"""Rewrites errors of Hydra, OmegaConf and YAML: where it is written, which key is wrong, why, and what to do."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf.errors import OmegaConfBaseException
 
-from sslcli.errors import suggest
+from sslcli.config.failures import Failure
+from sslcli.config.given import GLOBAL, Given
+from sslcli.config.override_errors import refused_override, several_values, wrong_grammar
+from sslcli.config.suggestions import unknown_key, unknown_option
+from sslcli.config.yaml_errors import interpolation, unreadable, wrong_defaults
 
 
-def explain(error: BaseException) -> str:
+def explain(error: BaseException, given: Given) -> str:
     """Return a message of one or two lines for an exception that was raised while the config was composed."""
-    causes = list(_chain(error))
-    text = "\n".join(str(cause) for cause in causes)
-    for rule in (_yaml, _unknown_option, _unknown_key, _wrong_type, _grammar, _interpolation):
-        message = rule(text, causes)
+    failure = Failure.of(error, given)
+    rules = (
+        wrong_grammar,
+        unreadable,
+        _unknown_option,
+        _unknown_key,
+        wrong_defaults,
+        interpolation,
+        _wrong_type,
+        several_values,
+        refused_override,
+    )
+    for rule in rules:
+        message = rule(failure)
         if message:
             return message
-    return str(error).strip().splitlines()[0]
+    return (failure.text.strip() or type(error).__name__).splitlines()[0]
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _yaml(_: str, causes: list[BaseException]) -> str | None:
-    for cause in causes:
-        if isinstance(cause, yaml.MarkedYAMLError) and cause.problem_mark is not None:
-            mark = cause.problem_mark
-            return f"{mark.name}, line {mark.line + 1}: {cause.problem or cause.context}."
-    return None
-
-
-def _unknown_option(text: str, _: list[BaseException]) -> str | None:
-    found = re.search(r"Could not find '([^']+)'\n\nAvailable options in '([^']+)':\n((?:\t.*\n?)*)", text)
+def _unknown_option(failure: Failure) -> str | None:
+    found = re.search(r"Could not find '([^']+)'\n\nAvailable options in '([^']+)':\n((?:\t.*\n?)*)", failure.text)
     if not found:
         return None
-    option, group, known = Path(found[1]).name, found[2], found[3].split()
-    return f"{group}: there is no option '{option}'. {suggest(option, known)}"
+    group, known = found[2], found[3].split()
+    option = found[1].removeprefix(f"{group}/")
+    return f"{failure.place(group, option)}{unknown_option(failure.given, group, option, known)}"
 
 
-def _unknown_key(text: str, causes: list[BaseException]) -> str | None:
-    if not re.search(r"Key '[^']+' (is not in struct|not in ')", text):
+def _unknown_key(failure: Failure) -> str | None:
+    if not re.search(r"Key '[^']+' (is not in struct|not in ')", failure.text):
         return None
-    for cause in causes:
+    for cause in failure.causes:
         if isinstance(cause, OmegaConfBaseException) and cause.key is not None and cause.full_key:
-            return f"Unknown key '{cause.full_key}'. {suggest(str(cause.key), _keys(cause.parent_node))}"
+            key = str(cause.full_key)
+            if key in GLOBAL:
+                option = failure.given.value(key)
+                path = failure.given.folders.groups[key].get(str(option), f"{key}={option}")
+                return f"{path}: its first line must be '# @package _global_', as it changes the whole config."
+            return f"{failure.place(key)}{unknown_key(failure.given, key, _names(cause.parent_node))}"
     return None
 
 
-def _keys(node: Any) -> list[str]:
-    return [str(key) for key in node if key != "_target_"] if node is not None else []
+def _names(node: Any) -> list[str]:
+    return [str(key) for key in node] if node is not None else []
 
 
-def _grammar(text: str, causes: list[BaseException]) -> str | None:
-    for cause in causes:
-        override = getattr(cause, "override", None)
-        if isinstance(override, str):
-            return f"'{override}' is not key=value; put special characters into quotes: 'key=\"a b\"'."
-    found = re.search(r"Error merging override ([\w.]+)=", text)
-    if found:
-        return f"{found[1]} is a section, not a value; set one of its keys: {found[1]}.KEY=..."
-    if "Config group override must be a string" in text:
-        return "A group takes the name of an option: group=option. `--help` lists them."
-    return None
-
-
-def _wrong_type(text: str, _: list[BaseException]) -> str | None:
-    key = re.search(r"full_key: (\S+)", text)
-    where = key[1] if key else "config"
+def _wrong_type(failure: Failure) -> str | None:
+    text = failure.text
+    found = re.search(r"full_key: (\S+)", text)
+    key = found[1] if found else "config"
     found = re.search(r"Value '(.*)' of type '[^']+' could not be converted to (\w+)", text)
+    where = f"{failure.place(key, found[1] if found else '')}{key}"
     if found:
         kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
         return f"{where}: '{found[1]}' is not {kinds.get(found[2], found[2])}."
@@ -87,13 +79,5 @@ def _wrong_type(text: str, _: list[BaseException]) -> str | None:
     if "does not support deletion" in text:
         return f"{where} cannot be taken away; leave it as it is or change it."
     if "is not a ListConfig" in text:
-        return f"{where} must be a list: {where}=[a,b]"
+        return f"{where} must be a list: {key}=[a,b]"
     return None
-
-
-def _interpolation(text: str, _: list[BaseException]) -> str | None:
-    recursive = re.search(r"Recursive interpolation detected(?:.|\n)*?full_key: (\S+)", text)
-    if recursive:
-        return f"{recursive[1]}: it refers to itself. Give a value."
-    found = re.search(r"Interpolation key '([^']+)' not found", text)
-    return f"The config refers to '{found[1]}', which is not there." if found else None

@@ -6,6 +6,7 @@ parameters are the keys of the yaml, and their annotations are the types that ar
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 import sys
@@ -55,6 +56,8 @@ def locate(target: Any, where: str) -> Callable[..., Any]:
     if not isinstance(target, str):
         raise UserError(f"{where}: the key '_target_' is missing; it names the class to build.")
     if not any(target.startswith(f"{package}.") for package in _allowed):
+        if "." not in target:
+            raise UserError(f"{where}._target_: '{target}' is no whole name. Write package.module.{target or 'Class'}.")
         raise UserError(
             f"{where}._target_: '{target}' is outside {', '.join(_allowed)}. "
             f"If you trust it, add its package to the command: plugins=[{target.partition('.')[0]}]"
@@ -62,10 +65,16 @@ def locate(target: Any, where: str) -> Callable[..., Any]:
     module_name, _, name = target.rpartition(".")
     try:
         module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if not f"{module_name}.".startswith(f"{error.name}."):  # one that the module imports
+            raise UserError(f"{where}._target_: '{module_name}' cannot be imported ({described(error)}).") from error
+        raise UserError(f"{where}._target_: there is no module '{error.name}'.") from error
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # our own signals raise something else
         raise UserError(f"{where}._target_: '{module_name}' cannot be imported ({described(error)}).") from error
     if not hasattr(module, name):
-        raise UserError(f"{where}._target_: '{module_name}' has no '{name}'.")
+        near = difflib.get_close_matches(name, vars(module), n=1)
+        hint = f" Did you mean '{module_name}.{near[0]}'?" if near else ""
+        raise UserError(f"{where}._target_: '{module_name}' has no '{name}'.{hint}")
     return typing.cast(Callable[..., Any], getattr(module, name))
 
 

@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from pathlib import Path
 
+from sslcli.config.given import Given
+from sslcli.config.yaml_size import refuse_bombs
 from sslcli.errors import UserError
 
 _HYDRAS = ("hydra.sweeper.", "hydra.launcher.", "hydra.verbose")  # what users may set; the rest is this program's
 _NULLABLE = ("experiment", "debug", "dataset")  # groups that may be left without an option
 
 
-def check_overrides(overrides: Sequence[str], folders: Sequence[Path]) -> None:
-    """Check the groups and Hydra's own keys among the overrides.
-
-    Args:
-        overrides: ``key=value``, as given.
-        folders: the folders of yaml files; their sub-folders are the groups.
+def check_overrides(given: Given) -> None:
+    """Check the groups and Hydra's own keys among the overrides, and the size of the user's yaml files.
 
     Raises:
         UserError: a group is given twice, or its value cannot be the name of an option; a key of Hydra's is given that
-            this program sets; or there is no key before ``=``.
+            this program sets; there is no key before ``=``; or a yaml file stands for too many values.
     """
-    given: dict[str, str] = {}
-    for override in overrides:
+    for folder in given.folders.paths[1:]:
+        refuse_bombs(folder)
+    options: dict[str, str] = {}
+    for override in given.overrides:
         key, equals, value = override.partition("=")
         group = key.lstrip("+~").partition("@")[0]
         if equals and not group:
-            raise UserError(f"'{override}' is not key=value: there is no key before '='.")
+            spaces = " Leave no spaces around it." if override == "=" else ""
+            raise UserError(f"'{override}' is not key=value: there is no key before '='.{spaces}")
         if group.startswith("hydra.") and not group.startswith(_HYDRAS):
             raise UserError(f"{group} is set by this program. Leave it out; run_dir=... chooses the place of a run.")
-        if not equals or key.startswith("~") or not any((folder / group).is_dir() for folder in folders):
+        if not equals or key.startswith("~") or not any((folder / group).is_dir() for folder in given.folders.paths):
             continue
-        if key in given:
-            raise UserError(f"{key} is given twice, as {given[key]} and as {value}. Give one.")
-        given[key] = value
+        if key in options:
+            raise UserError(f"{key} is given twice, as {options[key]} and as {value}. Give one.")
+        options[key] = value
         if not _names_options(value) and not (value == "null" and group in _NULLABLE):
             raise UserError(f"{override}: a group takes the name of an option, {group}=NAME. `--help` lists them.")
 

@@ -82,8 +82,10 @@ class Timm(Encoder):
             if small:
                 shrink_stem(self.model, name)
             tokens = self._tokens_of_a_blank_image(channels, size)
-        except (RuntimeError, AttributeError, ZeroDivisionError, TypeError) as error:
-            raise ValueError(f"{name} cannot read images of {size} pixels: {error}") from error
+        except (RuntimeError, AssertionError, AttributeError, ZeroDivisionError, TypeError) as error:
+            raise ValueError(
+                f"{name} cannot read images of {size} pixels: {str(error) or type(error).__name__}"
+            ) from error
         rows = math.isqrt(tokens.shape[1])
         if rows**2 != tokens.shape[1]:
             raise ValueError(f"{self.model.__class__.__name__} makes no square grid of tokens at {size} pixels")

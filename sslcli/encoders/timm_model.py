@@ -59,17 +59,24 @@ def make_model(
         ValueError: timm cannot build the model with these options, or the model cannot have such patches or norm.
     """
     options: dict[str, Any] = {} if channels == RGB else {"in_chans": channels}
+    chosen = _built_for_one_size(name) and patch_size is None and small
     if _built_for_one_size(name):
         options["img_size"] = size
-        if patch_size is None and small:
+        if chosen:
             patch_size = _small_patch_size(name, size)
         if patch_size is not None:
             _check_divides(patch_size, size)
             options["patch_size"] = patch_size
     elif patch_size is not None:
         raise ValueError(f"{name} has no patches; leave patch_size null")
+<<<<<<< HEAD
     options |= {key: value for key, value in shape.items() if value is not None}
     return _with_norm(Blueprint(name, options), norm, {"drop_path_rate": drop_path} if drop_path else {})
+=======
+    if num_heads is not None:
+        options["num_heads"] = num_heads
+    return _with_norm(Blueprint(name, options), norm, {"drop_path_rate": drop_path} if drop_path else {}, chosen)
+>>>>>>> 8dd0f06 (What was meant is offered, commands that are printed can be pasted, and --help shows the keys of what is chosen: a first hour asked for all three)
 
 
 def _built_for_one_size(name: str) -> bool:
@@ -89,8 +96,11 @@ def _check_divides(patch_size: int, size: int) -> None:
         raise ValueError(f"patch_size={patch_size} does not divide image_size={size}; use one of {fitting}")
 
 
-def _with_norm(blueprint: Blueprint, norm: str | None, rate: Mapping[str, float]) -> tuple[Any, Blueprint]:
-    """Build the blueprint's model; if ``norm`` is ``layer``, with GroupNorm of one group instead of BatchNorm."""
+def _with_norm(blueprint: Blueprint, norm: str | None, rate: Mapping[str, float], small: bool) -> tuple[Any, Blueprint]:
+    """Build the blueprint's model; if ``norm`` is ``layer``, with GroupNorm of one group instead of BatchNorm.
+
+    ``small`` says that the size of the patches was chosen for small images.
+    """
     name, options = blueprint.name, blueprint.options
     try:
         model = blueprint.create(**rate)
@@ -98,6 +108,14 @@ def _with_norm(blueprint: Blueprint, norm: str | None, rate: Mapping[str, float]
             blueprint = Blueprint(name, {**options, "norm_layer": GroupNorm1})
             model = blueprint.create(**rate)
     except (TypeError, AssertionError, RuntimeError, ZeroDivisionError) as error:
+        if (
+            small
+            and isinstance(error, (TypeError, ZeroDivisionError))
+            and not {"norm_layer", "num_heads"} & blueprint.options.keys()
+        ):
+            raise ValueError(
+                f"{name} has no small stem: its patches have one size. Set encoder.stem=standard"
+            ) from error
         given = ", ".join(f"{key}={value}" for key, value in options.items())
         raise ValueError(f"timm cannot build {name} with {given}: {error}") from error
     if norm == "layer" and batch_norms(model):
@@ -132,7 +150,7 @@ def shrink_stem(model: Any, name: str) -> None:
     first_conv: Any = config.first_conv
     old = model.get_submodule(first_conv) if isinstance(first_conv, str) else None
     if not isinstance(old, nn.Conv2d) or old.stride[0] < 2:
-        raise ValueError("this model has no known small stem; set stem=standard")
+        raise ValueError(f"{name} has no known small stem. Set encoder.stem=standard")
     stride = old.stride[0] // 2
     embeds_patches = old.kernel_size == old.stride
     kernel, padding = (stride, 0) if embeds_patches else (3, 1)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ import torch
 from markupsafe import Markup
 from torch import Tensor
 
+from sslcli.config.quoting import loading, override
 from sslcli.data.classes import class_name
 from sslcli.report import charts
 from sslcli.report.figures import CONTROL, variable
@@ -21,7 +20,7 @@ from sslcli.report.maps import maps, singular_values
 from sslcli.report.pictures import enlarged, neighbour_rows, strip
 from sslcli.report.render import render
 from sslcli.report.visuals import Embedding, Neighbours, Visuals
-from sslcli.run_dir.formatting import SHARE, override
+from sslcli.run_dir.formatting import SHARE
 from sslcli.run_dir.measurements import below_start, best_baseline, gain, number, with_error
 from sslcli.run_dir.readings import Reading
 from sslcli.run_dir.records import Record
@@ -218,13 +217,12 @@ def _to_half(values: Tensor) -> int:
 
 def _commands(run_dir: Path, identity: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return descriptions and commands for the next steps, to be run in the folder in which the run was started."""
-    run = override("run", str(run_dir))
-    loaded = f"import sslcli; encoder = sslcli.load({json.dumps(str(run_dir), ensure_ascii=False)})"
+    run = override("run", run_dir)
     command = identity.get("environment", {}).get("command")
     return [
         *([("Resume the run; with more train.steps, extend it", command)] if command else []),
         ("Evaluate", f"ssl-eval {run}"),
         ("Export", f"ssl-export {run} format=safetensors"),
-        ("Load in Python", f"python -c {shlex.quote(loaded)}"),
+        ("Load in Python", loading(run_dir)),
         ("Update this page, with later evaluations", f"ssl-report {run}"),
     ]

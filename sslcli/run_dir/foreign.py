@@ -13,10 +13,10 @@ from typing import Any
 
 from sslcli.config.choices import Choice, DatasetChoice
 from sslcli.config.paths import located
+from sslcli.config.quoting import override
 from sslcli.config.secrets import HIDDEN, hidden
 from sslcli.errors import UserError, suggest
 from sslcli.run_dir.checkpoint import State
-from sslcli.run_dir.formatting import override
 
 PLACES = _PATH, _FOLDER, _DOWNLOAD = "path", "cache_dir", "download"  # keys that say where data come from and go
 
@@ -58,7 +58,7 @@ def allowed(own: DatasetChoice, said: DatasetChoice) -> DatasetChoice:
     found = {key: value for key, value in own.node.items() if key not in said.node}
     needed = {key: value for key, value in found.items() if _has_url(value) or (key == _FOLDER and value is not None)}
     if needed:
-        words = " ".join(override(f"dataset.{key}", str(hidden(value))) for key, value in needed.items())
+        words = " ".join(override(f"dataset.{key}", hidden(value)) for key, value in needed.items())
         secret = f", with what {HIDDEN} stands for" if HIDDEN in words else ""
         raise UserError(
             f"dataset: these data come from a URL, or are copied to a folder, that only the checkpoint names. If you "

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -28,15 +26,6 @@ def first_line(error: object) -> str:
     """Return the first line of an error's message, at most 120 characters, or its class if there is no message."""
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__)[:120]
-
-
-def override(key: str, value: str) -> str:
-    """Return ``key=value``, quoted for the shell and for Hydra's grammar where necessary."""
-    if re.fullmatch(r"[\w./-]+", value, re.ASCII):
-        return f"{key}={value}"
-    # In double quotes a backslash is special only before a quote and at the end.
-    quoted = re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), value)
-    return shlex.quote(f'{key}="{quoted}"')
 
 
 def listed(words: Sequence[str], most: int, between: str = ", ") -> str:

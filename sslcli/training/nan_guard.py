@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sslcli.config.quoting import override
 from sslcli.errors import UserError
 from sslcli.run_dir import checkpoint
-from sslcli.run_dir.formatting import override
 
 LIMIT = 20  # steps left out in a row that end a run
 
@@ -80,7 +80,7 @@ class NanGuard:
         self._rates.clear()
 
     def _replay(self, step: int) -> str:
-        return f"ssl-train replay={step + 1} {override('run_dir', str(self._run_dir))}"
+        return f"ssl-train replay={step + 1} {override('run_dir', self._run_dir)}"
 
     def check_weights(self, modules: list[torch.nn.Module], step: int) -> None:
         """Do what ``check`` does, and raise an error if a weight is not finite.

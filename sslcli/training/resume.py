@@ -9,6 +9,7 @@ from typing import Any
 
 from sslcli.config.composed import TrainConfig
 from sslcli.config.identity import differences
+from sslcli.config.quoting import override
 from sslcli.data.base import Dataset
 from sslcli.errors import UserError
 from sslcli.pretrained.fit import check_fit
@@ -16,7 +17,7 @@ from sslcli.pretrained.importers import digest_of
 from sslcli.run_dir import checkpoint
 from sslcli.run_dir.checkpoint import State, open_run
 from sslcli.run_dir.console import Console
-from sslcli.run_dir.formatting import first_line, override, wrapped
+from sslcli.run_dir.formatting import first_line, wrapped
 from sslcli.run_dir.result_json import finished
 from sslcli.training.length import Length
 from sslcli.training.trainer import Trainer

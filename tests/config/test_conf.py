@@ -12,8 +12,8 @@ from support.helpers import TINY, compose, make_trainer, trainer_of
 
 from sslcli.cli import conf_dir
 from sslcli.components import build_components, build_dataset
-from sslcli.config.help import describe
 from sslcli.config.instantiate import build
+from sslcli.config.options import describe
 from sslcli.errors import UserError
 from sslcli.evaluation.base import Probe
 from sslcli.training.optim import parameter_groups

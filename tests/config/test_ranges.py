@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from sslcli.cli import conf_dir
 from sslcli.config.checks import check_ranges
 from sslcli.config.composed import EvalConfig, ReportConfig, TrainConfig
+from sslcli.config.given import Given
 from sslcli.config.instantiate import allow, build, locate
 from sslcli.config.overrides import check_overrides
 from sslcli.config.ranges import Count, Positive, Range, Share, check_number
@@ -130,13 +131,13 @@ def test_whatever_a_constructor_raises_names_what_was_built(monkeypatch, error, 
 )
 def test_what_hydra_takes_in_silence_is_refused(overrides, message):
     with pytest.raises(UserError, match=message.replace("[", r"\[")):
-        check_overrides(overrides, [Path(conf_dir())])
+        check_overrides(Given.read("train", overrides))
 
 
 def test_what_users_write_passes():
     groups = ["objective=moco", "logger=[csv,tensorboard]", "encoder=mlp,convnet_small", "experiment=null", "~probe"]
     keys = ["train.steps=3", "train.steps=4", "hydra.sweeper.max_batch_size=2", "hydra/launcher=joblib", "+a@b=c"]
-    check_overrides([*groups, *keys], [Path(conf_dir())])
+    check_overrides(Given.read("train", [*groups, *keys]))
 
 
 def test_a_yaml_of_aliases_of_aliases_is_refused_before_it_is_written_out(tmp_path):

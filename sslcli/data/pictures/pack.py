@@ -16,6 +16,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from sslcli.config.quoting import override
 from sslcli.data.pictures.decode import decode
 from sslcli.data.pictures.file_index import Index, index
 from sslcli.data.pictures.levels import reading_for_all
@@ -183,4 +184,4 @@ def pack(source: str, dest: Path, to: str, size: int | None, workers: int | None
     if reading.levels is not None and size is not None:
         print("integers of more than 8 bits: {:,.0f} is black, {:,.0f} is white".format(*reading.levels))
     print(f"{len(pictures) - bad:,} pictures in {dest}, {bytes_written / 1e9:.2f} GB{left_out}")
-    print(f"ssl-train dataset={'packed' if to == 'array' else 'shards'} dataset.path={dest}")
+    print(f"ssl-train dataset={'packed' if to == 'array' else 'shards'} {override('dataset.path', dest)}")
