@@ -71,9 +71,11 @@ def _pack(name: str) -> int:
 
 def _train(config: Any) -> float | None:
     from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
 
     hydra = HydraConfig.get()
-    overrides, choices = list(hydra.overrides.task), hydra.runtime.choices
+    choices = hydra.runtime.choices
+    overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # ${...} in them is not Hydra's own
     typed, automatic = settled(_plain(config, "train"), overrides, choices)
     if is_sweep(hydra):
         run_dir: Path | None = Path(hydra.sweep.dir) / str(hydra.job.num)

@@ -51,7 +51,7 @@ def test_signals_are_handled_from_the_first_line_on():
 
 @pytest.mark.parametrize(
     "place, arguments",
-    [("sslcli.config.help.text", ["--help"]), ("sslcli.data.pictures.file_index.scan", ["dataset=images"])],
+    [("sslcli.config.part_help.text", ["--help"]), ("sslcli.data.pictures.file_index.scan", ["dataset=images"])],
     ids=["reading the config", "listing a folder"],
 )
 def test_a_signal_while_nothing_is_to_be_saved_leaves_with_75(tmp_path, monkeypatch, place, arguments):
