@@ -39,7 +39,7 @@ class Content:
 def settings(config: TrainConfig) -> dict[str, Any]:
     """Return all keys that determine the trained weights, without paths."""
     flat = flatten(to_plain(config))
-    return {key: value for key, value in flat.items() if not _is_changeable(key) and not _is_place(key)}
+    return {key: value for key, value in flat.items() if not is_changeable(key) and not _is_place(key)}
 
 
 def places(config: TrainConfig) -> dict[str, Any]:
@@ -73,11 +73,12 @@ def differences(old: TrainConfig, new: TrainConfig) -> tuple[list[str], list[str
         if before.get(key) != after.get(key) and key not in _OF_THE_COMMAND:
             text = f"{key}: {before.get(key)} -> {after.get(key)}"
             is_length = key in tuple(f"train.{name}" for name in LENGTH)
-            (allowed if is_length or _is_changeable(key) or _is_place(key) else refused).append(text)
+            (allowed if is_length or is_changeable(key) or _is_place(key) else refused).append(text)
     return refused, allowed
 
 
-def _is_changeable(key: str) -> bool:
+def is_changeable(key: str) -> bool:
+    """Whether a key may change when a run is resumed, because it does not change the weights."""
     return any(key == prefix or key.startswith(f"{prefix}.") for prefix in _CHANGEABLE)
 
 

@@ -4,51 +4,31 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sslcli.report import charts
+from sslcli.report.columns import Column, columns_of
+from sslcli.report.differences import differing
 from sslcli.report.figures import variable
 from sslcli.report.page import Chart, title
 from sslcli.report.render import render
-from sslcli.run_dir.formatting import is_number
-from sslcli.run_dir.measurements import best_baseline, gain, number, with_error
-from sslcli.run_dir.records import Record, choice
+from sslcli.run_dir.records import Record
 
-_NO_SETTINGS = (
-    "run_dir",
-    "resume",
-    "preview",
-    "plugins",
-    "log",
-    "logger",
-    "checkpoint",
-)  # groups that do not change results
 _POINTS = 200  # points of each curve
 _MOST_CHARTS = 12
 _LOOP = ("step", "epoch", "lr", "samples_per_second", "data_wait")
-_COLUMN = 118  # smallest width of a column in pixels
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of the table."""
-
-    text: str
-    order: str  # the value to sort by
-    baseline: str = ""  # a second line with the value of a baseline, and the gain over the best one
+_COLUMNS = 6  # of a table beside the run's name, so that it fits a width of 1280 pixels
 
 
 @dataclass(frozen=True)
 class Line:
-    """A row of the table: one run."""
+    """One run."""
 
     name: str
     link: str | None  # path of the run's own page, relative to the comparison
     colour: str
-    cells: Sequence[Cell]
 
 
 def comparison_page(records: Sequence[Record], folder: Path) -> str:
@@ -59,57 +39,29 @@ def comparison_page(records: Sequence[Record], folder: Path) -> str:
         folder: the folder of the page, for links to the pages of the runs.
     """
     settings = differing([record.settings for record in records])
-    metrics = list(dict.fromkeys(name for record in records for name in record.metrics))
-    columns = [*settings, *metrics]
-    values = list(zip(*settings.values())) or [()] * len(records)
     colours = [variable(colour) for colour in charts.class_colours(len(records))]
     names = _names([record.path for record in records])
-    lines = [
-        Line(name, _link(record, folder), colour, [*map(_setting, chosen), *_metrics(record, metrics)])
-        for name, record, colour, chosen in zip(names, records, colours, values)
-    ]
+    columns = columns_of(records, settings)
     same = {title(record) for record in records}
     return render(
         "comparison.html",
         title=same.pop() if len(same) == 1 else f"{len(records)} runs",
-        lines=lines,
+        lines=[Line(name, _link(record, folder), colour) for name, record, colour in zip(names, records, colours)],
         settings=list(settings),
-        metrics=metrics,
-        columns=columns,
-        stacked_below=f"{_COLUMN * (len(columns) + 1) + 90}px",
-        protocols=_protocols(records),
+        tables=[columns[start : start + _COLUMNS] for start in range(0, len(columns), _COLUMNS)],
+        unranked=_unranked(columns),
         charts=list(_curves(records, names)),
         unfinished=[name for name, record in zip(names, records) if record.result is None],
     )
 
 
-def differing(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Return the keys that differ between runs, as they are written on the command line, with their values.
-
-    If runs use different options of a config group, the option replaces those of its keys that not all runs have.
-    The seed comes last.
-    """
-    keys = dict.fromkeys(key for run in settings for key in run)
-    found: dict[str, list[Any]] = {}
-    for key in sorted(keys, key=lambda key: key == "seed"):
-        group, _, name = key.partition(".")
-        if group in _NO_SETTINGS or (name != "_target_" and name.endswith("_target_")):
-            continue
-        values = [run.get(key) for run in settings]
-        if name == "_target_":
-            key, values = group, [choice(run, group) for run in settings]
-        elif group in found and not all(key in run for run in settings):
-            continue
-        if len({_text(value) for value in values}) > 1:
-            found[key] = values
+def _unranked(columns: Sequence[Column]) -> dict[str, list[str]]:
+    """Return the names of the columns whose values do not compare, by the reason."""
+    found: dict[str, list[str]] = {}
+    for column in columns:
+        if column.unranked:
+            found.setdefault(column.unranked, []).append(column.name)
     return found
-
-
-def _text(value: Any) -> str:
-    words = {None: "null", True: "true", False: "false"}
-    if value is None or isinstance(value, bool):
-        return words[value]
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -123,33 +75,6 @@ def _names(paths: Sequence[Path]) -> list[str]:
 def _link(record: Record, folder: Path) -> str | None:
     page = record.path / "report.html"
     return os.path.relpath(page.resolve(), folder.resolve()) if page.is_file() else None
-
-
-def _setting(value: Any) -> Cell:
-    return Cell(_text(value), repr(float(value)) if is_number(value) else _text(value))
-
-
-def _metrics(record: Record, names: Sequence[str]) -> Iterator[Cell]:
-    """Yield a cell for each metric, with random weights or the chance level, and the gain over the best baseline."""
-    for name in names:
-        reading = record.metrics.get(name)
-        if reading is None:
-            yield Cell("–", "")
-            continue
-        known = next((c for c in ("random_init", "chance") if c in reading.baselines), None)
-        best = best_baseline(reading.baselines, reading.higher_is_better)
-        shown = number(reading.baselines[known], reading.unit, reading.standard_error) if known else ""
-        notes = [f"{known} {shown}" if known else "", f"{gain(reading, best)} against {best}" if best else ""]
-        yield Cell(with_error(reading), repr(float(reading.value)), "; ".join(filter(None, notes)))
-
-
-def _protocols(records: Sequence[Record]) -> dict[str, list[str]]:
-    """Return the different protocols of each metric; the values are comparable if there is only one."""
-    found: dict[str, dict[str, None]] = {}
-    for record in records:
-        for name, reading in record.metrics.items():
-            found.setdefault(name, {})[reading.protocol] = None
-    return {name: list(protocols) for name, protocols in found.items()}
 
 
 def _curves(records: Sequence[Record], names: Sequence[str]) -> Iterator[Chart]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,11 @@ def plain(value: Any) -> Any:
     return shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
+def breakable(word: str) -> Markup:
+    """Return a word with places to break it: after its dots, slashes and underscores."""
+    return Markup("<wbr>").join(re.split(r"(?<=[._/])", plain(word)))
+
+
 def render(template: str, **values: Any) -> str:
     """Render a template with ``values``; everything that is not markup is escaped."""
     folder = Path(__file__).parent / "templates"
@@ -27,5 +33,6 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         finalize=plain,
     )
+    pages.filters["breakable"] = breakable
     pages.globals["part"] = lambda name: Markup((folder / name).read_text())  # style and script, not escaped
     return pages.get_template(template).render(**values)

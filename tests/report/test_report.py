@@ -543,9 +543,18 @@ def sweep(tmp_path_factory):
 
 
 def table(document):
-    found = next(document.iter(f"{HTML}table"))
-    head = [words(cell) for cell in found.iter(f"{HTML}th")]
-    return [dict(zip(head, row)) for row in found.find(f"{HTML}tbody")]
+    """One mapping for each run, from the names of the columns of all tables to the cells."""
+    rows = []
+    for found in document.iter(f"{HTML}table"):
+        head = [words(cell[0]) for cell in found.iter(f"{HTML}th")]
+        rows.append([dict(zip(head, row)) for row in found.find(f"{HTML}tbody")])
+    return [{name: cell for part in parts for name, cell in part.items()} for parts in zip(*rows)]
+
+
+def heads(document):
+    """What the heads of the columns say beside their names."""
+    cells = [cell for cell in document.iter(f"{HTML}th") if len(cell)]
+    return {words(cell[0]): [words(part) for part in cell[1:]] for cell in cells}
 
 
 KNN = ["knn_top1", "knn_balanced_accuracy", "knn_macro_f1", "knn_whitened_top1"]
@@ -554,9 +563,11 @@ KNN = ["knn_top1", "knn_balanced_accuracy", "knn_macro_f1", "knn_whitened_top1"]
 def test_a_sweep_is_compared_by_what_differs(sweep):
     page = rewritten(sweep)
     assert page == sweep / "comparison.html"
-    rows = table(parsed(page))
+    document = parsed(page)
+    rows = table(document)
     settings, names = ["objective.temperature", "probe.k", "seed"], KNN
-    assert list(rows[0]) == ["run", *settings, *names, "rankme", "alignment", "uniformity", "dimension_std"]
+    free = ["rankme", "alignment", "uniformity", "dimension_std"]
+    assert list(rows[0]) == ["run", "knn_top1", "loss", *settings, *names[1:], *free]
     for job, row in enumerate(rows):
         result = json.loads((sweep / str(job) / "result.json").read_text())["metrics"]
         config = OmegaConf.load(sweep / str(job) / "config.yaml")
@@ -565,17 +576,32 @@ def test_a_sweep_is_compared_by_what_differs(sweep):
         assert int(words(row["seed"])) == config.seed
         for name, metric in result.items():
             assert row[name].get("data-sort") == repr(metric["value"])
-            if name in names:  # the baseline and the gain are the other line of the cell
-                error, best = metric["standard_error"], max(metric[b] for b in (*INPUTS, "random_init"))
-                gain = percent(metric["value"] - best, metric["gain_standard_error"], sign="+").replace("-", "−")
-                random_init = percent(metric["random_init"], error).partition(" ")[0]
-                said = f"{percent(metric['value'], error)} % random_init {random_init} %; {gain} points against "
-                assert words(row[name]).startswith(said)
-    text = words(parsed(page))
-    assert "knn_top1: not by one protocol, so the numbers do not compare: weighted 5-NN" not in text
-    assert "not by one protocol" in text and "weighted 7-NN" in text and "weighted 20-NN" in text
-    losses = next(svg for svg in parsed(page).iter(f"{SVG}svg") if svg.get("aria-label").startswith("loss"))
+            if name in names:  # the best baseline and the protocol, as these differ, are the other lines of the cell
+                error, best = metric["standard_error"], max((*INPUTS, "random_init"), key=lambda b: metric[b])
+                gain = percent(metric["value"] - metric[best], metric["gain_standard_error"], sign="+")
+                shown, against = percent(metric["value"], error), percent(metric[best], error).partition(" ")[0]
+                assert words(row[name]) == (
+                    f"{shown} % best baseline {best} {against} %, difference {gain.replace('-', '−')} points "
+                    f"{metric['protocol']}"
+                )
+        last = json.loads((sweep / str(job) / "metrics.jsonl").read_text().splitlines()[-1])
+        assert row["loss"].get("data-sort") == repr(last["loss"])
+        difference = f"{last['loss'] - last['chance']:+.4f}".replace("-", "−")
+        assert words(row["loss"]).endswith(f"best baseline chance {last['chance']:.4f}, difference {difference}")
+    said = heads(document)
+    assert said["knn_top1"] == ["not ranked, see below", "higher is better"]
+    assert (
+        said["alignment"][0] == "lower is better"
+        and "mean squared distance of two random views" in said["alignment"][1]
+    )
+    assert said["seed"] == []
+    text = words(document)
+    assert f"{', '.join(KNN)}: shown but not ranked, as the runs were measured by different protocols" in text
+    assert "loss: shown but not ranked, as the runs differ in objective.temperature" in text
+    losses = next(svg for svg in document.iter(f"{SVG}svg") if svg.get("aria-label").startswith("loss"))
     assert [e.get("id")[-4:] for e in losses.iter(f"{SVG}g") if "-run" in e.get("id", "")] == ["run0", "run1", "run2"]
+    marked = {name for row in rows for name, cell in row.items() for e in cell if e.get("class") == "mark"}
+    assert marked == set(free)
 
 
 def test_a_list_of_runs_of_different_kinds(sweep, infonce, simmim, tmp_path):
@@ -588,8 +614,9 @@ def test_a_list_of_runs_of_different_kinds(sweep, infonce, simmim, tmp_path):
     rows = table(document)
     assert [words(row["objective"]) for row in rows] == ["InfoNCE", "SimMIM", "InfoNCE"]
     assert not [name for name in rows[0] if name.startswith(("objective.mask", "run_dir", "log."))]
+    assert "loss: shown but not ranked, as the runs differ in objective" in words(document)
     assert words(rows[2]["knn_top1"]) == "–" and "Not finished: " in words(document)
-    links = [a.get("href") for a in document.iter(f"{HTML}a")]
+    links = dict.fromkeys(a.get("href") for a in document.iter(f"{HTML}a"))  # each table has them
     assert [(tmp_path / link).resolve() for link in links] == [infonce / "report.html", simmim / "report.html"]
 
 
