@@ -15,6 +15,7 @@ from sslcli.config.choices import part_name
 from sslcli.errors import UserError
 
 AUTO = "auto"
+STARTS_FROM = "small"  # the option of views that conf/views/auto.yaml has the keys of
 ANY = "any"
 # The family of an encoder is the first of these words that its name begins with, else ``other``.
 FAMILIES = ("convnetsmall", "mlp", "resnet", "convnext", "swin", "vit")
@@ -64,7 +65,8 @@ def settle(plain: dict[str, Any], views: str | None, views_of: Callable[[str], A
         found.append(f"warm-up {share:g} of training")
     if views == AUTO:
         option = views_option(plain.get("objective"))
-        plain["views"] = views_of(option)
+        if option != STARTS_FROM:  # composing again would take as long as all else before torch is loaded
+            plain["views"] = views_of(option)
         found.append(f"views {option}")
     return found
 

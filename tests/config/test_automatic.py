@@ -7,7 +7,7 @@ import yaml
 from support.helpers import compose
 
 from sslcli.cli import conf_dir
-from sslcli.config.automatic import FAMILIES, family, settle, views_option
+from sslcli.config.automatic import FAMILIES, STARTS_FROM, family, settle, views_option
 from sslcli.config.composed import to_plain
 from sslcli.errors import UserError
 
@@ -45,6 +45,10 @@ def test_every_encoder_has_a_rate_for_every_optimizer(encoder):
         assert plain["optimizer"]["lr"] == "auto"
         settle(plain, None, lambda option: {})
         assert plain["optimizer"]["lr"] == rate
+
+
+def test_automatic_views_start_from_the_option_that_is_not_composed_again():
+    assert section("views", "auto") == section("views", STARTS_FROM)
 
 
 @pytest.mark.parametrize("objective", options("objective"))
