@@ -29,7 +29,7 @@ def test_the_start_lines_say_what_was_found_and_left_out(run, tmp_path):
     assert lines["left out"] == "no pictures are 24 files: 24 .txt"
     assert lines["links"].startswith("1 more name of files") and "1 of them lie in another class" in lines["links"]
     assert lines["classes"].startswith("2: a ") and lines["normalise"].startswith("mean 0.4850 0.4560 0.4060, std ")
-    assert "4,095 is white" in lines["range"] and count == 11
+    assert "4,095 is white" in lines["range"] and lines["auto"] and count == 12
     code, _, err = run(*common, "train.batch_size=4096", "run_dir=other")
     assert code == 2 and "no pictures are 24 files: 24 .txt" in err
 

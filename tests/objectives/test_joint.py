@@ -28,15 +28,16 @@ def one_step(trainer):
 
 def test_the_gradient_is_the_weighted_sum_of_the_parts_gradients(tmp_path):
     """Views and masks are functions of the step, so each part alone sees the same ones."""
+    common = (*TINY, *LAYER, "views=small")
     joint = one_step(
-        make_trainer(tmp_path, *TINY, *LAYER, "objective=joint", "objective.parts.infonce.norm=layer",
+        make_trainer(tmp_path, *common, "objective=joint", "objective.parts.infonce.norm=layer",
                      "objective.weights.infonce=0.7", "objective.weights.simmim=2")
     )  # fmt: skip
     alone = {}
     for name in ("infonce", "simmim"):
         extra = ("objective.norm=layer",) if name == "infonce" else ()
-        trainer = make_trainer(tmp_path, *TINY, *LAYER, f"objective={name}", *extra)
-        twin = make_trainer(tmp_path, *TINY, *LAYER, "objective=joint", "objective.parts.infonce.norm=layer")
+        trainer = make_trainer(tmp_path, *common, f"objective={name}", *extra)
+        twin = make_trainer(tmp_path, *common, "objective=joint", "objective.parts.infonce.norm=layer")
         trainer.objective.load_state_dict(twin.objective.parts[name].state_dict())
         alone[name] = one_step(trainer)
     for name, gradient in joint["grads"].items():
