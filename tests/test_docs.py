@@ -119,3 +119,9 @@ def test_the_messages_that_a_page_explains_are_the_tools_own():
     for message in messages:
         for part in message.split("…"):
             assert part.strip() in texts, f"no message has {part!r}"
+
+
+def test_the_key_reference_is_up_to_date():
+    page = runpy.run_path(str(ROOT / "scripts" / "tools" / "key_reference.py"))["page"]()
+    kept = (ROOT / "docs" / "keys.md").read_text()
+    assert page == kept, "run python scripts/tools/key_reference.py"

@@ -83,7 +83,7 @@ def text(name: str, folders: Folders) -> str:
     lacking = " (- where the part has no such key)" if name == "train" else ""
     lines += ["", f"Keys (key=value), and the values that are taken if none is given{lacking}:"]
     for key, words in explained(name).items():
-        lines.append(f"  {key:<24} {folders.value(name, chosen, key) or _default(CONFIGS[name], key):<9} {words}")
+        lines.append(f"  {key:<24} {folders.value(name, chosen, key) or default(CONFIGS[name], key):<9} {words}")
     example = {"train": "objective=moco", "eval": "probe=linear", "export": "format=onnx", "report": "device=cpu"}[name]
     lines += ["", f"The keys of the parts that are chosen: ssl-{name} {example} --help"]
     lines += [f"All keys, as one config: ssl-{name} --cfg job"]
@@ -104,7 +104,7 @@ def _fixed(schema: type, prefix: str) -> Iterator[tuple[str, str]]:
             yield f"{prefix}{f.name}", f.metadata["help"]
 
 
-def _default(schema: type, key: str) -> str:
+def default(schema: type, key: str) -> str:
     """Return the default of a key of a fixed section, as it is written; ``-`` for keys of parts."""
     value: Any = schema()
     for name in key.split("."):

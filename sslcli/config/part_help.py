@@ -23,7 +23,7 @@ def text(given: Given) -> str:
         Exception: whatever Hydra raises where the config cannot be composed.
     """
     config, choices = composed(given)
-    about = _About(given, choices)
+    about = About(given, choices)
     lines = [f"The keys of ssl-{given.name} {' '.join(given.overrides)}, with their values:"]
     for group, option in ((group, choices.get(group)) for group in given.parts):
         if option is None:
@@ -55,7 +55,7 @@ def composed(given: Given) -> tuple[dict[str, Any], Mapping[str, Any]]:
     return plain, plain["hydra"]["runtime"]["choices"]
 
 
-class _About:
+class About:
     """What is known of the keys of parts: from the comments in yaml files, else from the constructors' docstrings."""
 
     def __init__(self, given: Given, choices: Mapping[str, Any]) -> None:
