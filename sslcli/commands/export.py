@@ -10,7 +10,8 @@ from sslcli.config.composed import ExportConfig
 from sslcli.config.instantiate import allow, build
 from sslcli.config.paths import expand
 from sslcli.errors import UserError
-from sslcli.export.base import Format, Source
+from sslcli.export.base import SAMPLES, TOLERANCE, Format, Source
+from sslcli.export.golden import SUFFIX, described, golden_samples, is_golden
 from sslcli.export.model_card import NAME, card, check_place
 from sslcli.pretrained.model import Pretrained
 from sslcli.run_dir import inside
@@ -34,6 +35,10 @@ def run(config: ExportConfig) -> Path:
         _refuse_links(source.run_dir, path)
     replaces = check_output(path, kind.begins) and bool(config.output)
     check_place(_card_path(path, config.output))
+    golden_path = path.with_name(f"{path.stem}{SUFFIX}")
+    had_golden = not kind.reads_data and is_golden(golden_path)
+    golden = golden_samples(source) if config.golden and not kind.reads_data else None
+    source.batch = golden.batch if golden else None
     with folder_for(path):
         sweep(path.parent, path.stem)
         with replacing(path, "output") as temporary:
@@ -41,11 +46,20 @@ def run(config: ExportConfig) -> Path:
             checked = kind.check(source, temporary)
     lines = kind.lines(source, path)
     card_path = _card_path(path, config.output)
-    write_text(card_path, card(source, path, lines, checked))
+    write_text(card_path, card(source, path, lines, checked, described(golden, golden_path, lines) if golden else ()))
     console.line(f"wrote {path}{', which replaces an earlier one' * replaces}: {checked}")
     console.line("load it:")
     for line in lines:
         console.line(f"  {line}")
+    if golden:
+        golden.write(golden_path, source)
+        console.line(
+            f"compare it: {golden_path} has {SAMPLES} {golden.origin} and their features, from which others differ by "
+            f"less than {TOLERANCE:g} of the largest (lines in the model card; golden=false writes no samples)"
+        )
+    elif had_golden:
+        golden_path.unlink()
+        console.line(f"removed {golden_path}, which was of an earlier export")
     console.line(f"its model card: {card_path}")
     return path
 

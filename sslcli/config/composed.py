@@ -68,6 +68,7 @@ class ExportConfig:
     output: str | None = key(None, "file to write; null writes into the run directory")
     weights: str = key("student", "student, or teacher: the momentum copy, where the objective has one")
     plugins: list[str] = key([], "your own packages that the run's config names")
+    golden: bool = key(True, "three held-out samples and their features beside the file, to compare it elsewhere")
     format: Choice = field(default_factory=Choice)
     dataset: DatasetChoice = field(default_factory=DatasetChoice)
     device: DeviceSection = field(default_factory=DeviceSection)

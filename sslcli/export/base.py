@@ -20,6 +20,7 @@ from sslcli.run_dir.checkpoint import State
 from sslcli.run_dir.formatting import few
 from sslcli.types import Compute, Field
 
+SAMPLES = 3  # of the check's larger batch, and beside an export
 TOLERANCE = 1e-4  # largest relative difference; another order of float32 sums gives about 1e-6
 
 
@@ -34,6 +35,7 @@ class Source:
     dataset: DatasetChoice  # what the command says of the data to embed
     plugins: Sequence[str] = ()
     weights: str = "student"  # or teacher: whose weights ``model`` has
+    batch: Tensor | None = None  # raw samples for the check; None draws them
 
     @property
     def config(self) -> TrainConfig:
@@ -71,6 +73,7 @@ class Lines:
 
     load: list[str]
     use: list[str]
+    array: str = "torch"  # or numpy: the library of ``batch`` and ``features``
 
     def __iter__(self) -> Any:
         return iter([*self.load, *self.use])
@@ -105,8 +108,8 @@ class Format:
         raise NotImplementedError
 
 
-def same_features(source: Source, lines: Lines, *, numpy: bool = False) -> str:
-    """Run ``lines`` on batches of one and three samples; report the largest difference to the encoder's features.
+def same_features(source: Source, lines: Lines) -> str:
+    """Run ``lines`` on one drawn sample and on the source's; report the largest difference to the encoder's features.
 
     Raises:
         Different: the difference is above the tolerance, or a shape differs.
@@ -116,9 +119,9 @@ def same_features(source: Source, lines: Lines, *, numpy: bool = False) -> str:
         warnings.simplefilter("ignore")
         exec("\n".join(lines.load), scope)
     worst = 0.0
-    for size in (1, 3):  # graphs are traced with a batch of two
-        batch = samples(source.field, size)
-        scope["batch"] = batch.numpy() if numpy else batch
+    several = samples(source.field, SAMPLES) if source.batch is None else source.batch
+    for batch in (samples(source.field, 1), several):  # graphs are traced with a batch of two
+        scope["batch"] = batch.numpy() if lines.array == "numpy" else batch
         with torch.no_grad():
             exec("\n".join(lines.use), scope)
             ours = source.model(batch)
@@ -128,7 +131,7 @@ def same_features(source: Source, lines: Lines, *, numpy: bool = False) -> str:
         worst = max(worst, float((theirs - ours).abs().max() / ours.abs().max().clamp(min=1e-12)))
     if not worst <= TOLERANCE:
         raise Different(f"features differ by {worst:.1e}, relative to the largest")
-    return f"features of 1 and of 3 samples are equal, maximum relative difference {worst:.0e}"
+    return f"features of 1 and of {SAMPLES} samples are equal, maximum relative difference {worst:.0e}"
 
 
 class Different(RuntimeError):

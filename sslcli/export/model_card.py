@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -28,11 +28,12 @@ def check_place(path: Path) -> None:
         raise UserError(f"output: {path} is not this tool's and would be overwritten. Choose another folder.")
 
 
-def card(source: Source, path: Path, lines: Lines, checked: Checked) -> str:
-    """Return the model card of the file ``path``, which ``lines`` load."""
+def card(source: Source, path: Path, lines: Lines, checked: Checked, compare: Sequence[str] = ()) -> str:
+    """Return the model card of the file ``path``, which ``lines`` load and ``compare`` compares with golden samples."""
     config = source.config
-    sections = {
+    sections: dict[str, Sequence[str]] = {
         "Load it": ["```python", *lines, "```", "", f"Checked with these lines: {checked}."],
+        **({"Compare it": compare} if compare else {}),
         "Input": _input(source),
         "Training": _training(source, config),
         "How good it is": _metrics(source),

@@ -46,11 +46,12 @@ class Onnx(Format):
                 *first_lines(source, self.preprocessing, "np.float32"),
                 'features = session.run(["features"], {"x": x})[0]',
             ],
+            array="numpy",
         )
 
     def check(self, source: Source, path: Path) -> Checked:
         import onnx
 
         onnx.checker.check_model(str(path))
-        equal = same_features(source, self.lines(source, path), numpy=True)
+        equal = same_features(source, self.lines(source, path))
         return Checked(len(self._read), self._unread, [], equal)

@@ -20,7 +20,9 @@ import pyarrow.parquet as pq
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from support import (
     foreign,
     small_models,  # noqa: F401  registers models
@@ -32,7 +34,7 @@ from support.modalities import Bag, token_dataset, vector_dataset
 import sslcli
 from sslcli.config.choices import DatasetChoice
 from sslcli.config.composed import TrainConfig
-from sslcli.data.base import Columns, CorruptSample, CorruptSamples, Subset
+from sslcli.data.base import Columns, CorruptSample, CorruptSamples, Subset, drawn
 from sslcli.data.corrupt import READABLE, CorruptFlagged, CorruptReplaced
 from sslcli.data.labelled import Labelled
 from sslcli.data.ram_cache import RamCache
@@ -71,10 +73,13 @@ def made_once(overrides):
 
 
 def code_of(folder):
-    """The Python that the model card beside an export shows."""
+    """The Python that the model card beside an export shows first: it loads the file and uses it."""
     (about,) = folder.glob("*model_card.md")
-    (block,) = re.findall(r"```python\n(.*?)```", about.read_text(), re.DOTALL)
-    return block
+    return blocks_of(about)[0]
+
+
+def blocks_of(card):
+    return re.findall(r"```python\n(.*?)```", card.read_text(), re.DOTALL)
 
 
 def timm_model(name, **options):
@@ -128,6 +133,7 @@ def test_a_state_dict_loads_strictly_into_the_librarys_own_class(run, tmp_path, 
         exec(lines, scope)
         torch.testing.assert_close(scope["features"], encoder(batch), rtol=1e-4, atol=1e-4)
     assert type(scope["model"]).__module__.startswith(f"{library}.models")
+    assert compared(tmp_path / "out")["batch"].shape == (3, *size)
 
 
 def test_other_lines_than_those_shown_would_not_do(run, tmp_path):
@@ -194,6 +200,7 @@ def test_every_family_is_a_graph_for_batches_of_any_size(run, tmp_path, family, 
             exec(lines, scope)
             expected = encoder(batch)
         torch.testing.assert_close(torch.as_tensor(scope["features"]), expected, rtol=1e-4, atol=1e-4)
+    assert compared(tmp_path / "r" / "export" / kind)["batch"].shape == (3, *batch.shape[1:])
 
 
 @pytest.mark.parametrize("kind", ["onnx", "torch_export"])
@@ -248,6 +255,84 @@ def test_onnx_refuses_what_one_file_cannot_hold(tmp_path, monkeypatch):
         Onnx().write(source(tmp_path, MLP(dataset.spec), dataset), tmp_path / "w.onnx")
 
 
+# Golden samples.
+
+
+def held_out_pictures(size):
+    """The pixels in [0, 1] of the run's golden samples, read and resized here."""
+    held_out = synthetic(num_samples=40, size=32).held_out
+    raw = held_out.fetch(drawn(len(held_out), 3))["image"].float() / 255
+    return raw if size == 32 else F.interpolate(raw, (size, size), mode="bilinear", antialias=True)
+
+
+def compared(folder):
+    """Run the lines of the model card that load a file and compare it with the golden samples; return these."""
+    (card,) = folder.glob("*model_card.md")
+    load, compare = blocks_of(card)
+    scope = {}
+    exec(f"{load.partition('# batch')[0]}{compare}", scope)
+    return scope["golden"]
+
+
+def test_golden_samples_are_of_the_held_out_data(run, tmp_path):
+    made(tmp_path / "r", "encoder=mlp")
+    code, out, err = run("run=r", command="export")
+    assert code == 0, err
+    folder = tmp_path / "r" / "export" / "safetensors"
+    path = "r/export/safetensors/encoder.golden.safetensors"
+    assert f"compare it: {path} has 3 held-out samples of synthetic and their features" in out
+    golden = compared(folder)
+    torch.testing.assert_close(golden["batch"], held_out_pictures(32), atol=1e-6, rtol=0)
+    with torch.no_grad():
+        torch.testing.assert_close(golden["features"], sslcli.load("r")(golden["batch"]))
+    save_file({**golden, "features": golden["features"].flip(0)}, folder / "encoder.golden.safetensors")
+    with pytest.raises(AssertionError):
+        compared(folder)
+
+
+def test_golden_samples_have_the_size_of_the_input(run, tmp_path):
+    made(tmp_path / "r", *timm_model("vit_mini", patch_size=8, image_size=48))
+    assert run("run=r", "output=w.safetensors", command="export")[0] == 0
+    batch = load_file(tmp_path / "w.golden.safetensors")["batch"]
+    assert (batch - held_out_pictures(48)).abs().max() <= 0.51 / 255  # in steps of 1 / 255
+    torch.testing.assert_close(255 * batch, (255 * batch).round(), atol=1e-4, rtol=0)
+
+
+def test_no_golden_samples_are_written_where_none_are_wanted(run, tmp_path):
+    made(tmp_path / "r")
+    assert run("run=r", "output=w.safetensors", command="export")[0] == 0
+    code, out, _ = run("run=r", "output=w.safetensors", "golden=false", command="export")
+    assert code == 0 and "removed w.golden.safetensors, which was of an earlier export" in out
+    assert not (tmp_path / "w.golden.safetensors").exists()
+    assert len(blocks_of(tmp_path / "w.model_card.md")) == 1
+    save_file({"mine": torch.ones(1)}, tmp_path / "w.golden.safetensors")
+    for golden in ("true", "false"):
+        code, _, err = run("run=r", "output=w.safetensors", f"golden={golden}", command="export")
+        assert code == 2 and "w.golden.safetensors is not this tool's and would be overwritten" in err
+    assert load_file(tmp_path / "w.golden.safetensors").keys() == {"mine"}
+
+
+@pytest.mark.parametrize("why", ["gone", "not held out"])
+def test_without_held_out_data_golden_samples_are_generated(run, tmp_path, why):
+    pictures(tmp_path / "data")
+    (tmp_path / "data" / "ants" / "broken.png").unlink()
+    holdout = "dataset.holdout=0" if why == "not held out" else "dataset.holdout=0.5"
+    data = ("dataset=images", f"dataset.path={tmp_path}/data", "dataset.workers=0", "dataset.size=32", holdout)
+    trainer = make_trainer(tmp_path / "r", *data, "train.batch_size=2", "train.steps=3")
+    (tmp_path / "r").mkdir(exist_ok=True)
+    hook_of(trainer, Checkpoints).save(trainer)
+    if why == "gone":
+        shutil.rmtree(tmp_path / "data")
+    said = "dataset.path: there is no" if why == "gone" else "the run's data has no held-out samples"
+    first = None
+    for _ in range(2):
+        code, out, err = run("run=r", "output=w.safetensors", command="export")
+        assert code == 0 and f"has 3 generated samples ({said}" in out, (out, err)
+        batch = load_file(tmp_path / "w.golden.safetensors")["batch"]
+        assert batch.shape == (3, 3, 32, 32) and (first is None or torch.equal(batch, first))
+        first = batch
+
+
 # Nothing half written, nothing wrong in place.
 
 
@@ -279,7 +364,8 @@ def test_what_a_killed_export_left_is_swept_by_the_next_one(run, tmp_path):
     (folder / ".other.tmp.safetensors").write_bytes(b"")  # of somebody else's
     assert run("run=r", command="export")[0] == 0
     names = sorted(path.name for path in folder.iterdir())
-    assert names == [".other.tmp.safetensors", "encoder.safetensors", "model_card.md"]
+    expected = [".other.tmp.safetensors", "encoder.golden.safetensors", "encoder.safetensors", "model_card.md"]
+    assert names == expected
 
 
 # What is refused.
@@ -331,8 +417,6 @@ def test_a_card_that_is_somebody_elses_is_not_written_over(run, tmp_path):
 
 
 def test_a_safetensors_file_of_somebody_elses_is_not_loaded(tmp_path):
-    from safetensors.torch import save_file
-
     save_file({"w": torch.zeros(2)}, tmp_path / "w.safetensors")
     with pytest.raises(UserError, match="was not written by ssl-export"):
         sslcli.load(tmp_path / "w.safetensors")
