@@ -200,7 +200,7 @@ def _run(task: Callable[[Any], Any], name: str) -> int:
     if name == "train" and any(argument.startswith("resume=") for argument in arguments):
         from sslcli.commands import continued
 
-        primary, arguments, task = continued.settled(arguments, given.folders.paths, task)
+        primary, arguments, task = continued.by_own_config(arguments, given.folders.paths, task)
     sys.argv = [sys.argv[0], *arguments, *hydras]
     job = Job(task, program, arguments)
     entry = hydra.main(version_base="1.3", config_path=conf_dir(), config_name=primary)(job)

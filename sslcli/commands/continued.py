@@ -40,7 +40,7 @@ _OWN_CONFIG = {"--config-name", "-cn", "--config-path", "-cp"}
 Task = Callable[[Any], Any]  # what a command does with its composed config
 
 
-def settled(arguments: list[str], folders: Sequence[Path], task: Task) -> tuple[str, list[str], Task]:
+def by_own_config(arguments: list[str], folders: Sequence[Path], task: Task) -> tuple[str, list[str], Task]:
     """Return the name of the primary config, the arguments for Hydra and the task of a command with ``resume=``.
 
     If the command has a config of its own, by another ``run_dir`` or by a chosen part, ``resume`` names the checkpoint
