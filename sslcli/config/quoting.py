@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 
@@ -27,5 +28,6 @@ def _is_literal(text: str) -> bool:
 
 
 def loading(run_dir: object) -> str:
-    """Return a shell command that loads a run's encoder in Python."""
-    return f"python -c {shlex.quote(f'import sslcli; encoder = sslcli.load({str(run_dir)!r})')}"
+    """Return a shell command that loads a run's encoder in Python: single quotes of the shell around double ones."""
+    text = json.dumps(str(run_dir), ensure_ascii=False)
+    return f"python -c {shlex.quote(f'import sslcli; encoder = sslcli.load({text})')}"
