@@ -17,12 +17,19 @@ from sslcli.errors import UserError
 AUTO = "auto"
 STARTS_FROM = "small"  # the option of views that conf/views/auto.yaml has the keys of
 ANY = "any"
-# The family of an encoder is the first of these words that its name begins with, else ``other``.
-FAMILIES = ("convnetsmall", "mlp", "resnet", "convnext", "swin", "vit")
+# The family of an encoder by the beginning of its class's or timm model's name; of any other it is ``other``.
+FAMILIES = {
+    "convnetsmall": "convnet_small",
+    "mlp": "mlp",
+    "resnet": "resnet",
+    "convnext": "convnext",
+    "swin": "swin",
+    "vit": "vit",
+}
 Row = tuple[str, str, str, float]  # of these tables: the first row that fits gives the value
 # optimizer, family, objective: learning rate, before optimizer.scale
 RATES: tuple[Row, ...] = (
-    ("adamw", "convnetsmall", ANY, 1e-2),
+    ("adamw", "convnet_small", ANY, 1e-2),
     ("adamw", "mlp", ANY, 1e-2),
     ("adamw", "resnet", ANY, 3e-3),
     ("adamw", ANY, ANY, 1e-3),
@@ -74,7 +81,7 @@ def settle(plain: dict[str, Any], views: str | None, views_of: Callable[[str], A
 def family(encoder: Any) -> str:
     """Return the family of an encoder's section of the config; ``other`` for the user's own and for unknown models."""
     name = _name(encoder)
-    return next((word for word in FAMILIES if name.startswith(word)), "other")
+    return next((word for beginning, word in FAMILIES.items() if name.startswith(beginning)), "other")
 
 
 def views_option(objective: Any) -> str:
