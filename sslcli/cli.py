@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from sslcli.commands.job import Job, is_sweep
-from sslcli.config.arguments import conf_dir, home_expanded, sweep_dir
+from sslcli.config.arguments import SWEEP, conf_dir, home_expanded, sweep_dir
 from sslcli.config.checks import check_ranges
 from sslcli.config.composed import CONFIGS, EvalConfig, ExportConfig, ReportConfig, read, resolved, schema
 from sslcli.config.flags import flags_first
@@ -30,7 +30,6 @@ from sslcli.config.quoting import for_hydra, override
 from sslcli.config.secrets import shown
 from sslcli.config.overrides import check_overrides
 from sslcli.config.paths import expand
-from sslcli.config.recipe import recipe_of
 from sslcli.errors import UserError, for_user
 from sslcli.run_dir.streams import make_lenient
 
@@ -89,7 +88,7 @@ def _train(config: Any) -> float | None:
         return None
     from sslcli.commands.train import run
 
-    return run(typed, run_dir, Origin(choices, automatic, recipe_of(overrides)))
+    return run(typed, run_dir, Origin(choices, automatic, overrides))
 
 
 def _plain(config: Any, name: str) -> dict[str, Any]:
@@ -190,7 +189,7 @@ def _run(task: Callable[[Any], Any], name: str) -> int:
     from sslcli.config.hydra_errors import explain
 
     hydras: list[str] = []
-    sweep = sweep_dir(arguments) if {"-m", "--multirun"} & set(arguments) else None
+    sweep = sweep_dir(arguments) if SWEEP & set(arguments) else None
     if sweep is not None:
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
             raise UserError("-m: a sweep's jobs have one process each. Start torchrun once for every job.")

@@ -193,13 +193,33 @@ def restore_components(
     Raises:
         UserError: the encoder cannot read the columns of these data, or the run's own need words of the user.
     """
-    chosen, is_own = data_to_read(state, said or DatasetChoice())
     encoder, objective, views = restore(state, device, weights)
-    config: TrainConfig = replace(state["config"], dataset=chosen)
-    dataset = kept_in_memory(build_dataset(config), config.dataset.cache)
-    dataset.spec.check_readable(views.field, encoder.spec)
-    read_as_trained(config, dataset, Spec.from_plain(state["spec"]), is_other=not is_own)
+    chosen, dataset = restore_dataset(state, said or DatasetChoice(), encoder, views.field)
+    dataset = kept_in_memory(dataset, chosen.cache)
     return Components(readable(dataset, objective), encoder, objective, views, weights=weights)
+
+
+def restore_dataset(state: State, said: DatasetChoice, encoder: Encoder, field: str) -> tuple[DatasetChoice, Dataset]:
+    """Build the data that a command reads for a checkpoint, with the numbers that the encoder was trained with.
+
+    Args:
+        state: the checkpoint.
+        said: what the user says of the data: another dataset, or what the run's own needs to be read.
+        encoder: the restored encoder.
+        field: the column that it reads.
+
+    Returns:
+        What was chosen, and the training split.
+
+    Raises:
+        UserError: the encoder cannot read the columns of these data, or the run's own need words of the user.
+    """
+    chosen, is_own = data_to_read(state, said)
+    config: TrainConfig = replace(state["config"], dataset=chosen)
+    dataset = build_dataset(config)
+    dataset.spec.check_readable(field, encoder.spec)
+    read_as_trained(config, dataset, Spec.from_plain(state["spec"]), is_other=not is_own)
+    return chosen, dataset
 
 
 def load(

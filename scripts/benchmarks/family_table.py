@@ -20,6 +20,8 @@ from statistics import mean
 
 from figures import Row, add_json, row, write
 
+from sslcli.config.quoting import for_hydra
+
 OBJECTIVES = ("infonce", "moco", "simmim", "joint", "infomax", "byol")
 STEPS = {"resnet18": 100, "vit_tiny": 150, "convnext_tiny": 80, "swin_tiny": 80}  # one to three CPU minutes
 COMMON = ("train.batch_size=32", "probe.max_samples=1000", "probe.whiten=0", "log.report=false", "device.threads=1")
@@ -34,10 +36,10 @@ def command(encoder: str, objective: str, data: list[str], seed: int, steps: int
 
 
 def measured(folder: Path, words: list[str]) -> dict[str, float] | None:
-    """Run a cell unless it is finished; return accuracy, that of random weights, and the number of queries."""
+    """Run a cell unless it is finished; return accuracy, its standard error, and the accuracy of random weights."""
     result = folder / "result.json"
     if not result.is_file():
-        line = ["ssl-train", *words, f"run_dir={folder}"]
+        line = ["ssl-train", *words, for_hydra("run_dir", folder)]
         print("$", shlex.join(line), flush=True)
         if subprocess.run(line, stdout=subprocess.DEVNULL).returncode:
             return None
@@ -63,7 +65,7 @@ def main() -> None:
     add_json(parser, "random initialisation")
     args = parser.parse_args()
     name, _, path = args.data.partition("=")
-    data = ["dataset=images", f'dataset.path="{path}"', "dataset.size=32"] if path else []
+    data = ["dataset=images", for_hydra("dataset.path", path), "dataset.size=32"] if path else []
     rows: list[Row] = []
     lines = []
     for encoder in args.encoders:

@@ -20,7 +20,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from sslcli.config.arguments import conf_dir
+from sslcli.config.arguments import SWEEP, conf_dir, key_of
 from sslcli.config.choices import DatasetChoice, ProbeChoice
 from sslcli.config.composed import TrainConfig, restored, to_plain
 from sslcli.config.paths import expand, located
@@ -33,7 +33,6 @@ from sslcli.run_dir.layout import CONFIG, is_run, read_config, refuse_links
 
 NAME = "continued"  # of the primary config in Hydra's store
 _CHOSEN = ("probe", "device", "logger")  # groups of which a resumed run may choose another option
-_SWEEPS = {"-m", "--multirun"}
 _OWN_CONFIG = {"--config-name", "-cn", "--config-path", "-cp"}
 
 
@@ -95,7 +94,7 @@ def _given(arguments: Sequence[str]) -> dict[str, Any]:
 
 def _key(word: str) -> str:
     """Return the key of an override; '' for a flag."""
-    return "" if word.startswith("-") or "=" not in word else word.partition("=")[0].lstrip("+~").partition("@")[0]
+    return "" if word.startswith("-") or "=" not in word else key_of(word).partition("@")[0]
 
 
 def _has_own_config(arguments: Sequence[str], given: Mapping[str, Any], folders: Sequence[Path]) -> bool:
@@ -105,7 +104,7 @@ def _has_own_config(arguments: Sequence[str], given: Mapping[str, Any], folders:
     )
     parts = [key for key in given if key not in _CHOSEN and any((folder / key).is_dir() for folder in folders)]
     flags = {word.partition("=")[0] for word in arguments if word.startswith("-")}
-    return elsewhere or bool(parts) or bool(flags & (_SWEEPS | _OWN_CONFIG))
+    return elsewhere or bool(parts) or bool(flags & (SWEEP | _OWN_CONFIG))
 
 
 def _primary(config: TrainConfig, state: State, place: Path, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,7 +140,7 @@ def _whole(recorded: str, changed: list[str], place: Path) -> list[str]:
         words = shlex.split(recorded)[1:]
     except ValueError:
         words = []
-    if not words or _SWEEPS & set(words):
+    if not words or SWEEP & set(words):
         return [for_hydra("resume", place), *changed]
     keys = {_key(word) for word in changed} - {""}
     return [word for word in words if _key(word) not in keys] + [word for word in changed if _key(word)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sslcli.config.automatic import family
-from sslcli.config.choices import part_name
 from sslcli.config.composed import TrainConfig
 
 LONGER = 2  # times as many samples: nothing is known of such a run
@@ -41,7 +40,7 @@ def short_run_lines(config: TrainConfig, samples: int | None) -> list[str]:
     """
     if samples is None:
         return []
-    kind, objective = family(config.encoder.node), part_name(config.objective.node or {}).lower()
+    kind, objective = family(config.encoder.node), config.objective.name.lower()
     return [
         f"{row.samples:,} samples left a {kind} at {row.trained} % kNN, and random weights have {row.random} %: "
         "train longer"

@@ -28,7 +28,7 @@ def announce(console: Console, config: TrainConfig, components: Components, trai
     weights = sum(p.numel() for p in components.encoder.parameters())
     steps, minutes = trainer.length.steps, trainer.length.minutes
     chance = components.objective.chance(trainer.loader.batch_size)
-    rate = trainer.optimizer.param_groups[0]["full_lr"]
+    rate = trainer.full_lr
     rows = (
         ("run_dir", str(trainer.run_dir)),
         *data_lines(config, components),

@@ -15,10 +15,18 @@ FLAGS_WITH_VALUE = {"--config-dir", "-cd", "--config-name", "-cn", "--config-pat
                      "--cfg", "-c", "--info", "-i"}  # fmt: skip
 
 
+SWEEP = {"-m", "--multirun"}
+
+
 def overrides_of(arguments: list[str]) -> list[str]:
     """Return the arguments that are neither a flag nor the value of one."""
     before = ["", *arguments]
     return [word for flag, word in zip(before, arguments) if not word.startswith("-") and flag not in FLAGS_WITH_VALUE]
+
+
+def key_of(override: str) -> str:
+    """Return the key or the group of an override, without the sign before it."""
+    return override.partition("=")[0].lstrip("+~")
 
 
 def home_expanded(argument: str) -> str:
@@ -30,7 +38,7 @@ def home_expanded(argument: str) -> str:
 def sweep_dir(arguments: list[str]) -> Path:
     """Return the folder of a sweep: ``run_dir`` if it is given, else a name computed from the overrides."""
     overrides = overrides_of(arguments)
-    given = [_value(a) for a in overrides if a.lstrip("+").startswith("run_dir=")]
+    given = [_value(a) for a in overrides if key_of(a) == "run_dir"]
     if given and given[-1]:
         return expand(given[-1])
     return Path("runs") / f"sweep-{hashlib.sha256(hide(' '.join(overrides)).encode()).hexdigest()[:8]}"

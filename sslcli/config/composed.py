@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, make_dataclass
 from typing import Any, TypeVar
 
@@ -86,6 +86,16 @@ class ReportConfig:
 
 
 CONFIGS: dict[str, type] = {"train": TrainConfig, "eval": EvalConfig, "export": ExportConfig, "report": ReportConfig}
+
+
+def leaves(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Iterate over the keys of the sections of a config, dotted, each with its dataclass field; not those of nodes."""
+    for f in fields(kind):
+        inner = f.default_factory
+        if isinstance(inner, type) and is_dataclass(inner):
+            yield from leaves(inner, f"{prefix}{f.name}.")
+        elif f.name != "node":
+            yield f"{prefix}{f.name}", f
 
 
 def schema(kind: type) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sslcli.config.arguments import conf_dir, config_dir, overrides_of
-from sslcli.config.composed import CONFIGS
+from sslcli.config.composed import CONFIGS, leaves
 from sslcli.config.options import Folders
 
 GLOBAL = ("experiment", "debug")  # groups whose options change the whole config
@@ -62,13 +62,4 @@ class Given:
     def keys(self, choices: Mapping[str, str]) -> list[str]:
         """Return the keys of the fixed sections and of these options, those of fewer dots first."""
         inner = [f"{group}.{key}" for group, option in choices.items() for key in self.folders.keys(group, option)]
-        return sorted({*_fixed(CONFIGS[self.name], ""), *inner}, key=lambda key: (key.count("."), key))
-
-
-def _fixed(schema: type, prefix: str) -> Iterator[str]:
-    for f in fields(schema):
-        inner = f.default_factory
-        if isinstance(inner, type) and is_dataclass(inner):
-            yield from _fixed(inner, f"{prefix}{f.name}.")
-        elif f.name != "node":
-            yield f"{prefix}{f.name}"
+        return sorted({*dict(leaves(CONFIGS[self.name])), *inner}, key=lambda key: (key.count("."), key))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
 from typing import Any
 
-from sslcli.config.composed import CONFIGS
+from sslcli.config.composed import CONFIGS, leaves
 from sslcli.config.options import Folders, as_written, describe
 
 _USAGE = {
@@ -92,16 +90,8 @@ def text(name: str, folders: Folders) -> str:
 
 def explained(name: str) -> dict[str, str]:
     """Return the keys of a command that have an explanation here: those of fixed sections, and some of parts."""
-    return {**dict(_fixed(CONFIGS[name], "")), **(_OF_PARTS if name == "train" else {})}
-
-
-def _fixed(schema: type, prefix: str) -> Iterator[tuple[str, str]]:
-    for f in fields(schema):
-        inner = f.default_factory
-        if isinstance(inner, type) and is_dataclass(inner):
-            yield from _fixed(inner, f"{prefix}{f.name}.")
-        elif "help" in f.metadata:
-            yield f"{prefix}{f.name}", f.metadata["help"]
+    fixed = {key: f.metadata["help"] for key, f in leaves(CONFIGS[name]) if "help" in f.metadata}
+    return {**fixed, **(_OF_PARTS if name == "train" else {})}
 
 
 def default(schema: type, key: str) -> str:

@@ -10,8 +10,8 @@ from typing import Any
 from sslcli.config.automatic import settle
 from sslcli.config.checks import check, check_ranges, settle_length
 from sslcli.config.composed import TrainConfig, read
-from sslcli.config.recipe import Recipe
-from sslcli.config.recompose import section_with
+from sslcli.config.recipe import Recipe, recipe_of
+from sslcli.config.recompose import views_with
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,17 @@ class Origin:
     Args:
         choices: the chosen option of each config group, for the name of the default run directory.
         automatic: what ``auto`` stands for, in words for the start lines.
-        recipe: the chosen experiment, as it is without the user's changes.
+        overrides: those of the command line.
     """
 
     choices: Mapping[str, str] = field(default_factory=dict)
     automatic: Sequence[str] = ()
-    recipe: Recipe | None = None
+    overrides: Sequence[str] = ()
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The chosen experiment, as it is without the user's changes; Hydra must be running."""
+        return recipe_of(self.overrides)
 
 
 def settled(
@@ -42,8 +47,7 @@ def settled(
     Raises:
         UserError: a value is of the wrong type or out of range, or values do not go together.
     """
-    again = functools.partial(section_with, "train", overrides, "views")
-    automatic = settle(plain, choices.get("views"), again)
+    automatic = settle(plain, choices.get("views"), functools.partial(views_with, overrides))
     settle_length(plain, overrides)
     config = read(plain, TrainConfig)
     check_ranges(config)

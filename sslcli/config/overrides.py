@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from sslcli.config.arguments import key_of
 from sslcli.config.given import Given
 from sslcli.config.yaml_size import refuse_bombs
 from sslcli.errors import UserError
@@ -24,7 +25,7 @@ def check_overrides(given: Given) -> None:
     options: dict[str, str] = {}
     for override in given.overrides:
         key, equals, value = override.partition("=")
-        group = key.lstrip("+~").partition("@")[0]
+        group = key_of(override).partition("@")[0]
         if equals and not group:
             spaces = " Leave no spaces around it." if override == "=" else ""
             raise UserError(f"'{override}' is not key=value: there is no key before '='.{spaces}")

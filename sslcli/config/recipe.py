@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sslcli.config.arguments import key_of
 from sslcli.config.automatic import settle
-from sslcli.config.composed import TrainConfig, read, resolved
+from sslcli.config.composed import TrainConfig, read
+from sslcli.config.recompose import composed_again
 
 
 @dataclass(frozen=True)
@@ -19,12 +21,10 @@ class Recipe:
 
 def recipe_of(overrides: Sequence[str]) -> Recipe | None:
     """Compose the experiment among the overrides alone, in Hydra's running job; None if there is no experiment."""
-    chosen = [override for override in overrides if override.lstrip("+").startswith("experiment=")]
+    chosen = [override for override in overrides if key_of(override) == "experiment"]
     if not chosen or chosen[0].endswith("=null"):
         return None
-    from hydra import compose
-
-    plain = resolved(compose("train", chosen), TrainConfig)
+    plain = composed_again(chosen)
     settle(plain, None, lambda option: {})  # its views do not matter here
     config = read(plain, TrainConfig)
     return Recipe(chosen[0].partition("=")[2], config)

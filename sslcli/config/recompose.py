@@ -1,23 +1,22 @@
-"""Composes a command's config again with another option of a group, while Hydra runs."""
+"""Composes the config of ``ssl-train`` again by other overrides, while Hydra runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from sslcli.config.composed import CONFIGS, resolved
+from sslcli.config.arguments import key_of
+from sslcli.config.composed import TrainConfig, resolved
 
 
-def section_with(name: str, overrides: Sequence[str], group: str, option: str) -> Any:
-    """Return the section of a group as it is with ``option``, under the keys in it that the user gave.
-
-    Args:
-        name: the config, such as ``train``.
-        overrides: the overrides of the command line; one that chooses the group's option is replaced.
-        group: the group.
-        option: one of its options.
-    """
+def composed_again(overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the plain config of these overrides."""
     from hydra import compose
 
-    others = [override for override in overrides if override.partition("=")[0].lstrip("+") != group]
-    return resolved(compose(name, [*others, f"{group}={option}"]), CONFIGS[name])[group]
+    return resolved(compose("train", list(overrides)), TrainConfig)
+
+
+def views_with(overrides: Sequence[str], option: str) -> Any:
+    """Return the section ``views`` as it is with another ``option``, under the keys in it that the user gave."""
+    others = [override for override in overrides if key_of(override) != "views"]
+    return composed_again([*others, f"views={option}"])["views"]

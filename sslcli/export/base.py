@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sslcli.components import restore_dataset
 from sslcli.config.choices import DatasetChoice
 from sslcli.config.composed import TrainConfig
+from sslcli.data.base import Dataset
 from sslcli.errors import UserError
 from sslcli.pretrained.model import Pretrained
 from sslcli.run_dir.checkpoint import State
@@ -42,6 +44,10 @@ class Source:
         """The run's config."""
         config: TrainConfig = self.state["config"]
         return config
+
+    def data(self) -> tuple[DatasetChoice, Dataset]:
+        """Return the data that the command reads, as ``restore_dataset`` does."""
+        return restore_dataset(self.state, self.dataset, self.model.encoder, self.model.views.field)
 
     @property
     def field(self) -> Field:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sslcli.components import build_dataset
 from sslcli.config.choices import DatasetChoice
 from sslcli.data.base import Dataset
 from sslcli.data.classes import class_counts, class_name
@@ -20,10 +19,7 @@ from sslcli.data.dataloading import in_pieces
 from sslcli.errors import UserError
 from sslcli.export.base import TOLERANCE, Checked, Different, Format, Lines, Source
 from sslcli.export.tables import NumpyTable, ParquetTable, Rows, Table
-from sslcli.pretrained.normalisation import read_as_trained
 from sslcli.run_dir.console import Console
-from sslcli.run_dir.foreign import data_to_read
-from sslcli.types import Spec
 
 _COMPARED = 64  # samples of each part that are embedded a second time for the check
 
@@ -74,12 +70,9 @@ class Embeddings(Format):
         Raises:
             UserError: the data have no such part, or the encoder cannot read it.
         """
-        chosen, is_own = data_to_read(source.state, source.dataset)
-        config = replace(source.config, dataset=chosen)
-        self._workers = config.dataset.workers
-        train = build_dataset(config)
-        _check_readable(train, source, config.dataset)
-        read_as_trained(config, train, Spec.from_plain(source.state["spec"]), is_other=not is_own)
+        chosen, train = source.data()
+        self._workers = chosen.workers
+        _check_size(train, source, chosen)
         parts = {"train": train, "held_out": train.held_out}
         if self.split != "both" and parts[self.split] is None:
             raise UserError(f"format.split={self.split}: this data has no such part. Use format.split=both")
@@ -165,11 +158,9 @@ def _embedded(source: Source, columns: Mapping[str, Tensor]) -> np.ndarray:
     return torch.where(columns[READABLE][:, None], vectors, torch.nan).numpy()
 
 
-def _check_readable(dataset: Dataset, source: Source, chosen: DatasetChoice) -> None:
-    """Raise UserError for data of another shape than the encoder's input, and for pictures reduced too far."""
-    name, ours = source.model.views.field, source.field
-    dataset.spec.check_readable(name, source.model.encoder.spec)
-    theirs = dataset.spec[name]
+def _check_size(dataset: Dataset, source: Source, chosen: DatasetChoice) -> None:
+    """Raise UserError for pictures that are reduced to fewer pixels than the encoder reads."""
+    ours, theirs = source.field, dataset.spec[source.model.views.field]
     if ours.kind == "image" and "size" in chosen.node and theirs.shape[1] < ours.shape[1]:
         raise UserError(
             f"dataset.size={chosen.node['size']}: this encoder reads {ours.shape[1]} pixels a side, and pictures that "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,16 +11,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from sslcli.components import build_dataset
 from sslcli.data.base import drawn
 from sslcli.data.corrupt import CorruptReplaced
 from sslcli.errors import UserError
 from sslcli.export.base import SAMPLES, TOLERANCE, Lines, Source, samples
-from sslcli.pretrained.normalisation import read_as_trained
 from sslcli.run_dir.files import write_atomically
-from sslcli.run_dir.foreign import data_to_read
 from sslcli.run_dir.formatting import first_line
-from sslcli.types import Spec
 
 SUFFIX = ".golden.safetensors"
 _MARK = {"written_by": "ssl-export"}
@@ -50,11 +46,7 @@ def golden_samples(source: Source) -> Golden:
 
 
 def _held_out(source: Source) -> Golden:
-    chosen, _ = data_to_read(source.state, source.dataset)
-    config = replace(source.config, dataset=chosen)
-    dataset = build_dataset(config)
-    dataset.spec.check_readable(source.model.views.field, source.model.encoder.spec)
-    read_as_trained(config, dataset, Spec.from_plain(source.state["spec"]), is_other=False)
+    chosen, dataset = source.data()
     held_out = CorruptReplaced(dataset).held_out
     if held_out is None or len(held_out) < SAMPLES:
         raise UserError("the run's data has no held-out samples")

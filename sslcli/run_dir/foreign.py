@@ -86,7 +86,7 @@ def refuse_sending(loggers: Mapping[str, Choice], said: Collection[str]) -> None
     }
     needed = {key: value for key, value in sending.items() if key not in said}
     if needed:
-        words = " ".join(override(key, str(hidden(value))) for key, value in needed.items())
+        words = " ".join(override(key, hidden(value)) for key, value in needed.items())
         raise UserError(f"logger: only the run says that its metrics are sent. If you trust it, add: {words}")
 
 

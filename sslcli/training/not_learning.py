@@ -14,18 +14,15 @@ MARGIN = 0.02  # of the chance level
 FEWEST = 25  # steps: a shorter run tries whether everything works, and nobody expects it to learn
 
 
-def at_chance(means: Mapping[str, float]) -> list[str]:
-    """Return the names of the losses that are less than 2 % better than their chance level.
+def at_chance(means: Mapping[str, float]) -> dict[str, float]:
+    """Return the losses that are less than 2 % better than chance, each with its chance level.
 
     Args:
         means: a line of metrics: ``loss`` with ``chance``, and in a joint objective ``NAME`` with ``NAME/chance``.
     """
-    levels = {name.rpartition("/")[0] or "loss": value for name, value in means.items() if _is_chance(name)}
-    return [name for name, level in levels.items() if name in means and means[name] > level - MARGIN * abs(level)]
-
-
-def _is_chance(name: str) -> bool:
-    return name.rpartition("/")[2] == "chance"
+    split = ((*name.rpartition("/")[::2], level) for name, level in means.items())
+    levels = {name or "loss": level for name, last, level in split if last == "chance"}
+    return {name: x for name, x in levels.items() if name in means and means[name] > x - MARGIN * abs(x)}
 
 
 class NotLearning(Hook):
@@ -54,11 +51,9 @@ class NotLearning(Hook):
             self._warn(trainer, {name: fmean(line[name] for line in self._seen if name in line) for name in means})
 
     def _warn(self, trainer: Trainer, means: Mapping[str, float]) -> None:
-        rate = trainer.optimizer.param_groups[0]["full_lr"]
-        for name in at_chance(means):
+        for name, level in at_chance(means).items():
             self._warned = True
-            level = means["chance" if name == "loss" else f"{name}/chance"]
             self._console.warn(
                 f"{name} {means[name]:.4f} by step {trainer.step} is that of chance, {level:.4f}: the encoder has not "
-                f"learned from it. Train longer, or lower optimizer.lr, which is {rate:.3g}."
+                f"learned from it. Train longer, or lower optimizer.lr, which is {trainer.full_lr:.3g}."
             )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sslcli.config.arguments import SWEEP, key_of
 from sslcli.config.composed import TrainConfig
 from sslcli.config.identity import differences
 from sslcli.config.quoting import override
@@ -114,10 +115,10 @@ def choose_start(
 
 def _onward(source: str, refused: Sequence[str], command: Sequence[str]) -> str:
     """Return a line with the command that continues from the weights of a run in a new one, if they fit into it."""
-    if not command or {"-m", "--multirun"} & set(command) or any(text.startswith("encoder.") for text in refused):
+    if not command or SWEEP & set(command) or any(text.startswith("encoder.") for text in refused):
         return ""
     own = ("run_dir", "resume", "encoder.weights")
-    words = [word for word in command if word.partition("=")[0].lstrip("+") not in own]
+    words = [word for word in command if key_of(word) not in own]
     new = f"{shlex.join(['ssl-train', *words])} {override('encoder.weights', source)}"
     return f"\nFrom its weights a new run goes on with these settings: {new}"
 
@@ -128,7 +129,7 @@ def jump(trainer: Trainer, state: State) -> tuple[str, ...]:
     old, new = (trainer.schedule(length.progress(trainer.step, trainer.seconds)) for length in (before, after))
     if old == new:
         return ()
-    rate = trainer.optimizer.param_groups[0]["full_lr"]
+    rate = trainer.full_lr
     is_end = before.progress(trainer.step, trainer.seconds) >= 1
     length = f"{after.steps} steps" if after.steps else f"{after.minutes} minutes"
     return (

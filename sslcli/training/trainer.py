@@ -106,6 +106,11 @@ class Trainer:
         return float(self.optimizer.param_groups[0]["lr"])
 
     @property
+    def full_lr(self) -> float:
+        """The learning rate of the first parameter group that the schedule multiplies."""
+        return float(self.optimizer.param_groups[0]["full_lr"])
+
+    @property
     def seconds(self) -> float:
         """Training time so far, over all sessions of this run."""
         return self.clock.seconds

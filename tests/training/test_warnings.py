@@ -33,7 +33,7 @@ EVERY = ("log.every=1", "log.report=false", "probe=none", "device=cpu")
     ],
 )
 def test_a_loss_at_its_chance_level_is_found(means, expected):
-    assert at_chance(means) == expected
+    assert list(at_chance(means)) == expected
 
 
 def test_a_run_that_has_not_learned_says_so_in_its_log_and_with_a_way_out(tmp_path, capsys):
