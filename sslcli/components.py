@@ -17,7 +17,7 @@ from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.dataloading import kept_in_memory
 from sslcli.data.labelled import Labelled
 from sslcli.data.pictures.levels import reading_of
-from sslcli.distributed import Ranks
+from sslcli.distributed.ranks import Ranks
 from sslcli.encoders.base import Encoder
 from sslcli.errors import UserError
 from sslcli.objectives.base import Objective

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from sslcli.distributed import Ranks
+from sslcli.distributed.ranks import Ranks
 from sslcli.randomness import Randomness
 from sslcli.types import Encoded, View
 

@@ -15,7 +15,7 @@ from support.overflow import assert_overflows_and_goes_on
 from sslcli.commands.build_trainer import make_trainer
 from sslcli.components import Components, build_components
 from sslcli.config.instantiate import build
-from sslcli.distributed import Ranks
+from sslcli.distributed.ranks import Ranks
 from sslcli.evaluation.base import Probe
 from sslcli.evaluation.measure import measure
 from sslcli.randomness import Randomness

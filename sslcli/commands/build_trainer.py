@@ -18,7 +18,7 @@ from sslcli.config.sections import TrainSection
 from sslcli.data.classes import class_counts
 from sslcli.data.dataloading import make_loader
 from sslcli.data.loader import Loader
-from sslcli.distributed import Ranks
+from sslcli.distributed.ranks import Ranks
 from sslcli.errors import UserError
 from sslcli.evaluation.base import Probe
 from sslcli.evaluation.collapse_monitor import CollapseMonitor

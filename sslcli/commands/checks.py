@@ -11,7 +11,7 @@ from sslcli.components import Components
 from sslcli.config.composed import TrainConfig, to_plain
 from sslcli.config.identity import flatten
 from sslcli.config.ranges import largest
-from sslcli.distributed import Ranks
+from sslcli.distributed.ranks import Ranks
 from sslcli.encoders.batchnorm import batch_norms
 from sslcli.errors import UserError, is_out_of_memory
 from sslcli.evaluation.measure import dry_loss

@@ -9,7 +9,7 @@ from sslcli.components import build_dataset
 from sslcli.config.composed import TrainConfig
 from sslcli.config.identity import Content
 from sslcli.data.base import Dataset
-from sslcli.distributed import Ranks
+from sslcli.distributed.ranks import Ranks
 from sslcli.errors import UserError
 from sslcli.pretrained.importers import digest_of
 from sslcli.run_dir import checkpoint

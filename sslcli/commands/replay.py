@@ -15,7 +15,7 @@ from sslcli.components import build_components
 from sslcli.config.choices import DatasetChoice
 from sslcli.config.composed import TrainConfig, read
 from sslcli.config.instantiate import allow
-from sslcli.distributed import Ranks
+from sslcli.distributed.ranks import Ranks
 from sslcli.errors import UserError
 from sslcli.run_dir import checkpoint, normalisation
 from sslcli.run_dir.console import Console

@@ -23,7 +23,7 @@ from sslcli.config.origin import Origin
 from sslcli.config.paths import expand
 from sslcli.config.quoting import override
 from sslcli.data.base import Dataset
-from sslcli.distributed import Ranks, joined
+from sslcli.distributed.ranks import Ranks, joined
 from sslcli.evaluation.base import Metric, Probe, flat
 from sslcli.evaluation.measure import measure
 from sslcli.loggers.base import Logger, Loggers

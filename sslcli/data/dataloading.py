@@ -20,7 +20,7 @@ from sslcli.data.loader import Loader, MakeCrops
 from sslcli.data.ram_cache import RamCache, free_memory, num_bytes
 from sslcli.data.shared_memory import ReadAhead, that_fits
 from sslcli.data.workers import available_cpus, by_workers, default_workers
-from sslcli.distributed import Ranks
+from sslcli.distributed.ranks import Ranks
 from sslcli.errors import UserError
 from sslcli.randomness import to_device
 from sslcli.run_dir.bad_samples import BadSampleList

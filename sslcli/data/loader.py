@@ -18,7 +18,7 @@ from sslcli.data.ram_cache import num_bytes
 from sslcli.data.sampler import permuted
 from sslcli.data.shared_memory import ReadAhead
 from sslcli.data.workers import by_workers
-from sslcli.distributed import Ranks
+from sslcli.distributed.ranks import Ranks
 from sslcli.errors import UserError
 from sslcli.randomness import Randomness
 from sslcli.types import Crops

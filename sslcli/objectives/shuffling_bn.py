@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sslcli.distributed import Ranks
+from sslcli.distributed.ranks import Ranks
 from sslcli.encoders.batchnorm import batch_norms
 from sslcli.features import Encode
 from sslcli.randomness import to_device

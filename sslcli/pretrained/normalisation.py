@@ -13,7 +13,7 @@ from sslcli.data.normalisation import KEY as NORMALISE
 from sslcli.data.normalisation import applied, given, image_columns, measured
 from sslcli.data.pictures.levels import MeasuredLevels, apply_levels, measured_levels, reading_of
 from sslcli.data.pictures.reading import IMAGENET
-from sslcli.distributed import Ranks
+from sslcli.distributed.ranks import Ranks
 from sslcli.errors import UserError
 from sslcli.pretrained.importers import KEY, content_of, read
 from sslcli.pretrained.key_maps import RESNET, TORCHVISION_CONVNEXT, TORCHVISION_SWIN, TORCHVISION_VIT

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from sslcli.config.secrets import hide
-from sslcli.distributed import Ranks
+from sslcli.distributed.ranks import Ranks
 from sslcli.run_dir.checkpoint import State
 from sslcli.run_dir.console import Console
 from sslcli.training.device import set_threads

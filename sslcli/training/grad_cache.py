@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from sslcli.distributed import Ranks
+from sslcli.distributed.ranks import Ranks
 from sslcli.encoders.batchnorm import batch_norms
 from sslcli.types import Loss
 

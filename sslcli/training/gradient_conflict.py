@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslcli.data.loader import Batch
-from sslcli.distributed import Ranks
+from sslcli.distributed.ranks import Ranks
 from sslcli.objectives.base import Objective
 from sslcli.training.grad_cache import Outputs, backward, frozen_statistics
 from sslcli.training.hooks import Hook

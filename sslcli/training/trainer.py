@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from sslcli import signals
 from sslcli.config.sections import TrainSection
 from sslcli.data.loader import Batch, Loader
-from sslcli.distributed import Ranks
+from sslcli.distributed.ranks import Ranks
 from sslcli.encoders.base import Encoder
 from sslcli.errors import UserError
 from sslcli.features import Features

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from sslcli.commands.checks import check_fit
 from sslcli.components import build_components
-from sslcli.distributed import Ranks
+from sslcli.distributed.ranks import Ranks
 from sslcli.encoders.mlp import MLP
 from sslcli.errors import UserError
 from sslcli.features import Features

@@ -25,7 +25,7 @@ from sslcli.commands.build_trainer import make_trainer as assemble
 from sslcli.components import Components, build_components
 from sslcli.config.composed import CONFIGS, TrainConfig, read, resolved, schema, to_plain
 from sslcli.config.origin import settled
-from sslcli.distributed import Ranks
+from sslcli.distributed.ranks import Ranks
 from sslcli.encoders.base import Encoder
 from sslcli.evaluation.context import ProbeContext
 from sslcli.randomness import Randomness

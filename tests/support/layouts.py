@@ -20,7 +20,7 @@ from torch import Tensor
 from sslcli.cli import conf_dir
 from sslcli.config.composed import TrainConfig
 from sslcli.config.instantiate import allow
-from sslcli.distributed import Ranks, joined
+from sslcli.distributed.ranks import Ranks, joined
 from support.helpers import TINY, compose, trainer_of
 from support.masks import unequal_masks
 

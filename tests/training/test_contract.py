@@ -7,7 +7,7 @@ from support.helpers import TINY, make_trainer
 from support.modalities import Bag, Towers, token_dataset, user_item_dataset, vector_dataset
 
 from sslcli.components import Components
-from sslcli.distributed import Ranks
+from sslcli.distributed.ranks import Ranks
 from sslcli.encoders.mlp import MLP
 from sslcli.objectives.infonce import InfoNCE
 from sslcli.training.grad_cache import backward
