@@ -66,6 +66,7 @@ def check(config: TrainConfig) -> None:
         raise UserError(
             f"train.accumulate={train.accumulate} does not divide train.batch_size={train.batch_size}. Give a divisor."
         )
+    _check_num(config)
     for path, word, known in (
         ("train.stop_on", train.stop_on, (None, "collapse")),
         ("train.precision", train.precision, ("auto", "fp32", "bf16", "fp16")),
@@ -78,3 +79,14 @@ def check(config: TrainConfig) -> None:
     if config.probe.patience is not None and save.keep_best is None:
         patience = config.probe.patience
         raise UserError(f"probe.patience={patience} needs a metric: set checkpoint.keep_best, e.g. to rankme.")
+
+
+def _check_num(config: TrainConfig) -> None:
+    train, num = config.train, config.device.num
+    if isinstance(num, str) and num != "all":
+        raise UserError(f"device.num='{num}' is neither a whole number nor all.")
+    if isinstance(num, int) and train.batch_size % (num * train.accumulate):
+        raise UserError(
+            f"device.num={num} processes and train.accumulate={train.accumulate} do not divide "
+            f"train.batch_size={train.batch_size}. Give a multiple of {num * train.accumulate}."
+        )

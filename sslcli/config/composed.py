@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from sslcli.config.choices import Choice, DatasetChoice, EncoderChoice, OptimizerChoice, ProbeChoice
 from sslcli.config.ranges import Count
 from sslcli.config.secrets import hidden
-from sslcli.config.sections import CheckpointSection, DeviceSection, LogSection, TrainSection, key
+from sslcli.config.sections import CheckpointSection, DeviceSection, LogSection, TrainDeviceSection, TrainSection, key
 from sslcli.config.upgrade import FORMAT, up_to_date
 from sslcli.config.value_types import fits, type_in_words
 from sslcli.errors import UserError, suggest
@@ -36,7 +36,7 @@ class TrainConfig:
     train: TrainSection = field(default_factory=TrainSection)
     checkpoint: CheckpointSection = field(default_factory=CheckpointSection)
     log: LogSection = field(default_factory=LogSection)
-    device: DeviceSection = field(default_factory=DeviceSection)
+    device: TrainDeviceSection = field(default_factory=TrainDeviceSection)
     encoder: EncoderChoice = field(default_factory=EncoderChoice)
     objective: Choice = field(default_factory=Choice)
     dataset: DatasetChoice = field(default_factory=DatasetChoice)

@@ -49,6 +49,9 @@ def _of_path(path: str, given: Given) -> str:
     return f"dataset=images {quoted('dataset.path', path)}" if given.name == "train" else quoted("run", path)
 
 
+_TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text", "None": "null"}
+
+
 def several_values(failure: Failure) -> str | None:
     """Explain several values of one key without the flag for a sweep."""
     found = re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.+)'", failure.text)
@@ -71,6 +74,10 @@ def refused_override(failure: Failure) -> str | None:
     """Explain overrides that Hydra can read and does not take."""
     text = failure.text
     found = re.search(r"Error merging override ([\w.]+)=", text)
+    types = re.search(r"Value '(.*)' of type '\w+' is incompatible with type hint '(.+)'", text)
+    if found and types:
+        names = " or ".join(word for name, word in _TYPES.items() if re.search(rf"\b{name}\b", types[2]))
+        return f"{found[1]}: '{types[1]}' is not {names}."
     if found:
         return f"{found[1]} is a section, not a value; set one of its keys: {found[1]}.KEY=..."
     if "Config group override must be a string" in text:

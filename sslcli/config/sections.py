@@ -61,3 +61,11 @@ class DeviceSection:
 
     name: str = key("auto", "auto, cpu, cuda, cuda:N or mps")
     threads: Count | None = key(None, "CPU threads; null uses all CPUs that this process may use")
+
+
+@dataclass
+class TrainDeviceSection(DeviceSection):
+    """The device, and the processes that share a run."""
+
+    num: Count | str | None = key(None, "processes that ssl-train starts on this host, or all: one for each GPU")
+    meet_s: Positive = key(120.0, "seconds to wait for the other processes of the run")
