@@ -30,6 +30,8 @@ from sslcli.config.quoting import for_hydra, override
 from sslcli.config.secrets import shown
 from sslcli.config.overrides import check_overrides
 from sslcli.config.paths import expand
+from sslcli.distributed.local import RanksFailed, end_with_parent
+from sslcli.distributed.start import LeftAlone, Start
 from sslcli.errors import UserError, for_user
 from sslcli.run_dir.streams import make_lenient
 
@@ -86,6 +88,10 @@ def _train(config: Any) -> float | None:
 
         replay(typed, run_dir, typed.replay)
         return None
+    from sslcli.commands.ranks import number_of_ranks, train_on_ranks
+
+    if num := number_of_ranks(typed):
+        return train_on_ranks(typed, num, run_dir, overrides)
     from sslcli.commands.train import run
 
     return run(typed, run_dir, Origin(choices, automatic, overrides))
@@ -130,26 +136,36 @@ def _main(name: str, command: Callable[[str], int]) -> None:
     """Run one command and exit with its code: 0, 2 (a mistake of the user), 75 or 130 (a signal), 1 (a bug)."""
     program = f"ssl-{name}"
     code = 1
+    start = Start()
     try:
         make_lenient()
-        signals.install()
+        start = Start.read()
+        signals.install(speaks=start.first)
+        end_with_parent()
         code = command(name)
     except signals.Stopped as stop:
-        _leave_stopped(name, stop)
+        _leave_stopped(name, stop, start)
+    except RanksFailed as failure:
+        _leave(failure.code)
     except Exception as error:
         if signals.pending():  # Stopped was caught during an import, say, which then failed
-            _leave_stopped(name, signals.Stopped(signals.pending()))
+            _leave_stopped(name, signals.Stopped(signals.pending()), start)
         error = for_user(error)
         if not isinstance(error, UserError):
             print(shown(traceback.format_exc()), end="", file=sys.stderr)
             _leave(1)  # a normal exit would wait for the data workers of a suspended loader
-        if os.environ.get("RANK", "0") == "0" or str(error).startswith("rank "):  # else rank 0 prints it
+        alone = isinstance(error, LeftAlone) and start.has_parent  # which tells what has become of the other
+        if (start.first and not alone) or str(error).startswith("rank "):  # else rank 0 prints it
             print(shown(f"{program}: error: {error}"), file=sys.stderr)
         code = 2
+        if start.size > 1:
+            _leave(code)  # a thread may still try to connect to another process
     sys.exit(code)
 
 
-def _leave_stopped(name: str, stop: signals.Stopped) -> NoReturn:
+def _leave_stopped(name: str, stop: signals.Stopped, start: Start) -> NoReturn:
+    if stop.told or not start.first:
+        _leave(stop.exit_code)
     again = "the same command resumes from the last checkpoint" if name == "train" else "nothing was changed"
     text = f"{stop.saved}; the same command continues" if stop.saved else f"stopped by {stop.name}; {again}"
     print(f"ssl-{name}: {text}", file=sys.stderr)
@@ -191,8 +207,8 @@ def _run(task: Callable[[Any], Any], name: str) -> int:
     hydras: list[str] = []
     sweep = sweep_dir(arguments) if SWEEP & set(arguments) else None
     if sweep is not None:
-        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            raise UserError("-m: a sweep's jobs have one process each. Start torchrun once for every job.")
+        if (start := Start.read()).size > 1:
+            raise UserError(f"-m: {start.by} started {start.size} processes, and a sweep is one. Use device.num=...")
         hydras = [for_hydra("hydra.sweep.dir", sweep), "hydra.sweep.subdir=."]
     ConfigStore.instance().store(name="schema", node=schema(CONFIGS[name]))
     primary = name

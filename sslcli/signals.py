@@ -19,13 +19,17 @@ GRACE = 10.0  # seconds for which a wait goes on after a signal, where breaking 
 
 
 class Stopped(BaseException):
-    """A signal stops the command. Not an Exception, so that only the entry point catches it."""
+    """A signal stops the command. Not an Exception, so that only the entry point catches it.
 
-    def __init__(self, signum: int) -> None:
+    ``told`` says that another process has already printed what is to be said.
+    """
+
+    def __init__(self, signum: int, *, told: bool = False) -> None:
         super().__init__(signal.Signals(signum).name)
         self.signum = signum
         self.name = signal.Signals(signum).name
         self.exit_code = 130 if signum == signal.SIGINT else 75
+        self.told = told
         self.saved = ""  # at which step training stopped, and where that is saved
 
 
@@ -52,20 +56,23 @@ _pending: int | None = None
 _grace: float | None = None  # seconds that the present wait for data may go on after a signal; None outside a wait
 
 
-def install() -> None:
+def install(*, speaks: bool = True) -> None:
     """Install the handlers: from now on a signal raises Stopped, or is only recorded inside ``deferred``.
 
     SIGHUP stays ignored where it is, as under ``nohup``.
+
+    Args:
+        speaks: whether this process answers a signal by a line; of the processes of a run, one does.
     """
     global _pending
     _pending = None
     for signum in HANDLED:
         if signum != signal.SIGHUP or signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, _handle)
-    _answer_at_once()
+    _answer_at_once(speaks)
 
 
-def _answer_at_once() -> None:
+def _answer_at_once(speaks: bool) -> None:
     """Start the thread that answers signals: Python's handler in C writes their numbers to a pipe, whatever runs."""
     import threading
 
@@ -73,7 +80,6 @@ def _answer_at_once() -> None:
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     program = os.path.basename(sys.argv[0] or "sslcli")  # noqa: PTH119
-    speaks = os.environ.get("RANK", "0") == "0"  # of several processes, one
     break_line = "\n" * os.isatty(2)  # after the progress bar and the ^C
 
     def answer() -> None:

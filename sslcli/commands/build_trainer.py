@@ -24,6 +24,7 @@ from sslcli.evaluation.base import Probe
 from sslcli.evaluation.collapse_monitor import CollapseMonitor
 from sslcli.evaluation.measure import context_of
 from sslcli.evaluation.online import OnlineMetrics, online_name
+from sslcli.loggers.base import Logger, Loggers
 from sslcli.run_dir.console import Console
 from sslcli.training.checkpoints import Checkpoints
 from sslcli.training.collapse_stop import CollapseStop
@@ -184,6 +185,12 @@ def make_collapse_monitor(
         full=config.log.quality == "full",
         warn=console.warn,
     )
+
+
+def make_loggers(config: TrainConfig, console: Console, ranks: Ranks) -> Loggers:
+    """Build the loggers of a run; only the first process logs, but all processes raise errors in their config."""
+    made = {name: build(choice.node, Logger, where=f"logger.{name}") for name, choice in config.logger.items()}
+    return Loggers(made if ranks.first else {}, console.warn)
 
 
 def identity(config: TrainConfig, components: Components, compute: Compute, ranks: Ranks) -> dict[str, Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
+import sslcli
 from sslcli.components import Components
 from sslcli.config.composed import TrainConfig, to_plain
 from sslcli.config.identity import flatten
@@ -17,6 +19,11 @@ from sslcli.errors import UserError, is_out_of_memory
 from sslcli.evaluation.measure import dry_loss
 from sslcli.run_dir.console import Console
 from sslcli.types import Compute
+
+
+def facts(config: TrainConfig) -> dict[str, Any]:
+    """Return what must be equal in all processes of a run: its config, and the versions of the libraries."""
+    return {"torch": torch.__version__, "sslcli": sslcli.__version__, **flatten(to_plain(config))}
 
 
 def check_fit(config: TrainConfig, components: Components, compute: Compute, ranks: Ranks | None = None) -> None:

@@ -7,7 +7,6 @@ come from anybody, so it gets no more than the config in a checkpoint: see ``ssl
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +25,7 @@ from sslcli.config.composed import TrainConfig, restored, to_plain
 from sslcli.config.paths import expand, located
 from sslcli.config.quoting import for_hydra
 from sslcli.config.secrets import shown
+from sslcli.distributed.start import Start
 from sslcli.errors import UserError
 from sslcli.run_dir.checkpoint import State, open_run
 from sslcli.run_dir.foreign import allowed, refuse_sending
@@ -75,7 +75,7 @@ def by_own_config(arguments: list[str], folders: Sequence[Path], task: Task) -> 
     whole = _whole(state["environment"]["command"], rest, place)
 
     def go_on(config: Any) -> Any:
-        if os.environ.get("RANK", "0") == "0":
+        if Start.read().first:
             print(shown(f"resume={place}: this run goes on in its directory, by its own config"), flush=True)
         sys.argv[1:] = whole  # which its next checkpoint records
         return task(config)

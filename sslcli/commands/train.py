@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from sslcli.commands.build_trainer import identity, make_collapse_monitor, make_trainer
-from sslcli.commands.checks import check_fit, enough_memory, warn_of_batch_norm
+from sslcli.commands.build_trainer import identity, make_collapse_monitor, make_loggers, make_trainer
+from sslcli.commands.checks import check_fit, enough_memory, facts, warn_of_batch_norm
 from sslcli.commands.find_run import find_run
 from sslcli.commands.restored import budget, visuals_of
 from sslcli.commands.stopping import telling_what_is_saved
@@ -24,9 +24,9 @@ from sslcli.config.paths import expand
 from sslcli.config.quoting import override
 from sslcli.data.base import Dataset
 from sslcli.distributed.ranks import Ranks, joined
+from sslcli.distributed.start import Start
 from sslcli.evaluation.base import Metric, Probe, flat
 from sslcli.evaluation.measure import measure
-from sslcli.loggers.base import Logger, Loggers
 from sslcli.pretrained.safetensors_io import write_weights
 from sslcli.report.preview import first_views, shows_pictures, write_preview
 from sslcli.report.visuals import Visuals
@@ -65,9 +65,10 @@ def run(
     allow(config.plugins)
     set_threads(config.device.threads)
     set_determinism(config.train.deterministic)
-    compute = choose(config.device.name, config.train.precision)
+    start = Start.read()
+    compute = choose(config.device.name, config.train.precision, start)
     with ExitStack() as held:
-        with joined(compute.device) as ranks:
+        with joined(start, compute.device, facts=facts(config), seconds=config.device.meet_s) as ranks:
             console = Console(silent=not ranks.first)
             dataset = None
             if run_dir is None:
@@ -242,9 +243,3 @@ class _Session:
             return f"none: log.report=false; ssl-report {override('run', self.run_dir)} writes it"
         facts = identity(self.config, self.components, self.compute, self.ranks)
         return write_report(self.run_dir, facts, visuals, self.console)
-
-
-def make_loggers(config: TrainConfig, console: Console, ranks: Ranks) -> Loggers:
-    """Build the loggers of a run; only the first process logs, but all processes raise errors in their config."""
-    made = {name: build(choice.node, Logger, where=f"logger.{name}") for name, choice in config.logger.items()}
-    return Loggers(made if ranks.first else {}, console.warn)

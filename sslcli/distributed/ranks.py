@@ -1,20 +1,24 @@
-"""Communication between the processes of one run, as torchrun starts them.
+"""Communication between the processes of one run.
 
 A run with a single process calls the same methods, which then communicate nothing.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator
+import pickle
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from sslcli.distributed.meeting import in_thread, meet
+from sslcli.distributed.start import LeftAlone, Start
 from sslcli.errors import UserError
 
 T = TypeVar("T")
@@ -24,12 +28,14 @@ T = TypeVar("T")
 class Ranks:
     """The rank of this process among ``size`` processes. All of them must call each method at the same point.
 
-    ``in_group`` says that a single process is in a process group of its own and communicates with itself.
+    ``in_group`` says that a single process is in a process group of its own and communicates with itself. ``control``
+    is the group in which the processes agree between steps, without a limit of time.
     """
 
     rank: int = 0
     size: int = 1
     in_group: bool = False
+    control: Any = field(default=None, compare=False)
 
     @property
     def first(self) -> bool:
@@ -63,17 +69,28 @@ class Ranks:
         if self._alone:
             return value
         shared = torch.tensor(value)
-        dist.all_reduce(shared, dist.ReduceOp.MAX)
+        self._wait(dist.all_reduce(shared, dist.ReduceOp.MAX, self.control, async_op=True))
         return int(shared)
 
     def from_first(self, value: T) -> T:
         """Return the value of rank 0 in every process."""
         if self._alone:
             return value
-        box: list[Any] = [value]
-        dist.broadcast_object_list(box)
-        found: T = box[0]
+        data = bytearray(pickle.dumps(value)) if self.first else bytearray()
+        size = torch.tensor(len(data))
+        self._wait(dist.broadcast(size, 0, self.control, async_op=True))
+        sent = torch.frombuffer(data, dtype=torch.uint8) if self.first else torch.empty(int(size), dtype=torch.uint8)
+        self._wait(dist.broadcast(sent, 0, self.control, async_op=True))
+        found: T = value if self.first else pickle.loads(sent.numpy().tobytes())  # of our own processes
         return found
+
+    def _wait(self, work: Any) -> None:
+        """Wait in Python, which hears signals, as long as it takes: rank 0 may be evaluating, scanning or saving."""
+        pause = 0.0
+        while not work.is_completed():
+            time.sleep(pause)
+            pause = min(pause + 1e-4, 0.02)
+        work.wait()
 
     def by_first(self, act: Callable[[], T]) -> T:
         """Call ``act`` in rank 0 only and return its result in every process; its UserError is raised in all."""
@@ -89,32 +106,49 @@ class Ranks:
         return cast(T, outcome)
 
 
-def environment() -> Ranks:
-    """Read rank and size from torchrun's environment variables, without connecting the processes."""
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        return Ranks()
-    return Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
-
-
 @contextmanager
-def joined(device: torch.device) -> Iterator[Ranks]:
+def joined(
+    start: Start, device: torch.device, *, facts: Mapping[str, Any] | None = None, seconds: float = 120.0
+) -> Iterator[Ranks]:
     """Connect the processes for the duration of a ``with`` block: gloo for CPU tensors, NCCL for CUDA tensors.
 
+    Args:
+        start: the place of this process among them.
+        device: its device.
+        facts: what must be equal in all processes.
+        seconds: how long to wait for the others.
+
     Raises:
-        UserError: MASTER_ADDR is not set, or another process of the run has ended.
+        UserError: they did not find each other, differ, or one of them has ended.
     """
-    ranks = environment()
-    if ranks.size == 1:
-        yield ranks
+    if start.size == 1:
+        yield Ranks()
         return
-    if "MASTER_ADDR" not in os.environ:
-        raise UserError(f"WORLD_SIZE={ranks.size} is set and MASTER_ADDR is not. Start with torchrun, or unset both.")
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    store = meet(start, facts or {}, seconds)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
-        yield ranks
+        control = in_thread(lambda: _group(start, backend, store), time.monotonic() + seconds)
+        if control is None:
+            raise UserError(
+                f"rank {start.rank}: the processes cannot connect to each other. Set GLOO_SOCKET_IFNAME (and "
+                "NCCL_SOCKET_IFNAME) to the network interface between the hosts."
+            )
+        yield Ranks(start.rank, start.size, control=control)
     except RuntimeError as error:
-        if "by peer" not in str(error):
+        if not any(words in str(error) for words in _PEER_LOST):
             raise
-        raise UserError("Another process of this run has ended; its own message says why.") from error
+        raise LeftAlone from error
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+# What gloo and the store say when the process at the other end is gone.
+_PEER_LOST = ("by peer", "Broken pipe", "Connection refused", "recvValue failed", "sendBytes failed")
+_AS_LONG_AS_IT_TAKES = timedelta(days=365)
+
+
+def _group(start: Start, backend: str, store: Any) -> Any:
+    """Make the group of all processes for tensors; return another one for what they agree upon between steps."""
+    dist.init_process_group(backend, store=store, rank=start.rank, world_size=start.size)
+    return dist.new_group(backend="gloo", timeout=_AS_LONG_AS_IT_TAKES)

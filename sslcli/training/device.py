@@ -6,17 +6,23 @@ import os
 
 import torch
 
+from sslcli.distributed.start import Start
 from sslcli.errors import UserError
 from sslcli.types import Compute
 
 
-def choose(name: str, precision: str) -> Compute:
+def choose(name: str, precision: str, start: Start | None = None) -> Compute:
     """Return the device called ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``, and its dtype for ``precision``.
+
+    Args:
+        name: the device; ``cuda`` is another GPU for each process of a host.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        start: the place of this process among those of its run.
 
     Raises:
         UserError: this machine does not have the device, or the device does not support the precision.
     """
-    device = _device(name)
+    device = _device(name, start or Start())
     chosen = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
     if chosen is None:
         chosen = _best_precision(device)
@@ -25,12 +31,13 @@ def choose(name: str, precision: str) -> Compute:
     return Compute(device, chosen)
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str, start: Start) -> torch.device:
     has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
         name = "cuda" if has_cuda else "mps" if has_mps else "cpu"
-    if name == "cuda" and "LOCAL_RANK" in os.environ:
-        name = f"cuda:{os.environ['LOCAL_RANK']}"  # one GPU per process, numbered as by torchrun
+    if name == "cuda" and start.size > 1:
+        sees_its_own = start.by == "srun" and torch.cuda.device_count() == 1  # with --gpus-per-task
+        name = f"cuda:{0 if sees_its_own else start.local_rank}"
     if name.startswith("cuda") and not has_cuda:
         raise UserError("device: there is no CUDA device on this machine. Use device=auto or device=cpu.")
     if name == "mps" and not has_mps:

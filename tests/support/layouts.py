@@ -21,6 +21,7 @@ from sslcli.cli import conf_dir
 from sslcli.config.composed import TrainConfig
 from sslcli.config.instantiate import allow
 from sslcli.distributed.ranks import Ranks, joined
+from sslcli.distributed.start import Start
 from support.helpers import TINY, compose, trainer_of
 from support.masks import unequal_masks
 
@@ -162,5 +163,5 @@ def measure_all(cases: list[str], ranks: Ranks) -> dict[str, dict[str, dict[str,
 def one_of_two(cases: list[str], folder: Path) -> None:
     """What each of two processes does: measure the cases and write what it finds."""
     allow(["support"])  # where the wrong objective is
-    with joined(torch.device("cpu")) as ranks:
+    with joined(Start.read(), torch.device("cpu")) as ranks:
         torch.save(measure_all(cases, ranks), folder / f"rank{ranks.rank}.pt")

@@ -1,0 +1,175 @@
+"""The processes of a run find each other, and check that they belong together, before any of them waits for another.
+
+Connecting blocks in C, where no signal is heard, so it is done in a thread of its own. Rank 0 listens on the first free
+one of a few ports; the others try them in turn until they find the one that knows the name of this start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import re
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+
+from sslcli.distributed.start import PORTS, LeftAlone, Start
+from sslcli.errors import UserError
+
+T = TypeVar("T")
+Store = Any  # dist.Store; torch has no types for what it can do
+Facts = Mapping[str, Any]
+_PAUSE = 0.1  # seconds between two looks
+_ONE_TRY = 3.0  # seconds for a server that accepts a connection and says nothing: the store would wait for ever
+
+
+def meet(start: Start, facts: Facts, seconds: float) -> Store:
+    """Return the store that all processes of the run share, once all of them have come.
+
+    Args:
+        start: the place of this process among them.
+        facts: what must be equal in all of them, such as their config, with names for a message.
+        seconds: how long to wait for the others.
+
+    Raises:
+        UserError: rank 0 is not found, some did not come, or one has other facts.
+        Stopped: a signal came meanwhile.
+    """
+    deadline = time.monotonic() + seconds
+    connect = _listen if start.first and start.listens else functools.partial(_found, deadline=deadline)
+    store = in_thread(functools.partial(connect, start), deadline + 3 * _ONE_TRY)
+    if store is None:
+        raise UserError(f"{_who(start)}: the connection to {start.address} hangs. {_ADVICE}")
+    store = dist.PrefixStore(f"sslcli/{start.name}", store)
+    try:
+        store.set(str(start.rank), json.dumps({"host": socket.gethostname(), **facts}, default=str))
+        _wait_for_all(start, store, deadline, seconds)
+        _compare(start, store)
+    except dist.DistError as error:
+        raise LeftAlone from error
+    return store
+
+
+def in_thread(act: Callable[[], T], deadline: float) -> T | None:
+    """Return what ``act`` returns, called in a thread so that this one hears signals; None after the deadline."""
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            results.append(act())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=call, name="meeting", daemon=True)
+    thread.start()
+    while thread.is_alive() and time.monotonic() < deadline:
+        thread.join(_PAUSE)
+    if errors:
+        raise errors[0]
+    return results[0] if results else None
+
+
+_ADVICE = "Give a reachable MASTER_ADDR=HOST, or more time by device.meet_s=SECONDS."
+
+
+def _who(start: Start) -> str:
+    return f"rank {start.rank} on {socket.gethostname()}"
+
+
+def _listen(start: Start) -> Store:
+    """Return the store of rank 0, on the first free port."""
+    for port in range(start.port, start.port + PORTS):
+        with contextlib.suppress(dist.DistNetworkError):
+            store = dist.TCPStore("localhost", port, start.size, is_master=True, wait_for_workers=False)
+            store.set("sslcli", start.name)
+            return store
+    ports = f"{start.port} to {start.port + PORTS - 1}"
+    raise UserError(f"{_who(start)}: the ports {ports} are in use. Set MASTER_PORT to a free one.")
+
+
+def _found(start: Start, deadline: float) -> Store:
+    """Return the store of rank 0, or of torchrun, as soon as it can be reached."""
+    while True:
+        problem = "refuses the connection"
+        try:
+            for port in range(start.port, start.port + (PORTS if start.listens else 1)):
+                try:
+                    store = _connected(start, port)
+                except ConnectionRefusedError:
+                    continue
+                if store is not None:
+                    return store
+                problem = "is in use by another program"
+        except OSError as error:
+            problem = f"cannot be reached ({error.strerror or error})"
+        if time.monotonic() > deadline:
+            raise UserError(f"{_who(start)}: rank 0 at {start.address}, port {start.port}, {problem}. {_ADVICE}")
+        time.sleep(_PAUSE)
+
+
+def _connected(start: Start, port: int) -> Store | None:
+    """Return the store that listens on a port; None if that is not the one of this start."""
+    address = _resolved(start)
+    socket.create_connection((address, port), timeout=_ONE_TRY).close()  # has better errors than the store
+    try:
+        client = functools.partial(dist.TCPStore, address, port, start.size, is_master=False, wait_for_workers=False)
+        store = in_thread(client, time.monotonic() + _ONE_TRY)
+        if store is None or not start.listens:
+            return store
+        return store if store.check(["sslcli"]) and store.get("sslcli").decode() == start.name else None
+    except (dist.DistError, RuntimeError):
+        return None
+
+
+def _resolved(start: Start) -> str:
+    """Return an address that resolves: that of rank 0's host, or the one by which Slurm knows it."""
+    try:
+        socket.getaddrinfo(start.address, None)
+    except OSError:
+        if start.by != "srun":
+            raise
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            line = subprocess.run(
+                ["scontrol", "show", "node", "-o", start.address], capture_output=True, text=True, timeout=10
+            ).stdout
+            if found := re.search(r"\bNodeAddr=(\S+)", line):
+                return found[1]
+        raise
+    return start.address
+
+
+def _wait_for_all(start: Start, store: Store, deadline: float, seconds: float) -> None:
+    missing = list(range(start.size))
+    while missing := [rank for rank in missing if not store.check([str(rank)])]:
+        if time.monotonic() > deadline:
+            names = ", ".join(map(str, missing[:8])) + " ..." * (len(missing) > 8)
+            raise UserError(
+                f"Of {start.size} processes, rank {names} did not come within {seconds:g} s. Their own messages say "
+                "why; device.meet_s=SECONDS waits longer."
+            )
+        time.sleep(_PAUSE)
+
+
+def _compare(start: Start, store: Store) -> None:
+    """Raise UserError if a process has other facts than rank 0; all processes find the same one."""
+    every = [json.loads(store.get(str(rank))) for rank in range(start.size)]
+    first = every[0]
+    for rank, facts in enumerate(every):
+        others = _differences(first, facts)
+        if others:
+            raise UserError(
+                f"The processes of this run differ: rank {rank} on {facts['host']} has {'; '.join(others[:3])} on rank "
+                "0. Start all with the same command and the same installation."
+            )
+
+
+def _differences(first: Facts, other: Facts) -> Sequence[str]:
+    keys = sorted({*first, *other} - {"host"})
+    return [f"{key}={other.get(key)} and {first.get(key)}" for key in keys if first.get(key) != other.get(key)]

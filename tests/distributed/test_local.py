@@ -1,0 +1,108 @@
+"""The process that starts the ranks of ``device.num=N``; the ranks here are small programs without torch."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PARENT = "import sys; from sslcli.distributed.local import run_ranks; from sslcli.signals import Stopped\n" \
+         "from sslcli.distributed.local import RanksFailed\n" \
+         "try: run_ranks([sys.executable, '-c', sys.argv[1]], 3, 1)\n" \
+         "except Stopped as stop: sys.exit(stop.exit_code + 100)\n" \
+         "except RanksFailed as failure: sys.exit(failure.code)"  # fmt: skip
+# A rank that writes what it hears, and ends by it; rank 1 does as it is told.
+RANK = """
+import os, signal, sys, time
+from sslcli.distributed.local import end_with_parent
+rank = int(os.environ["RANK"])
+def stop(signum, frame):
+    os.write(1, f"{rank} heard {signum}\\n".encode())
+    sys.exit(130 if signum == signal.SIGINT else 75)
+for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    signal.signal(signum, stop)
+end_with_parent()
+os.write(1, f"{rank} is {os.getpid()} {os.environ['WORLD_SIZE']}\\n".encode())
+"""
+WAITS = RANK + "time.sleep(30)"
+
+
+def started(rank, **more):
+    return subprocess.Popen(
+        [sys.executable, "-c", PARENT, rank], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more
+    )
+
+
+def pids(parent):
+    """The processes of the three ranks, once all of them handle signals."""
+    lines = [parent.stdout.readline().split() for _ in range(3)]
+    assert {(line[0], line[3]) for line in lines} == {("0", "3"), ("1", "3"), ("2", "3")}
+    return {int(line[0]): int(line[2]) for line in lines}
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_ranks_that_end_well_end_it_well():
+    parent = started(RANK)
+    out, err = parent.communicate(timeout=30)
+    assert parent.returncode == 0 and not err and len(out.splitlines()) == 3
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGINT"])
+def test_a_signal_reaches_every_rank_once(name):
+    parent = started(WAITS)
+    pids(parent)
+    parent.send_signal(getattr(signal, name))
+    out, err = parent.communicate(timeout=30)
+    number = int(getattr(signal, name))
+    assert sorted(out.splitlines()) == [f"{rank} heard {number}" for rank in range(3)] and not err
+    assert parent.returncode == (230 if name == "SIGINT" else 175)
+
+
+def test_a_terminals_ctrl_c_reaches_the_ranks_through_the_parent_only():
+    parent = started(WAITS, start_new_session=True)
+    assert all(os.getsid(pid) == pid for pid in pids(parent).values())
+    os.killpg(parent.pid, signal.SIGINT)  # as a terminal does
+    out, _ = parent.communicate(timeout=30)
+    assert len(out.splitlines()) == 3 and parent.returncode == 230
+
+
+@pytest.mark.parametrize(("code", "as_code"), [("sys.exit(2)", 2), ("sys.exit(75)", 75), ("sys.exit(1)", 1)])
+def test_one_rank_that_leaves_takes_the_others_along(code, as_code):
+    parent = started(RANK + f"{code} if rank == 1 else time.sleep(30)")
+    _, err = parent.communicate(timeout=30)
+    assert parent.returncode in (as_code, as_code + 100) and not err  # it has said itself what was wrong
+
+
+def test_a_rank_that_is_killed_is_named_in_one_line():
+    begin = time.monotonic()
+    parent = started(WAITS)
+    ranks = pids(parent)
+    os.kill(ranks[1], signal.SIGKILL)
+    _, err = parent.communicate(timeout=30)
+    assert parent.returncode == 1 and time.monotonic() - begin < 20
+    assert err.count("\n") == 1 and f"rank 1 on {os.uname().nodename} (pid {ranks[1]}) was killed by SIGKILL" in err
+
+
+def test_ranks_that_do_not_stop_are_killed(monkeypatch):
+    deaf = RANK + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nsys.exit(2) if rank == 1 else time.sleep(30)"
+    code = PARENT.replace("try:", "import sslcli.distributed.local as l; l.GRACE = 0.3\ntry:")
+    parent = subprocess.Popen([sys.executable, "-c", code, deaf], stdout=subprocess.DEVNULL)
+    assert parent.wait(timeout=20) == 2
+
+
+def test_ranks_end_with_a_parent_that_is_killed():
+    parent = started(WAITS)
+    ranks = pids(parent)
+    parent.kill()
+    out, _ = parent.communicate(timeout=20)  # the pipe closes when the last rank has ended
+    assert sorted(out.splitlines()) == [f"{rank} heard {int(signal.SIGTERM)}" for rank in range(3)]
+    assert not any(is_alive(pid) for pid in ranks.values())
