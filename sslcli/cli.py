@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from sslcli.commands.job import Job, is_sweep
+from sslcli.commands.sweep import sweep_ended
 from sslcli.config.arguments import SWEEP, conf_dir, home_expanded, sweep_dir
 from sslcli.config.checks import check_ranges
 from sslcli.config.composed import CONFIGS, EvalConfig, ExportConfig, ReportConfig, read, resolved, schema
@@ -221,14 +222,15 @@ def _run(task: Callable[[Any], Any], name: str) -> int:
     entry = hydra.main(version_base="1.3", config_path=conf_dir(), config_name=primary)(job)
     try:
         entry()
-    except Exception as error:  # raised while the config was composed: Job catches what jobs raise
+    except Exception as error:  # of the config's composition, or of a launcher: Job catches what jobs raise
         if trace:
             print(shown(traceback.format_exc()), end="", file=sys.stderr)
-        raise UserError(explain(error, Given.read(name, sys.argv[1:]))) from error
-    if name == "train" and sweep is not None:
-        print(f"compare the runs: ssl-report {override('run', sweep)}", flush=True)
-    if job.failed > 1 and isinstance(job.failure, UserError):
-        raise UserError(f"{job.failed} jobs of the sweep failed, see above.")
+        code = 0 if sweep is None else sweep_ended(program, sweep, job.sweep)
+        if not code:
+            raise UserError(explain(error, Given.read(name, sys.argv[1:]))) from error
+        return code
     if job.failure is not None:
         raise job.failure
-    return 0
+    if name == "train" and sweep is not None:
+        print(f"compare the runs: ssl-report {override('run', sweep)}", flush=True)
+    return 0 if sweep is None else sweep_ended(program, sweep, job.sweep)

@@ -72,6 +72,12 @@ def install(*, speaks: bool = True) -> None:
     _answer_at_once(speaks)
 
 
+def install_in_job() -> None:
+    """Install the handlers in the process that a sweep's launcher made for a job, unless an earlier job has done it."""
+    if signal.getsignal(signal.SIGTERM) is not _handle:
+        install()
+
+
 def _answer_at_once(speaks: bool) -> None:
     """Start the thread that answers signals: Python's handler in C writes their numbers to a pipe, whatever runs."""
     import threading

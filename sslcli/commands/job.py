@@ -2,44 +2,83 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
+import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from sslcli import signals
 from sslcli.config.secrets import shown
-from sslcli.errors import UserError, for_user
+from sslcli.errors import UserError, described, for_user
+from sslcli.run_dir.outcome import FAILED, OK, RUNNING, STOPPED, Outcome, write_outcome
+from sslcli.run_dir.streams import make_lenient
 
 
 class Job:
-    """The task of one job. It stores exceptions instead of raising them: a sweep continues, Hydra prints nothing."""
+    """The task of one job. It stores exceptions instead of raising them: a sweep continues, Hydra prints nothing.
+
+    A launcher may send it to another process, on another machine: what comes of it there reaches the sweep by a file.
+    """
 
     def __init__(self, task: Callable[[Any], Any], program: str, arguments: list[str]) -> None:
         self.task, self.program, self.arguments = task, program, arguments
-        self.failure: Exception | None = None
-        self.failed = 0
+        self.failure: Exception | None = None  # of the only job
+        self.sweep = uuid.uuid4().hex  # tells this start of a sweep from others
+        self._pid = os.getpid()
         self.__name__ = program  # hydra.main reads this attribute
 
     def __call__(self, config: Any) -> Any:
         from hydra.core.hydra_config import HydraConfig
 
-        sys.argv[1:] = self.arguments  # as they were given: a run writes down the command that resumes it
+        hydra = HydraConfig.get()
+        sys.argv = [self.program, *self.arguments]  # as they were given: a run writes down the command that resumes it
+        if is_sweep(hydra):
+            return self._of_sweep(config, Path(hydra.sweep.dir), hydra.job.num)
         try:
             return self.task(config)
         except Exception as raised:
-            failure = for_user(raised)
-            self.failed += 1
-            if is_sweep(HydraConfig.get()):
-                where = f"{self.program}: job {HydraConfig.get().job.num}"
-                if isinstance(failure, UserError):
-                    print(shown(f"{where}: error: {failure}"), file=sys.stderr)
-                    failure = UserError("1 job of the sweep failed, see above.")
-                else:
-                    print(shown(traceback.format_exc()), end="", file=sys.stderr)
-                    failure = failure.with_traceback(None)  # its frames would keep this job's model in memory
-            if self.failure is None or isinstance(self.failure, UserError):
-                self.failure = failure  # report a bug rather than a mistake of the user
+            self.failure = for_user(raised)
             return None
+
+    def _of_sweep(self, config: Any, sweep_dir: Path, number: int) -> Any:
+        """Run the job and write its outcome; a signal ends the sweep only where that runs in this process."""
+
+        def write(outcome: str, message: str = "", exit_code: int = 0) -> None:
+            write_outcome(
+                sweep_dir,
+                number,
+                Outcome(outcome=outcome, message=shown(message), exit_code=exit_code, sweep=self.sweep),
+            )
+
+        elsewhere = os.getpid() != self._pid
+        if elsewhere:
+            make_lenient()
+            signals.install_in_job()
+        write(RUNNING)
+        try:
+            value = self.task(config)
+        except signals.Stopped as stop:
+            write(STOPPED, stop.name, stop.exit_code)
+            if not elsewhere:
+                raise
+            return None
+        except Exception as raised:
+            write(FAILED, *self._told(raised, number))
+            return None
+        write(OK)
+        return value
+
+    def _told(self, raised: Exception, number: int) -> tuple[str, int]:
+        """Print an exception of a sweep's job; return its message and exit code."""
+        failure = for_user(raised)
+        if isinstance(failure, UserError):
+            print(shown(f"{self.program}: job {number}: error: {failure}"), file=sys.stderr)
+            return str(failure), 2
+        print(shown(traceback.format_exc()), end="", file=sys.stderr)
+        return described(failure), 1
 
 
 def is_sweep(hydra: Any) -> bool:

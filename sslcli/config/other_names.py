@@ -229,9 +229,9 @@ FIRST = {"dataset": "images", "encoder": "timm"}
 # Option of one of Hydra's own groups -> the package that brings it.
 PACKAGES: dict[str, dict[str, str]] = {
     "hydra/launcher": {
-        "joblib": "hydra-joblib-launcher",
-        "submitit_local": "hydra-submitit-launcher",
-        "submitit_slurm": "hydra-submitit-launcher",
+        "joblib": "'sslcli[parallel]'",
+        "submitit_local": "'sslcli[slurm]'",
+        "submitit_slurm": "'sslcli[slurm]'",
         "ray": "hydra-ray-launcher",
         "ray_aws": "hydra-ray-launcher",
         "rq": "hydra-rq-launcher",

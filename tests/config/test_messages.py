@@ -96,7 +96,8 @@ OPTIONS_THAT_ARE_NOT_THERE = {
     "dataset=./pics": "dataset=images dataset.path=./pics",
     "optimizer=lamb": "optimizer=timm optimizer.name=lamb",
     "device=cuda:1": "device.name=cuda:1",
-    "hydra/launcher=joblib": "pip install hydra-joblib-launcher",
+    "hydra/launcher=joblib": "pip install 'sslcli[parallel]'",
+    "hydra/launcher=ray": "pip install hydra-ray-launcher",
     "hydra/sweeper=optuna": "pip install hydra-optuna-sweeper",
 }  # fmt: skip
 
@@ -108,7 +109,7 @@ def test_an_option_of_another_name_is_offered(line):
     assert OPTIONS_THAT_ARE_NOT_THERE[line] in unknown_option(Given("train", [line], FOLDERS), group, option, known)
 
 
-@pytest.mark.parametrize("line", ["dataset=./pics", "hydra/launcher=joblib"])
+@pytest.mark.parametrize("line", ["dataset=./pics", "hydra/launcher=ray"])
 def test_an_option_that_hydra_refuses_is_explained_so(line):
     assert OPTIONS_THAT_ARE_NOT_THERE[line] in refused(line)
 

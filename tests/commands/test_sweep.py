@@ -1,0 +1,82 @@
+"""How each job of a sweep ended stands in its folder and reaches the exit code, whichever process it ran in."""
+
+import functools
+import json
+import os
+import signal
+import time
+
+import pytest
+from support.forked import Forked
+
+from sslcli import cli
+from sslcli.commands.sweep import sweep_ended
+from sslcli.errors import UserError
+from sslcli.run_dir.outcome import FAILED, OK, RUNNING, STOPPED, Outcome, write_outcome
+
+
+def swept(task, folder, *overrides):
+    """The exit code and the output of ``ssl-train -m`` with ``task`` in the place of training."""
+    entry = functools.partial(cli._main, "train", functools.partial(cli._run, task))
+    process = Forked(entry, "ssl-train", "-m", f"run_dir={folder}", *overrides)
+    output, _ = process.communicate(timeout=60)
+    return process.returncode, output
+
+
+def outcomes(folder):
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*/outcome.json"))]
+    return [(each["outcome"], each["message"], each["exit_code"]) for each in found]
+
+
+def test_a_failed_job_fails_the_sweep_and_does_not_end_it(tmp_path):
+    def task(config):
+        if config.seed == 0:
+            raise UserError("seed: the number 0 of http://me:secret@host is not liked")
+
+    code, output = swept(task, tmp_path / "sweep", "seed=0,1")
+    message = "seed: the number 0 of http://***@host is not liked"
+    assert outcomes(tmp_path / "sweep") == [(FAILED, message, 2), (OK, "", 0)]
+    assert code == 2, output
+    last = f"1 of 2 jobs of the sweep failed ({tmp_path}/sweep/*/outcome.json). Job 0: {message}"
+    assert output.splitlines()[-1] == f"ssl-train: error: {last}" and "Traceback" not in output
+
+
+def test_what_becomes_of_jobs_in_other_processes_reaches_the_sweep(tmp_path):
+    """A signal stops one job, which says so; a killed one takes its process with it, and others are done by then."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    sweep = tmp_path / "sweep"
+
+    def task(config):
+        if config.seed == 1:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            raise AssertionError("the signal was not obeyed")
+        if config.seed == 2:
+            raise UserError("seed: no")
+        if config.seed == 3:
+            while len([path for path in sweep.glob("[012]/outcome.json") if "running" not in path.read_text()]) < 3:
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    code, output = swept(task, sweep, "seed=0,1,2,3", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    assert outcomes(sweep) == [(OK, "", 0), (STOPPED, "SIGUSR1", 75), (FAILED, "seed: no", 2), (RUNNING, "", 0)]
+    assert code == 1, output
+    assert "2 of 4 jobs of the sweep failed" in output and "Job 2: seed: no" in output
+
+
+@pytest.mark.parametrize(
+    "ended, code, said",
+    [
+        ([(OK, "", 0)], 0, ""),
+        ([(OK, "", 0), (STOPPED, "SIGUSR1", 75)], 75, "1 of 2 jobs of the sweep stopped on a signal; the same command"),
+        ([(STOPPED, "SIGUSR1", 75), (FAILED, "no", 2)], 2, "1 of 2 jobs of the sweep failed"),
+        ([(FAILED, "no", 2), (FAILED, "ZeroDivisionError", 1)], 1, "2 of 2 jobs of the sweep failed"),
+        ([(RUNNING, "", 0)], 1, "Job 0: it wrote no outcome"),
+    ],
+    ids=["done", "stopped", "a mistake", "a bug", "killed"],
+)
+def test_a_sweep_tells_the_worst_of_its_jobs(tmp_path, capsys, ended, code, said):
+    for job, (outcome, message, exit_code) in enumerate(ended):
+        write_outcome(tmp_path, job, Outcome(outcome=outcome, message=message, exit_code=exit_code, sweep="now"))
+    write_outcome(tmp_path, 9, Outcome(outcome=FAILED, exit_code=1, sweep="of an earlier start"))
+    assert sweep_ended("ssl-train", tmp_path, "now") == code
+    assert said in capsys.readouterr().err
