@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from sslcli.commands.job import Job, is_sweep
-from sslcli.commands.sweep import sweep_ended
+from sslcli.commands.sweep import check_launcher, sweep_ended
 from sslcli.config.arguments import SWEEP, conf_dir, home_expanded, sweep_dir
 from sslcli.config.checks import check_ranges
 from sslcli.config.composed import CONFIGS, EvalConfig, ExportConfig, ReportConfig, read, resolved, schema
@@ -197,6 +197,7 @@ def _run(task: Callable[[Any], Any], name: str) -> int:
         return 0
     given = Given.read(name, arguments)
     check_overrides(given)
+    check_launcher(given.overrides, is_sweep=bool(SWEEP & set(arguments)))
     # Makes Hydra raise its errors, instead of printing them and exiting with 1, so that we can print our own message.
     trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"

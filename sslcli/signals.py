@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -53,6 +53,7 @@ def _leave(signum: int, _frame: FrameType | None) -> None:
 
 _deferring = False
 _pending: int | None = None
+_of_launcher: dict[int, Callable[[int, FrameType | None], object]] = {}  # handlers that ours replaced in a sweep's job
 _grace: float | None = None  # seconds that the present wait for data may go on after a signal; None outside a wait
 
 
@@ -73,9 +74,24 @@ def install(*, speaks: bool = True) -> None:
 
 
 def install_in_job() -> None:
-    """Install the handlers in the process that a sweep's launcher made for a job, unless an earlier job has done it."""
-    if signal.getsignal(signal.SIGTERM) is not _handle:
-        install()
+    """Install the handlers in the process that a sweep's launcher made for its jobs, and keep those of the launcher."""
+    if signal.getsignal(signal.SIGTERM) is _handle:  # by an earlier job of this process
+        return
+    ours = (_leave, signal.default_int_handler)
+    handlers = {signum: signal.getsignal(signum) for signum in HANDLED}
+    _of_launcher.update({signum: act for signum, act in handlers.items() if callable(act) and act not in ours})
+    install()
+
+
+def hand_over(signum: int) -> None:
+    """Let the launcher answer a signal that has stopped its job: submitit's handler puts the job into the queue again.
+
+    Raises:
+        SystemExit: it did.
+        Exception: it did not, and why.
+    """
+    if signum in _of_launcher:
+        _of_launcher[signum](signum, None)
 
 
 def _answer_at_once(speaks: bool) -> None:

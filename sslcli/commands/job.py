@@ -64,6 +64,8 @@ class Job:
             write(STOPPED, stop.name, stop.exit_code)
             if not elsewhere:
                 raise
+            print(f"{self.program}: job {number}: {stop.saved or f'stopped by {stop.name}'}", file=sys.stderr)
+            _hand_over(stop.signum)
             return None
         except Exception as raised:
             write(FAILED, *self._told(raised, number))
@@ -79,6 +81,16 @@ class Job:
             return str(failure), 2
         print(shown(traceback.format_exc()), end="", file=sys.stderr)
         return described(failure), 1
+
+
+def _hand_over(signum: int) -> None:
+    """Let the launcher put a stopped job into the queue again, which ends this process."""
+    try:
+        signals.hand_over(signum)
+    except SystemExit as stop:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(stop.code or 0) & 0xFF)  # a normal exit would wait for the data workers of a suspended loader
 
 
 def is_sweep(hydra: Any) -> bool:

@@ -1,15 +1,33 @@
-"""What came of a sweep: its exit code and its last line, from the outcomes of its jobs."""
+"""A sweep as a whole: whether its launcher can start it, and what came of its jobs: exit code and last line."""
 
 from __future__ import annotations
 
+import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from sslcli.config.secrets import shown
+from sslcli.errors import UserError
 from sslcli.run_dir.outcome import FAILED, NAME, OK, RUNNING, Outcome, read_outcomes
 
 _FIRST_TOLD = (1, 2, 130, 75, 0)  # a bug rather than a mistake of the user, a failure rather than a stop
 _KILLED = "it wrote no outcome: it was killed, its machine failed, or it still runs and the launcher does not wait."
+
+
+def check_launcher(overrides: Sequence[str], *, is_sweep: bool) -> None:
+    """Check, before anything is written, that the launcher that a command chooses has a sweep to start, and can.
+
+    Raises:
+        UserError: the command is no sweep, or there is no Slurm here.
+    """
+    chosen = [value for key, _, value in (override.partition("=") for override in overrides) if key == "hydra/launcher"]
+    if not chosen:
+        return
+    if not is_sweep:
+        raise UserError(f"hydra/launcher={chosen[-1]} starts the jobs of a sweep. Add -m, for a single job, too.")
+    if chosen[-1] in ("slurm", "submitit_slurm") and shutil.which("sbatch") is None:
+        raise UserError(f"hydra/launcher={chosen[-1]}: there is no sbatch on the PATH. Start it where Slurm is.")
 
 
 def sweep_ended(program: str, sweep_dir: Path, sweep: str) -> int:

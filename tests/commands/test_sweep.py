@@ -80,3 +80,28 @@ def test_a_sweep_tells_the_worst_of_its_jobs(tmp_path, capsys, ended, code, said
     write_outcome(tmp_path, 9, Outcome(outcome=FAILED, exit_code=1, sweep="of an earlier start"))
     assert sweep_ended("ssl-train", tmp_path, "now") == code
     assert said in capsys.readouterr().err
+
+
+def test_a_stopped_job_goes_back_into_the_queue_of_submitit(tmp_path):
+    """Its handler of SIGUSR2 starts the job again, and ours, which saves, takes its place: ours must call it."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+
+    def task(config):
+        with (tmp_path / "starts").open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        if len((tmp_path / "starts").read_text().splitlines()) < 3:
+            os.kill(os.getpid(), signal.SIGUSR2)
+            raise AssertionError("the signal was not obeyed")
+
+    code, output = swept(task, tmp_path / "sweep", "hydra/launcher=submitit_local")
+    assert code == 0 and outcomes(tmp_path / "sweep") == [(OK, "", 0)], output
+    assert len(set((tmp_path / "starts").read_text().split())) == 3
+
+
+def test_a_launcher_without_anything_to_launch_is_refused_before_anything_is_written(run, tmp_path, monkeypatch):
+    code, _, err = run("hydra/launcher=slurm")
+    assert code == 2 and err.endswith("starts the jobs of a sweep. Add -m, for a single job, too.\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    code, _, err = run("-m", "hydra/launcher=slurm", "seed=0,1")
+    assert code == 2 and "there is no sbatch on the PATH" in err
+    assert list(tmp_path.iterdir()) == []
