@@ -165,6 +165,7 @@ def _main(name: str, command: Callable[[str], int]) -> None:
 
 
 def _leave_stopped(name: str, stop: signals.Stopped, start: Start) -> NoReturn:
+    signals.ignore()  # a second one while this is printed
     if stop.told or not start.first:
         _leave(stop.exit_code)
     again = "the same command resumes from the last checkpoint" if name == "train" else "nothing was changed"

@@ -73,14 +73,14 @@ def install(*, speaks: bool = True) -> None:
     _answer_at_once(speaks)
 
 
-def install_in_job() -> None:
+def install_in_job(*, speaks: bool = True) -> None:
     """Install the handlers in the process that a sweep's launcher made for its jobs, and keep those of the launcher."""
     if signal.getsignal(signal.SIGTERM) is _handle:  # by an earlier job of this process
         return
     ours = (_leave, signal.default_int_handler)
     handlers = {signum: signal.getsignal(signum) for signum in HANDLED}
     _of_launcher.update({signum: act for signum, act in handlers.items() if callable(act) and act not in ours})
-    install()
+    install(speaks=speaks)
 
 
 def hand_over(signum: int) -> None:
@@ -117,8 +117,8 @@ def _answer_at_once(speaks: bool) -> None:
     threading.Thread(target=answer, name="signals", daemon=True).start()
 
 
-def ignore_in_worker() -> None:
-    """Ignore the signals in a data worker: the training process still needs it to finish the current step."""
+def ignore() -> None:
+    """Ignore the signals, in a process that is leaving, and in a data worker, which the current step still needs."""
     signal.set_wakeup_fd(-1)
     for signum in HANDLED:
         signal.signal(signum, signal.SIG_IGN)

@@ -12,6 +12,8 @@ from typing import Any
 
 from sslcli import signals
 from sslcli.config.secrets import shown
+from sslcli.distributed.local import RanksFailed
+from sslcli.distributed.start import Start
 from sslcli.errors import UserError, described, for_user
 from sslcli.run_dir.outcome import FAILED, OK, RUNNING, STOPPED, Outcome, write_outcome
 from sslcli.run_dir.streams import make_lenient
@@ -45,18 +47,17 @@ class Job:
 
     def _of_sweep(self, config: Any, sweep_dir: Path, number: int) -> Any:
         """Run the job and write its outcome; a signal ends the sweep only where that runs in this process."""
+        first = Start.read().first
 
         def write(outcome: str, message: str = "", exit_code: int = 0) -> None:
-            write_outcome(
-                sweep_dir,
-                number,
-                Outcome(outcome=outcome, message=shown(message), exit_code=exit_code, sweep=self.sweep),
-            )
+            if first:
+                content = Outcome(outcome=outcome, message=shown(message), exit_code=exit_code, sweep=self.sweep)
+                write_outcome(sweep_dir, number, content)
 
         elsewhere = os.getpid() != self._pid
         if elsewhere:
             make_lenient()
-            signals.install_in_job()
+            signals.install_in_job(speaks=first)
         write(RUNNING)
         try:
             value = self.task(config)
@@ -64,8 +65,9 @@ class Job:
             write(STOPPED, stop.name, stop.exit_code)
             if not elsewhere:
                 raise
-            print(f"{self.program}: job {number}: {stop.saved or f'stopped by {stop.name}'}", file=sys.stderr)
-            _hand_over(stop.signum)
+            if first:
+                print(f"{self.program}: job {number}: {stop.saved or f'stopped by {stop.name}'}", file=sys.stderr)
+                _hand_over(stop.signum)
             return None
         except Exception as raised:
             write(FAILED, *self._told(raised, number))
@@ -76,6 +78,8 @@ class Job:
     def _told(self, raised: Exception, number: int) -> tuple[str, int]:
         """Print an exception of a sweep's job; return its message and exit code."""
         failure = for_user(raised)
+        if isinstance(failure, RanksFailed):  # they have told it
+            return str(failure), failure.code
         if isinstance(failure, UserError):
             print(shown(f"{self.program}: job {number}: error: {failure}"), file=sys.stderr)
             return str(failure), 2

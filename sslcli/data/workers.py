@@ -20,11 +20,11 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data._utils.signal_handling import _remove_worker_pids
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from sslcli import signals
 from sslcli.data.base import Dataset
 from sslcli.data.shared_memory import ReadAhead
 from sslcli.errors import UserError
 from sslcli.run_dir.formatting import first_line
-from sslcli.signals import ignore_in_worker
 
 
 class _Stream(_MultiProcessingDataLoaderIter):
@@ -110,7 +110,7 @@ def _started(
 
 def _begin(last_words: Any, _: int) -> None:
     """Prepare a worker: it ends with this process only, and says why if it cannot send what it has read."""
-    ignore_in_worker()
+    signals.ignore()
     set_death_signal = getattr(torch.multiprocessing, "_prctl_pr_set_pdeathsig", None)  # Linux only
     if set_death_signal is not None:
         set_death_signal(signal.SIGKILL)
