@@ -58,7 +58,7 @@ def composed_once():
 def run(monkeypatch, capsys, tmp_path):
     """Run a command in an empty folder; returns (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli.signals, "install", lambda: None)  # pytest keeps its own Ctrl-C
+    monkeypatch.setattr(cli.signals, "install", lambda **_: None)  # pytest keeps its own Ctrl-C
     monkeypatch.setattr(cli, "_leave", sys.exit)  # and its process, should a command end with a bug
 
     def call(*arguments, command="train"):

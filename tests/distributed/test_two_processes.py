@@ -1,5 +1,6 @@
-"""Two processes as torchrun starts them: one writes, both stop, and a killed run ends in the same bits."""
+"""Two processes of one run: one writes, both stop, and a killed run ends in the same bits."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -105,3 +106,26 @@ def test_what_only_the_first_process_finds_stops_both(tmp_path):
     ended = finish(launch(tmp_path / "run"))
     assert [e[0] for e in ended] == [2, 2], ended
     assert "can be read" in ended[0][2]
+
+
+def test_device_num_starts_both_and_one_that_is_killed_is_named(whole, tmp_path):
+    def start():
+        command = [*COMMAND, f"run_dir={tmp_path / 'run'}", "device.num=2", "device.threads=1"]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    parent = start()
+    when_saved(tmp_path / "run", 5)
+    parent.send_signal(signal.SIGUSR1)
+    ((code, _, err),) = finish([parent])
+    assert code == 75 and err.count("stopped at step") == 1, err
+
+    parent = start()
+    when_saved(tmp_path / "run", 30)
+    ranks = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+    os.kill(int(ranks[1]), signal.SIGKILL)
+    ((code, _, err),) = finish([parent])
+    assert code == 1 and err.count("error:") == 1 and f"(pid {ranks[1]}) was killed by SIGKILL" in err, err
+
+    ((code, out, err),) = finish([start()])
+    assert code == 0 and "2 processes" in (tmp_path / "run" / "train.log").read_text(), (out, err)
+    same_bits(state(tmp_path / "run"), state(whole[0]))

@@ -33,7 +33,7 @@ def pack(monkeypatch, capfd):
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["ssl-pack", *map(str, arguments)])
-        monkeypatch.setattr(cli.signals, "install", lambda: None)  # pytest keeps its own Ctrl-C
+        monkeypatch.setattr(cli.signals, "install", lambda **_: None)  # pytest keeps its own Ctrl-C
         with pytest.raises(SystemExit) as stop:
             cli.pack()
         out, err = capfd.readouterr()
