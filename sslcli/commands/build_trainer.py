@@ -40,6 +40,7 @@ from sslcli.training.optim import parameter_groups, split_by_depth
 from sslcli.training.progress_bar import ProgressBar
 from sslcli.training.quality_metrics import QualityMetrics
 from sslcli.training.schedule import Schedule
+from sslcli.training.strategy import choose_strategy
 from sslcli.training.trainer import Trainer
 from sslcli.types import Compute
 
@@ -97,7 +98,7 @@ def make_trainer(
         train=config.train,
         freeze_steps=config.encoder.freeze_steps,
         run_dir=run_dir,
-        ranks=ranks,
+        strategy=choose_strategy(config.device.strategy, ranks),
         hooks=make_hooks(config, components, compute, run_dir, console, ranks, record=record, monitor=monitor),
         warn=console.warn,
     )

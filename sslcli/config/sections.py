@@ -68,4 +68,5 @@ class TrainDeviceSection(DeviceSection):
     """The device, and the processes that share a run."""
 
     num: Count | str | None = key(None, "processes that ssl-train starts on this host, or all: one for each GPU")
+    strategy: str = key("auto", "how processes share the model: auto, or ddp, by which each has all of it")
     meet_s: Positive = key(120.0, "seconds to wait for the other processes of the run")

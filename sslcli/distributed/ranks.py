@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from sslcli.distributed.meeting import in_thread, meet
 from sslcli.distributed.start import LeftAlone, Start
@@ -53,16 +53,6 @@ class Ranks:
         parts = [torch.empty_like(rows) for _ in range(self.size)]
         dist.all_gather(parts, rows.detach().contiguous())
         return torch.cat(parts)
-
-    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace every gradient by its sum over the processes, with a single all-reduce."""
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        if self._alone or not gradients:
-            return
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        dist.all_reduce(flat)
-        for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients])):
-            gradient.copy_(part.view(gradient.shape))
 
     def highest(self, value: int) -> int:
         """Return the maximum of ``value`` over the processes."""

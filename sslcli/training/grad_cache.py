@@ -15,8 +15,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from sslcli.distributed.ranks import Ranks
 from sslcli.encoders.batchnorm import batch_norms
+from sslcli.training.strategy import Strategy
 from sslcli.types import Loss
 
 Outputs = dict[str, Tensor]
@@ -29,7 +29,7 @@ def backward(
     *,
     modules: Sequence[nn.Module],
     scale: Callable[[Tensor], Tensor],
-    ranks: Ranks | None = None,
+    strategy: Strategy | None = None,
 ) -> tuple[Loss, Outputs]:
     """Accumulate the gradient of the batch's loss into the parameters.
 
@@ -41,12 +41,13 @@ def backward(
         modules: the modules used by ``project`` and ``loss``; their BatchNorm statistics are updated once, in the pass
             with gradients.
         scale: applied to the loss before the backward pass (the fp16 scaler).
-        ranks: the processes that share the batch in equal parts.
+        strategy: adds up the gradients of the processes that share the batch in equal parts.
 
     Returns:
         The loss and the detached outputs of the whole batch, in order.
     """
-    ranks = ranks or Ranks()
+    strategy = strategy or Strategy()
+    ranks = strategy.ranks
     if num_micro == 1 and ranks.size == 1:
         outputs = project(0)
         result = loss(outputs)
@@ -61,11 +62,7 @@ def backward(
         rows.requires_grad_(rows.is_floating_point())
     result = loss(leaves)
     scale(result.total).backward()
-    parameters = [p for module in modules for p in module.parameters()]
-    if not ranks.first:  # every process has the gradient of the loss's own parameters: count it once
-        for parameter in parameters:
-            if parameter.grad is not None:
-                parameter.grad.zero_()
+    strategy.loss_done()
 
     start = {name: ranks.rank * len(rows) for name, rows in mine.items()}
     for m in range(num_micro):
@@ -78,9 +75,11 @@ def backward(
             if rows.requires_grad and gradient is not None:
                 roots.append(rows)
                 gradients.append(gradient[span])
+        if m == num_micro - 1:
+            strategy.last_backward()
         if roots:
             torch.autograd.backward(roots, gradients)
-    ranks.sum_gradients(parameters)
+    strategy.gradients_done()
     return result, {name: rows.detach() for name, rows in leaves.items()}
 
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslcli.data.loader import Batch
-from sslcli.distributed.ranks import Ranks
 from sslcli.objectives.base import Objective
 from sslcli.training.grad_cache import Outputs, backward, frozen_statistics
 from sslcli.training.hooks import Hook
+from sslcli.training.strategy import Strategy
 from sslcli.training.trainer import Trainer
 from sslcli.types import Loss
 
@@ -26,7 +26,7 @@ def gradient_conflict(
     modules: Sequence[nn.Module],
     scaler: torch.amp.GradScaler,
     weight: nn.Parameter,
-    ranks: Ranks,
+    strategy: Strategy,
 ) -> dict[str, Tensor]:
     """Return the norms of the terms' weighted gradients of ``weight``, and the cosine of every two of them.
 
@@ -40,7 +40,7 @@ def gradient_conflict(
             return Loss(objective.loss(rows).terms[name], {})
 
         with frozen_statistics(modules):
-            backward(project, one_term, num_micro, modules=modules, scale=scaler.scale, ranks=ranks)
+            backward(project, one_term, num_micro, modules=modules, scale=scaler.scale, strategy=strategy)
         found[name] = torch.zeros_like(weight) if weight.grad is None else weight.grad / scaler.get_scale()
         for module in modules:
             module.zero_grad(set_to_none=True)
@@ -76,7 +76,7 @@ class GradientConflict(Hook):
                 modules=trainer.modules,
                 scaler=trainer.scaler,
                 weight=last_weight(trainer.encoder),
-                ranks=trainer.ranks,
+                strategy=trainer.strategy,
             )
 
     def metrics(self, trainer: Trainer) -> dict[str, float]:

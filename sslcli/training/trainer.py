@@ -13,7 +13,6 @@ from torch.optim import Optimizer
 from sslcli import signals
 from sslcli.config.sections import TrainSection
 from sslcli.data.loader import Batch, Loader
-from sslcli.distributed.ranks import Ranks
 from sslcli.encoders.base import Encoder
 from sslcli.errors import UserError
 from sslcli.features import Features
@@ -27,6 +26,7 @@ from sslcli.training.hooks import Hook
 from sslcli.training.length import Length
 from sslcli.training.nan_guard import NanGuard
 from sslcli.training.schedule import Schedule
+from sslcli.training.strategy import Strategy
 from sslcli.training.update import Update
 from sslcli.types import Compute, Loss
 from sslcli.views.base import Views
@@ -48,7 +48,7 @@ class Trainer:
         train: the options ``compile`` and ``clip``.
         freeze_steps: for how many steps the encoder is frozen.
         run_dir: the run directory, whose checkpoints an error message names; the trainer writes nothing there.
-        ranks: the processes of the run.
+        strategy: how the processes of the run share the model.
         hooks: called around the steps, in this order.
         warn: called with a line about steps that were left out because they were not finite.
     """
@@ -68,7 +68,7 @@ class Trainer:
         train: TrainSection,
         freeze_steps: int = 0,
         run_dir: Path,
-        ranks: Ranks | None = None,
+        strategy: Strategy | None = None,
         hooks: list[Hook] | None = None,
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -76,13 +76,15 @@ class Trainer:
         self.loader, self.optimizer, self.schedule = loader, optimizer, schedule
         self.compute, self.length, self.seed = compute, length, seed
         self.train, self.run_dir, self.hooks = train, run_dir, hooks or []
-        self.ranks = ranks or Ranks()
+        self.strategy = strategy or Strategy()
+        self.strategy.prepare(self.modules)
+        self.ranks = self.strategy.ranks
         self.encode = torch.compile(encoder) if train.compile else encoder
         for module in objective.modules():
             if train.compile and isinstance(module, Teacher):
                 module.encoder.compile()
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.dtype == torch.float16)
-        self._update = Update(encoder, objective, optimizer, scaler=self.scaler, device=compute.device, clip=train.clip)
+        self._update = Update(encoder, objective, optimizer, self.scaler, compute.device, train.clip, self.strategy)
         self.frozen = Frozen(encoder, objective, freeze_steps)
         self.guard = NanGuard(compute.device, run_dir, warn)
         self.step = 0
@@ -211,7 +213,7 @@ class Trainer:
                 len(batch),
                 modules=self.modules,
                 scale=self.scaler.scale,
-                ranks=self.ranks,
+                strategy=self.strategy,
             )
 
     def update(self, loss: Loss, outputs: Outputs) -> None:
@@ -226,18 +228,14 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "length": {"steps": self.length.steps, "minutes": self.length.minutes},
-            "encoder": self.encoder.state_dict(),
-            "objective": self.objective.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            **self.strategy.full_state(self.encoder, self.objective, self.optimizer),
             "scaler": self.scaler.state_dict(),
             "hooks": {hook.name: hook.state_dict() for hook in self.hooks if hook.name},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a checkpoint's state."""
-        self.encoder.load_state_dict(state["encoder"])
-        self.objective.load_state_dict(state["objective"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.strategy.load_full(state, self.encoder, self.objective, self.optimizer)
         if self.scaler.is_enabled() and state["scaler"]:  # empty if the precision was another
             self.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]

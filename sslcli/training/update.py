@@ -13,6 +13,7 @@ from sslcli.encoders.base import Encoder
 from sslcli.objectives.base import Objective
 from sslcli.training.grad_cache import Outputs
 from sslcli.training.moving_state import Kept, MovingState, flat_groups, optimizer_tensors
+from sslcli.training.strategy import Strategy
 from sslcli.types import Loss, scalar
 
 
@@ -41,6 +42,7 @@ class Update:
         scaler: enabled for fp16; it finds its scale by steps that are left out.
         device: the device of all of them.
         clip: the maximum gradient norm, or None.
+        strategy: knows the gradients.
     """
 
     def __init__(
@@ -51,8 +53,10 @@ class Update:
         scaler: torch.amp.GradScaler,
         device: torch.device,
         clip: float | None,
+        strategy: Strategy,
     ) -> None:
         self.objective, self.optimizer, self.scaler, self.clip = objective, optimizer, scaler, clip
+        self._strategy = strategy
         self.reads_on_device = device.type == "cuda" and not scaler.is_enabled()
         self._device = device
         self._moving = MovingState(encoder, objective)
@@ -74,7 +78,7 @@ class Update:
             finite = all_finite(values)
             taken = self._scaled_step(parameters, finite)
         else:
-            norms = {"gradient norm": _norm(parameters)}
+            norms = {"gradient norm": self._strategy.norm(parameters)}
             finite = all_finite({**values, **norms})
             self._clip(parameters, norms["gradient norm"])
             taken = self._step(parameters, finite)
@@ -113,7 +117,7 @@ class Update:
         assert first is not None
         first += torch.where(finite, 0.0, torch.nan)  # so that it finds an infinite loss, too
         self.scaler.unscale_(self.optimizer)
-        self._clip(parameters, _norm(parameters))
+        self._clip(parameters, self._strategy.norm(parameters))
         before = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
@@ -121,11 +125,7 @@ class Update:
 
     def _clip(self, parameters: list[nn.Parameter], norm: Tensor) -> None:
         if self.clip is not None:
-            nn.utils.clip_grads_with_norm_(parameters, self.clip, norm)
-
-
-def _norm(parameters: list[nn.Parameter]) -> Tensor:
-    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            self._strategy.clip(parameters, self.clip, norm)
 
 
 def all_finite(values: Mapping[str, Tensor]) -> Tensor:

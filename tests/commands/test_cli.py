@@ -31,6 +31,7 @@ MISTAKES = {
     "train=5": "train is a section",
     "device.num=1.5": "device.num: '1.5' is not a whole number or a text",
     "device.num=two": "device.num='two' is neither a whole number nor all",
+    "device.strategy=fsdp": "device.strategy: there is no 'fsdp'.",
     "device.num=0": "device.num=0 must be at least 1",
     "device.num=3": "device.num=3 processes and train.accumulate=1 do not divide train.batch_size=",
     "encoder=5": "encoder=5: a group takes the name of an option",

@@ -17,6 +17,7 @@ from sslcli.config.instantiate import build
 from sslcli.errors import UserError
 from sslcli.training.nan_guard import LIMIT
 from sslcli.training.optim import parameter_groups
+from sslcli.training.strategy import Strategy
 from sslcli.training.update import Update
 from sslcli.types import Field, Loss, Spec
 
@@ -154,7 +155,7 @@ def test_no_update_waits_for_a_gpu(optimizer):
         for parameter in parameters:  # the state is there after the first step, which may wait
             parameter.grad = torch.empty_like(parameter)
         made.step()
-        update = Update(encoder, objective, made, torch.amp.GradScaler("cuda", enabled=False), CUDA, 1.0)
+        update = Update(encoder, objective, made, torch.amp.GradScaler("cuda", enabled=False), CUDA, 1.0, Strategy())
         update.begin()
         outcome = update(Loss(torch.empty((), device=CUDA, requires_grad=True), {}), {})
         assert update.reads_on_device and outcome.finite.device == CUDA and not device.blocking
