@@ -31,27 +31,25 @@ def number_of_ranks(config: TrainConfig) -> int:
         return 0
     if start.size > 1:
         raise UserError(f"device.num={num}: {start.by} has started {start.size} processes already. Leave it out.")
-    if num == "all" or (num != 1 and config.device.name not in ("cpu", "mps")):
-        num = _counted(num)
-    assert isinstance(num, int)
-    if num > 1 and config.device.name.startswith(("cuda:", "mps")):
-        raise UserError(f"device.num={num}: {config.device.name} is one device. Use device=cuda or device=cpu.")
-    return num if num > 1 else 0
+    if num == 1:
+        return 0
+    name = config.device.name
+    if name.startswith(("cuda:", "mps")):
+        raise UserError(f"device.num={num}: {name} is one device. Use device=cuda or device=cpu.")
+    return num if name == "cpu" and isinstance(num, int) else _of_gpus(num, name)
 
 
-def _counted(num: int | str) -> int:
-    """Return the number of processes where there may be GPUs; without any they share the CPUs."""
+def _of_gpus(num: int | str, device: str) -> int:
+    """Return the number of processes on a machine that may have GPUs; by ``device=auto`` they share CPUs if not."""
     import torch
 
     gpus = torch.cuda.device_count()
-    if num == "all":
-        if not gpus:
-            raise UserError("device.num=all is one process for each GPU, and there is none here. Give a number.")
-        return gpus
-    assert isinstance(num, int)
-    if gpus and num > gpus:
-        raise UserError(f"device.num={num}: this machine has {gpus} GPUs. Give at most {gpus}, or all.")
-    return num
+    if num == "all" and not gpus:
+        raise UserError("device.num=all is one process for each GPU, and there is none here. Give a number.")
+    num = gpus if num == "all" else int(num)
+    if num > gpus and (gpus or device == "cuda"):
+        raise UserError(f"device.num={num}: this machine has {gpus or 'no'} GPUs. Give at most {gpus}, or device=cpu.")
+    return num if num > 1 else 0
 
 
 def train_on_ranks(config: TrainConfig, num: int, sweep_run_dir: Path | None, overrides: Sequence[str]) -> float | None:

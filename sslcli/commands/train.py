@@ -66,7 +66,8 @@ def run(
     set_threads(config.device.threads)
     set_determinism(config.train.deterministic)
     start = Start.read()
-    compute = choose(config.device.name, config.train.precision, start)
+    with start.naming_this_rank():
+        compute = choose(config.device.name, config.train.precision, start)
     with ExitStack() as held:
         with joined(start, compute.device, facts=facts(config), seconds=config.device.meet_s) as ranks:
             console = Console(silent=not ranks.first)

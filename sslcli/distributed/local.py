@@ -22,7 +22,7 @@ from sslcli import signals
 from sslcli.distributed.start import NAME, PARENT, PORTS
 from sslcli.errors import UserError
 
-GRACE = 10.0  # seconds that the other ranks have to end after one of them has failed
+OWN, GRACE = 2.0, 8.0  # seconds that the other ranks have to end when one has failed: by themselves, after SIGTERM
 _PAUSE = 0.05  # seconds between two looks at the ranks
 _SET_PARENT_DEATH_SIGNAL = 1  # of prctl (Linux)
 
@@ -110,19 +110,23 @@ def _is_handled(signum: int) -> bool:
 def _wait(ranks: Sequence[subprocess.Popen[bytes]], received: Sequence[int]) -> int | None:
     """Wait until all ranks have ended; end the others if one fails. Return the first that failed, or None."""
     first: int | None = None
-    end = float("inf")
+    begin = 0.0
+    ends = [(OWN, signal.SIGTERM), (OWN + GRACE, signal.SIGKILL)]  # what they get, so many seconds after it
     while None in [rank.poll() for rank in ranks]:
-        failed = [number for number, rank in enumerate(ranks) if rank.returncode]
+        failed = _failed(ranks)
         if failed and first is None:
-            killed = [number for number in failed if ranks[number].returncode < 0]  # of which the others fail, too
-            first, end = (killed or failed)[0], time.monotonic() + GRACE
-            for rank in ranks if not received else ():
-                rank.terminate()
-        if time.monotonic() > end:
-            for rank in ranks:
-                rank.kill()
+            first, begin = failed[0], time.monotonic()
+        if first is not None and ends and time.monotonic() > begin + ends[0][0]:
+            signum = ends.pop(0)[1]
+            for rank in ranks if not received or signum == signal.SIGKILL else ():
+                rank.send_signal(signum)
         time.sleep(_PAUSE)
-    return first if first is not None else next((n for n, rank in enumerate(ranks) if rank.returncode), None)
+    return first if first is not None else next(iter(_failed(ranks)), None)
+
+
+def _failed(ranks: Sequence[subprocess.Popen[bytes]]) -> list[int]:
+    """Return the numbers of the ranks that failed; first those that were killed, of which the others fail, too."""
+    return sorted((n for n, rank in enumerate(ranks) if rank.returncode), key=lambda n: ranks[n].returncode >= 0)
 
 
 def _tell(rank: int, pid: int, signum: int) -> None:

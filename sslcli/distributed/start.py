@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sslcli.errors import UserError
@@ -68,8 +70,13 @@ class Start:
         """Whether ``ssl-train device.num=...`` started this process, and says what becomes of it."""
         return self.by == "ssl-train"
 
-    def __str__(self) -> str:
-        return f"rank {self.rank} of {self.size}"
+    @contextmanager
+    def naming_this_rank(self) -> Iterator[None]:
+        """Name the rank and its host in a UserError of this block, which may be one of this rank only."""
+        try:
+            yield
+        except UserError as error:
+            raise error if self.first else UserError(f"rank {self.rank} on {socket.gethostname()}: {error}") from None
 
 
 def _of_torchrun(environ: Mapping[str, str]) -> Start:

@@ -94,7 +94,7 @@ def test_a_rank_that_is_killed_is_named_in_one_line():
 
 def test_ranks_that_do_not_stop_are_killed(monkeypatch):
     deaf = RANK + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nsys.exit(2) if rank == 1 else time.sleep(30)"
-    code = PARENT.replace("try:", "import sslcli.distributed.local as l; l.GRACE = 0.3\ntry:")
+    code = PARENT.replace("try:", "import sslcli.distributed.local as l; l.OWN = l.GRACE = 0.2\ntry:")
     parent = subprocess.Popen([sys.executable, "-c", code, deaf], stdout=subprocess.DEVNULL)
     assert parent.wait(timeout=20) == 2
 
