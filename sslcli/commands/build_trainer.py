@@ -41,6 +41,7 @@ from sslcli.training.progress_bar import ProgressBar
 from sslcli.training.quality_metrics import QualityMetrics
 from sslcli.training.schedule import Schedule
 from sslcli.training.strategy import choose_strategy
+from sslcli.training.sync_norm import synchronise
 from sslcli.training.trainer import Trainer
 from sslcli.types import Compute
 
@@ -80,6 +81,8 @@ def make_trainer(
         console=console,
         ranks=ranks,
     )
+    if config.train.sync_norm and ranks.size > 1:
+        synchronise(components.encoder, components.objective)
     for module in (components.encoder, components.objective, components.views):
         module.to(compute.device)
     for module in (components.encoder, components.objective):  # the objective may hold a copy of the encoder

@@ -32,11 +32,12 @@ def check_fit(config: TrainConfig, components: Components, compute: Compute, ran
     Raises:
         UserError: they do not; the message names the key.
     """
-    train = config.train
+    train, ranks = config.train, ranks or Ranks()
     if components.objective.couples_batch and train.batch_size < 2:
         raise UserError("train.batch_size: this objective compares samples with each other; give at least 2.")
-    pieces = train.accumulate * (ranks or Ranks()).size
-    if train.batch_size == pieces and batch_norms(components.encoder, components.objective):
+    pieces = train.accumulate * ranks.size
+    is_one_sample = train.batch_size == _parts_of_batch_norm(config, ranks)
+    if is_one_sample and batch_norms(components.encoder, components.objective):
         raise UserError(
             "train.batch_size: BatchNorm needs micro-batches of at least 2; lower train.accumulate, "
             "or use encoder.norm=layer and objective.norm=layer."
@@ -53,11 +54,24 @@ def check_fit(config: TrainConfig, components: Components, compute: Compute, ran
 
 def warn_of_batch_norm(config: TrainConfig, components: Components, ranks: Ranks, console: Console) -> None:
     """Warn if, because of BatchNorm, the result depends on the split of the batch."""
-    if config.train.accumulate * ranks.size > 1 and batch_norms(components.encoder, components.objective):
+    if _parts_of_batch_norm(config, ranks) == 1 or not batch_norms(components.encoder, components.objective):
+        return
+    if config.train.sync_norm:
         console.warn(
-            "BatchNorm sees one micro-batch of one process at a time, so train.accumulate and the number of "
-            "processes change the result; encoder.norm=layer and objective.norm=layer do not."
+            "BatchNorm sees one micro-batch of all processes at a time, so train.accumulate changes the result; "
+            "encoder.norm=layer and objective.norm=layer do not."
         )
+        return
+    together = "; train.sync_norm=true takes all processes together" if ranks.size > 1 else ""
+    console.warn(
+        "BatchNorm sees one micro-batch of one process at a time, so train.accumulate and the number of "
+        f"processes change the result; encoder.norm=layer and objective.norm=layer do not{together}."
+    )
+
+
+def _parts_of_batch_norm(config: TrainConfig, ranks: Ranks) -> int:
+    """Return into how many parts a batch is cut, each of which has its own statistics in BatchNorm."""
+    return config.train.accumulate * (1 if config.train.sync_norm else ranks.size)
 
 
 @contextmanager

@@ -20,6 +20,8 @@ _OF_THE_COMMAND = ("run_dir", "resume", "plugins", "preview", "replay")
 _CHANGEABLE = (*_OF_THE_COMMAND, "train.stop_on", "log", "logger", "checkpoint", "probe", "device") + tuple(
     f"dataset.{f.name}" for f in fields(DatasetChoice) if f.name not in ("node", "normalise", "range")
 )
+# Keys that are younger than the names of runs: one with this value is left out, so that names stay as they were.
+_YOUNGER = {"train.sync_norm": False}
 _WEIGHTS = "encoder.weights"
 
 
@@ -39,7 +41,8 @@ class Content:
 def settings(config: TrainConfig) -> dict[str, Any]:
     """Return all keys that determine the trained weights, without paths."""
     flat = flatten(to_plain(config))
-    return {key: value for key, value in flat.items() if not is_changeable(key) and not _is_place(key)}
+    kept = {key: value for key, value in flat.items() if not (is_changeable(key) or _is_place(key))}
+    return {key: value for key, value in kept.items() if _YOUNGER.get(key, ...) != value}
 
 
 def places(config: TrainConfig) -> dict[str, Any]:

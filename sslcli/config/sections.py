@@ -31,6 +31,7 @@ class TrainSection:
     compile: bool = key(False, "torch.compile the encoder")
     deterministic: bool = key(False, "use only deterministic kernels (on a CPU they always are)")
     clip: Positive | None = key(None, "maximum gradient norm; null does not clip")
+    sync_norm: bool = key(False, "BatchNorm normalises by the batch of all processes, not by each one's part")
     stop_on: str | None = key(None, "collapse: end a run whose features collapsed at two log lines in a row")
 
 
