@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 from support.forked import Forked
-from support.helpers import two_ranks
+from support.helpers import each_rank
 
 from sslcli.distributed.ranks import Ranks, joined
 from sslcli.distributed.start import Start
@@ -18,7 +18,7 @@ from sslcli.errors import UserError
 
 def in_two(entry):
     """The outputs of two ranks that run ``entry``, a function of their ranks."""
-    workers = [Forked(functools.partial(_one, entry), "ranks", environment=rank) for rank in two_ranks()]
+    workers = [Forked(functools.partial(_one, entry), "ranks", environment=rank) for rank in each_rank()]
     said = [worker.communicate(timeout=60)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], said
     return said

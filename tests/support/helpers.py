@@ -115,13 +115,13 @@ def hook_of(trainer: Trainer, kind: type[H]) -> H:
     return found
 
 
-def two_ranks() -> list[dict[str, str]]:
-    """The variables that torchrun would set for each of two processes."""
+def each_rank(size: int = 2) -> list[dict[str, str]]:
+    """The variables that torchrun would set for each of several processes."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    return [{**common, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+    common = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [{**common, "RANK": rank, "LOCAL_RANK": rank} for rank in map(str, range(size))]
 
 
 def start_two(command: list[str], **environment: str) -> list[subprocess.Popen]:
@@ -134,7 +134,7 @@ def start_two(command: list[str], **environment: str) -> list[subprocess.Popen]:
             stderr=subprocess.PIPE,
             text=True,
         )
-        for ranks in two_ranks()
+        for ranks in each_rank()
     ]
 
 

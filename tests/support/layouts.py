@@ -148,20 +148,28 @@ def measure(case: Case, accumulate: int, ranks: Ranks) -> dict[str, Tensor]:
     return found
 
 
+def shared_by(size: int) -> tuple[str, str]:
+    """The layouts of ``size`` processes: with one micro-batch each, and with two."""
+    return f"{size} processes", f"{size} processes x 2 micro-batches"
+
+
 def measure_all(cases: list[str], ranks: Ranks) -> dict[str, dict[str, dict[str, Tensor]]]:
-    """By layout and case: what this process finds alone of every second case, and with the other one of each."""
+    """By layout and case: what this process finds alone of its share of the cases, and with the others of each."""
     mine = cases[ranks.rank :: ranks.size]
     alone, together = Ranks(), ranks
-    layouts = {"1 x 64": (mine, 1, alone), "4 x 16": (mine, 4, alone),
-               "2 x 32": (cases, 1, together), "2 x 2 x 16": (cases, 2, together)}  # fmt: skip
+    layouts = {
+        "whole": (mine, 1, alone),
+        "4 micro-batches": (mine, 4, alone),
+        **{name: (cases, count, together) for name, count in zip(shared_by(ranks.size), (1, 2))},
+    }
     return {
         layout: {name: measure(MEASURED[name], accumulate, group) for name in names}
         for layout, (names, accumulate, group) in layouts.items()
     }
 
 
-def one_of_two(cases: list[str], folder: Path) -> None:
-    """What each of two processes does: measure the cases and write what it finds."""
+def one_rank(cases: list[str], folder: Path) -> None:
+    """What each of several processes does: measure the cases and write what it finds."""
     allow(["support"])  # where the wrong objective is
     with joined(Start.read(), torch.device("cpu")) as ranks:
         torch.save(measure_all(cases, ranks), folder / f"rank{ranks.rank}.pt")

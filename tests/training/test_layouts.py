@@ -1,44 +1,59 @@
-"""1 x 64, 4 accumulated x 16, 2 processes x 32 and 2 x 2 x 16: the same loss, gradient, queue and teacher."""
+"""A batch of 64 whole, in 4 micro-batches, and on 2 and 4 processes: the same loss, gradient, queue and teacher."""
 
 import functools
 
 import pytest
 import torch
 from support.forked import Forked
-from support.helpers import TINY, make_trainer, randomness, two_ranks
-from support.layouts import CASES, EXACT, MASKED, MEASURED, OF_VARIANTS, OF_YAMLS, UNEQUAL, config_of, one_of_two
+from support.helpers import TINY, each_rank, make_trainer, randomness
+from support.layouts import (
+    CASES,
+    EXACT,
+    MASKED,
+    MEASURED,
+    OF_VARIANTS,
+    OF_YAMLS,
+    UNEQUAL,
+    config_of,
+    one_rank,
+    shared_by,
+)
 from support.masks import unequal_masks
 
 from sslcli.features import Features
 
-CUT = ("4 x 16", "2 x 32", "2 x 2 x 16")
+CUT = ("4 micro-batches", *shared_by(2))
 WRONG = ("wrong", "wrong, unequal masks")
 
 
-def by_two_processes(folder, cases):
-    """What each of two gloo processes finds, by layout and case."""
+def by_processes(folder, cases, size=2):
+    """What each of several gloo processes finds, by layout and case."""
     for case in cases:
         config_of(MEASURED[case])  # composed here, once, it is kept in both
-    entry = functools.partial(one_of_two, cases, folder)
-    workers = [Forked(entry, "layouts", environment=ranks) for ranks in two_ranks()]
+    entry = functools.partial(one_rank, cases, folder)
+    workers = [Forked(entry, "layouts", environment=ranks) for ranks in each_rank(size)]
     said = [worker.communicate(timeout=400)[0] for worker in workers]
     assert all(worker.returncode == 0 for worker in workers), said
-    return [torch.load(folder / f"rank{rank}.pt") for rank in (0, 1)]
+    return [torch.load(folder / f"rank{rank}.pt") for rank in range(size)]
 
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
-    return by_two_processes(tmp_path_factory.mktemp("layouts"), OF_YAMLS)
+    return by_processes(tmp_path_factory.mktemp("layouts"), OF_YAMLS)
 
 
 @pytest.fixture(scope="module")
 def ranks_of_variants(tmp_path_factory):
-    return by_two_processes(tmp_path_factory.mktemp("layouts"), OF_VARIANTS)
+    return by_processes(tmp_path_factory.mktemp("layouts"), OF_VARIANTS)
 
 
 def joined(ranks):
-    """What is found of every case, by layout: by either process alone, or by the first of both together."""
-    return {layout: ranks[1][layout] | ranks[0][layout] for layout in ranks[0]}
+    """What is found of every case, by layout: by one process alone, or by the first of all together."""
+    found = {layout: {} for layout in ranks[0]}
+    for rank in reversed(ranks):
+        for layout, cases in rank.items():
+            found[layout] |= cases
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -55,18 +70,19 @@ def compare(found, expected, layout):
         )
 
 
-def assert_every_layout_is_the_same(measured, case):
-    whole = measured["1 x 64"][case]
+def assert_every_layout_is_the_same(measured, case, layouts=CUT):
+    whole = measured["whole"][case]
     assert any(name.startswith("gradient") and value.abs().max() > 1e-4 for name, value in whole.items())
-    for layout in CUT:
+    for layout in layouts:
         compare(measured[layout][case], whole, layout)
 
 
 def assert_alike_to_the_bit(ranks, case):
-    for layout in ("2 x 32", "2 x 2 x 16"):
-        first, second = (rank[layout][case] for rank in ranks)
-        assert first.keys() == second.keys()
-        assert all(torch.equal(first[name], second[name]) for name in first)
+    for layout in shared_by(len(ranks)):
+        first, *others = (rank[layout][case] for rank in ranks)
+        for other in others:
+            assert first.keys() == other.keys()
+            assert all(torch.equal(first[name], other[name]) for name in first)
 
 
 @pytest.mark.parametrize("case", [case for case in OF_YAMLS if case not in WRONG])
@@ -86,6 +102,16 @@ def test_every_layout_of_a_variant_is_the_same_batch(ranks_of_variants, case):
     assert_alike_to_the_bit(ranks_of_variants, case)
 
 
+@pytest.mark.slow
+def test_four_processes_are_one(tmp_path):
+    ranks = by_processes(tmp_path, OF_YAMLS, 4)
+    measured = joined(ranks)
+    for case in OF_YAMLS:
+        assert_alike_to_the_bit(ranks, case)
+        if case not in WRONG:
+            assert_every_layout_is_the_same(measured, case, shared_by(4))
+
+
 def test_the_masked_objectives_are_among_them():
     assert {"simmim", "joint", "joint_masked", "simmim of a ViT"} <= set(MASKED) <= set(CASES)
     assert {f"{name}, unequal masks" for name in MASKED} <= set(UNEQUAL)
@@ -93,7 +119,7 @@ def test_the_masked_objectives_are_among_them():
 
 @pytest.mark.parametrize("layout", CUT)
 def test_a_mean_of_means_fails_the_comparison_where_masks_are_unequal(measured, layout):
-    whole, cut = measured["1 x 64"], measured[layout]
+    whole, cut = measured["whole"], measured[layout]
     with pytest.raises(AssertionError, match=f"{layout}, loss"):
         compare(cut["wrong, unequal masks"], whole["wrong, unequal masks"], layout)
     compare(cut["wrong"], whole["wrong"], layout)  # equal masks, alone, would not find it out
@@ -102,7 +128,7 @@ def test_a_mean_of_means_fails_the_comparison_where_masks_are_unequal(measured, 
 @pytest.mark.parametrize("layout", CUT)
 @pytest.mark.parametrize("name", ["loss", "gradient of encoder.trunk.0.weight", "objective.queue"])
 def test_a_small_error_in_any_tensor_fails_the_comparison(measured, layout, name):
-    whole = measured["1 x 64"]["moco"]
+    whole = measured["whole"]["moco"]
     with pytest.raises(AssertionError, match=f"{layout}, {name}"):
         compare({**whole, name: whole[name] + 1e-3 * whole[name].abs().max()}, whole, layout)
 

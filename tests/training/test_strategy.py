@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from support.forked import Forked
-from support.helpers import TINY, compose, trainer_of, two_ranks
+from support.helpers import TINY, compose, each_rank, trainer_of
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -152,7 +152,7 @@ def of_run(ranks, folder, options, kind):
     return state | {f"optimizer.{i}.{key}": v for i, group in moments.items() for key, v in group.items()}
 
 
-def one_of_two(folder):
+def one_rank(folder):
     with joined(Start.read(), torch.device("cpu")) as ranks:
         found = {"layouts": of_layouts(ranks), "torch": of_torch(ranks), "sent": sent_before_the_first_layer(ranks)}
         for name, options in RUNS.items():
@@ -165,7 +165,7 @@ def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("strategy")
     for options in RUNS.values():
         compose("device=cpu", *options)  # once, for both
-    workers = [Forked(functools.partial(one_of_two, folder), "strategy", environment=r) for r in two_ranks()]
+    workers = [Forked(functools.partial(one_rank, folder), "strategy", environment=r) for r in each_rank()]
     said = [worker.communicate(timeout=200)[0] for worker in workers]
     assert all(worker.returncode == 0 for worker in workers), said
     return [torch.load(folder / f"rank{rank}.pt") for rank in (0, 1)]

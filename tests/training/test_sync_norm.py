@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from support.forked import Forked
-from support.helpers import TINY, compose, make_trainer, trainer_of, two_ranks
+from support.helpers import TINY, compose, each_rank, make_trainer, trainer_of
 from timm.layers import BatchNormAct2d
 from torch import nn
 
@@ -117,7 +117,7 @@ def found_by(ranks, folder):
     return found | {("run", name): of_run(options, ranks, folder) for name, options in RUNS.items()}
 
 
-def one_of_two(folder):
+def one_rank(folder):
     with joined(Start.read(), torch.device("cpu")) as ranks:
         torch.save(found_by(ranks, folder), folder / f"rank{ranks.rank}.pt")
 
@@ -128,7 +128,7 @@ def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sync")
     for options in RUNS.values():
         compose(*RUN, *options)  # once, for all
-    workers = [Forked(functools.partial(one_of_two, folder), "sync", environment=r) for r in two_ranks()]
+    workers = [Forked(functools.partial(one_rank, folder), "sync", environment=r) for r in each_rank()]
     whole = found_by(Ranks(), folder)
     said = [worker.communicate(timeout=200)[0] for worker in workers]
     assert all(worker.returncode == 0 for worker in workers), said
