@@ -143,6 +143,10 @@ def _main(name: str, command: Callable[[str], int]) -> None:
         start = Start.read()
         signals.install(speaks=start.first)
         end_with_parent()
+        if start.size > 1 and name != "train":
+            raise UserError(
+                f"{start.by} started {start.size} processes, and {program} is one: srun --ntasks=1 {program}"
+            )
         code = command(name)
     except signals.Stopped as stop:
         _leave_stopped(name, stop, start)

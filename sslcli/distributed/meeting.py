@@ -1,12 +1,13 @@
 """The processes of a run find each other, and check that they belong together, before any of them waits for another.
 
-Connecting blocks in C, where no signal is heard, so it is done in a thread of its own. Rank 0 listens on the first free
-one of a few ports; the others try them in turn until they find the one that knows the name of this start.
+Rank 0 holds the store and announces it on the first free one of a few ports: it sends everybody who connects a line
+with the name of this start and the port of the store. The others try these ports in turn until one sends the right
+name, so that a port in use by another program, or by another start of the run, does no harm. Connecting blocks where
+no signal is heard, so it is done in a thread of its own.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import re
@@ -14,7 +15,8 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
 import torch.distributed as dist
@@ -26,7 +28,7 @@ T = TypeVar("T")
 Store = Any  # dist.Store; torch has no types for what it can do
 Facts = Mapping[str, Any]
 _PAUSE = 0.1  # seconds between two looks
-_ONE_TRY = 3.0  # seconds for a server that accepts a connection and says nothing: the store would wait for ever
+_ONE_TRY = 3.0  # seconds for a host that does not answer, and for a server that accepts a connection and says nothing
 
 
 def meet(start: Start, facts: Facts, seconds: float) -> Store:
@@ -42,17 +44,22 @@ def meet(start: Start, facts: Facts, seconds: float) -> Store:
         Stopped: a signal came meanwhile.
     """
     deadline = time.monotonic() + seconds
-    connect = _listen if start.first and start.listens else functools.partial(_found, deadline=deadline)
-    store = in_thread(functools.partial(connect, start), deadline + 3 * _ONE_TRY)
-    if store is None:
-        raise UserError(f"{_who(start)}: the connection to {start.address} hangs. {_ADVICE}")
-    store = dist.PrefixStore(f"sslcli/{start.name}", store)
-    try:
-        store.set(str(start.rank), json.dumps({"host": socket.gethostname(), **facts}, default=str))
-        _wait_for_all(start, store, deadline, seconds)
-        _compare(start, store)
-    except dist.DistError as error:
-        raise LeftAlone from error
+    store: Store | None
+    with ExitStack() as held:
+        if start.first and start.listens:
+            store = dist.TCPStore("localhost", 0, start.size, is_master=True, wait_for_workers=False)
+            held.enter_context(_announced(start, store.port))
+        else:
+            store = in_thread(functools.partial(_found, start, deadline), deadline + 2 * _ONE_TRY)
+        if store is None:
+            raise UserError(f"{_who(start)}: the connection to {start.address} hangs. {_ADVICE}")
+        store = dist.PrefixStore(f"sslcli/{start.name}", store)
+        try:
+            store.set(str(start.rank), json.dumps({"host": socket.gethostname(), **facts}, default=str))
+            _wait_for_all(start, store, deadline, seconds)
+            _compare(start, store)
+        except dist.DistError as error:
+            raise LeftAlone from error
     return store
 
 
@@ -83,13 +90,39 @@ def _who(start: Start) -> str:
     return f"rank {start.rank} on {socket.gethostname()}"
 
 
-def _listen(start: Start) -> Store:
-    """Return the store of rank 0, on the first free port."""
+@contextmanager
+def _announced(start: Start, port: int) -> Iterator[None]:
+    """Announce the port of the store inside this block, on the first free one of the ports of this start."""
+    server = _server(start)
+    line = _line(start, port).encode()
+
+    def answer() -> None:
+        with suppress(OSError):  # the server is closed
+            while True:
+                connection, _ = server.accept()
+                with connection, suppress(OSError):
+                    connection.sendall(line)
+
+    thread = threading.Thread(target=answer, name="announcement", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        server.close()
+
+
+def _line(start: Start, port: int) -> str:
+    return f"sslcli {start.name} {port}\n"
+
+
+def _server(start: Start) -> socket.socket:
+    dual = socket.has_dualstack_ipv6()
     for port in range(start.port, start.port + PORTS):
-        with contextlib.suppress(dist.DistNetworkError):
-            store = dist.TCPStore("localhost", port, start.size, is_master=True, wait_for_workers=False)
-            store.set("sslcli", start.name)
-            return store
+        with suppress(OSError):
+            family = socket.AF_INET6 if dual else socket.AF_INET
+            return socket.create_server(("", port), family=family, dualstack_ipv6=dual)
     ports = f"{start.port} to {start.port + PORTS - 1}"
     raise UserError(f"{_who(start)}: the ports {ports} are in use. Set MASTER_PORT to a free one.")
 
@@ -97,16 +130,11 @@ def _listen(start: Start) -> Store:
 def _found(start: Start, deadline: float) -> Store:
     """Return the store of rank 0, or of torchrun, as soon as it can be reached."""
     while True:
-        problem = "refuses the connection"
         try:
-            for port in range(start.port, start.port + (PORTS if start.listens else 1)):
-                try:
-                    store = _connected(start, port)
-                except ConnectionRefusedError:
-                    continue
-                if store is not None:
-                    return store
-                problem = "is in use by another program"
+            address = _resolved(start)
+            port, problem = _announced_port(start, address) if start.listens else (start.port, "")
+            if port is not None:
+                return dist.TCPStore(address, port, start.size, is_master=False, wait_for_workers=False)
         except OSError as error:
             problem = f"cannot be reached ({error.strerror or error})"
         if time.monotonic() > deadline:
@@ -114,18 +142,25 @@ def _found(start: Start, deadline: float) -> Store:
         time.sleep(_PAUSE)
 
 
-def _connected(start: Start, port: int) -> Store | None:
-    """Return the store that listens on a port; None if that is not the one of this start."""
-    address = _resolved(start)
-    socket.create_connection((address, port), timeout=_ONE_TRY).close()  # has better errors than the store
-    try:
-        client = functools.partial(dist.TCPStore, address, port, start.size, is_master=False, wait_for_workers=False)
-        store = in_thread(client, time.monotonic() + _ONE_TRY)
-        if store is None or not start.listens:
-            return store
-        return store if store.check(["sslcli"]) and store.get("sslcli").decode() == start.name else None
-    except (dist.DistError, RuntimeError):
-        return None
+def _announced_port(start: Start, address: str) -> tuple[int | None, str]:
+    """Return the port of the store of this start, or None and why it was not found."""
+    problem = "refuses the connection"
+    for port in range(start.port, start.port + PORTS):
+        try:
+            with (
+                socket.create_connection((address, port), timeout=_ONE_TRY) as connection,
+                connection.makefile() as file,
+            ):
+                found = file.readline(200)
+        except ConnectionRefusedError:
+            continue
+        except (UnicodeDecodeError, TimeoutError):
+            found = ""
+        number = found.rstrip().rpartition(" ")[2]
+        if number.isdigit() and found == _line(start, int(number)):
+            return int(number), ""
+        problem = "is in use by another program"
+    return None, problem
 
 
 def _resolved(start: Start) -> str:
@@ -135,7 +170,7 @@ def _resolved(start: Start) -> str:
     except OSError:
         if start.by != "srun":
             raise
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
+        with suppress(OSError, subprocess.SubprocessError):
             line = subprocess.run(
                 ["scontrol", "show", "node", "-o", start.address], capture_output=True, text=True, timeout=10
             ).stdout

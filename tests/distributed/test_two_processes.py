@@ -100,6 +100,12 @@ def test_a_mistake_is_told_once(tmp_path):
     assert "not a multiple of 2 processes" in ended[0][2] and ended[1][2] == ""
 
 
+def test_other_commands_are_one_process(tmp_path):
+    ended = finish(start_two([sys.executable, "-m", "sslcli", "eval", f"run={tmp_path}"]))
+    assert [e[0] for e in ended] == [2, 2]
+    assert "torchrun started 2 processes, and ssl-eval is one" in ended[0][2] and ended[1][2] == ""
+
+
 def test_what_only_the_first_process_finds_stops_both(tmp_path):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     (tmp_path / "run" / "checkpoints" / "step-00000001.pt").write_bytes(b"no checkpoint")
