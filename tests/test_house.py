@@ -153,6 +153,13 @@ def test_a_typo_is_answered_without_torch():
     assert "Did you mean 'infonce'?" in found.stderr
 
 
+def test_a_default_run_is_built_without_what_it_does_not_use():
+    """torchvision and timm import torch's compiler, which takes as long as torch itself."""
+    found = answered(["encoder.weights=/nowhere"], forbidden=["torch._dynamo", "torchvision", "timm", "matplotlib"])
+    assert found.returncode == 2, found.stderr
+    assert "encoder.weights: there is no file or run /nowhere" in found.stderr
+
+
 @pytest.mark.parametrize("command", ["train", "eval", "export", "report"])
 def test_the_package_runs_as_a_module(command):
     found = subprocess.run(

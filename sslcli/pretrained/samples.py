@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from sslcli.data.pictures.colours import deep_to_rgb, pixels_of, to_rgb
-from sslcli.data.pictures.decode import centred
 from sslcli.data.pictures.opening import BadPicture, reasons
 from sslcli.data.pictures.orientation import Turn
 from sslcli.data.pictures.reading import COLOURS, Reading
+from sslcli.data.pictures.windows import centred
 from sslcli.errors import UserError
 from sslcli.types import Field
 

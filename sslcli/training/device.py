@@ -75,5 +75,6 @@ def set_determinism(deterministic: bool) -> None:
     """Use only deterministic kernels if ``deterministic``; else let cuDNN choose the fastest."""
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)
+    if deterministic != torch.are_deterministic_algorithms_enabled():  # setting it imports the compiler, for seconds
+        torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = not deterministic

@@ -10,7 +10,6 @@ from typing import BinaryIO
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from sslcli.data.pictures.colours import deep_to_rgb, pixels_of, to_rgb
@@ -20,6 +19,7 @@ from sslcli.data.pictures.opening import BadPicture, Source, captured_stderr, op
 from sslcli.data.pictures.orientation import Turn, Window
 from sslcli.data.pictures.png_chunks import pixels_only
 from sslcli.data.pictures.reading import RGB, Reading
+from sslcli.data.pictures.windows import centred_window, cut_out, cut_reduced, reduction_factor, stored_windows
 
 
 def decode(source: Source, size: int | None = None, reading: Reading = RGB, *, verify: bool = True) -> Tensor:
@@ -38,13 +38,7 @@ def decode(source: Source, size: int | None = None, reading: Reading = RGB, *, v
     if size is None:
         return decode_crops(source, lambda height, width: [(0, 0, height, width)], None, reading)[0]
     shape = size, size
-    return decode_crops(source, partial(_centred, shape), [shape], reading, verify=verify)[0]
-
-
-def centred(pixels: Tensor, shape: tuple[int, int], turn: Turn) -> Tensor:
-    """Return the largest centred window of a picture (C, H, W) as it is stored, upright and resized: (C, *shape)."""
-    (window,), (size,) = _stored(partial(_centred, shape), [shape], turn, pixels.shape[2], pixels.shape[1])
-    return turn.upright(_cut(pixels, window, size))
+    return decode_crops(source, partial(centred_window, shape), [shape], reading, verify=verify)[0]
 
 
 def decode_crops(
@@ -95,8 +89,8 @@ def _decoded(
     if not reading.of_colours:
         with reasons():
             pixels, turn = numbers_of(file, reading)
-        stored, shapes = _stored(windows, sizes, turn, pixels.shape[2], pixels.shape[1])
-        return [turn.upright(_cut(pixels, *pair)) for pair in zip(stored, shapes)]
+        stored, shapes = stored_windows(windows, sizes, turn, pixels.shape[2], pixels.shape[1])
+        return [turn.upright(cut_out(pixels, *pair)) for pair in zip(stored, shapes)]
     with reasons():
         image = opened_image(file)
         reading.check_pixels(*image.size)
@@ -108,8 +102,8 @@ def _decoded(
             image.load()  # Pillow turns a TIFF upright here
         turn = Turn.of(image)
     width, height = image.size
-    stored, shapes = _stored(windows, sizes, turn, width, height)
-    factor = _reduction(stored, shapes) if jpeg else 1
+    stored, shapes = stored_windows(windows, sizes, turn, width, height)
+    factor = reduction_factor(stored, shapes) if jpeg else 1
     with reasons():
         if jpeg:
             _refuse_zeros(file)
@@ -118,52 +112,11 @@ def _decoded(
                 _refuse_damage(file)
             image.draft(image.mode, (width // factor, height // factor))
             rgb = image.convert("RGB")
-            cuts = [_cut_reduced(rgb, *pair, factor) for pair in zip(stored, shapes)]
+            cuts = [cut_reduced(rgb, *pair, factor) for pair in zip(stored, shapes)]
         else:
             pixels = _jpeg(file, image) if jpeg else pixels_of(deep_to_rgb(values, reading) if deep else to_rgb(image))
-            cuts = [_cut(pixels, *pair) for pair in zip(stored, shapes)]
+            cuts = [cut_out(pixels, *pair) for pair in zip(stored, shapes)]
     return [turn.upright(cut) for cut in cuts]
-
-
-def _stored(
-    windows: Callable[[int, int], Sequence[Window]],
-    sizes: Sequence[tuple[int, int]] | None,
-    turn: Turn,
-    width: int,
-    height: int,
-) -> tuple[list[Window], list[tuple[int, int]]]:
-    """Return the windows of the picture as it is stored, of ``width`` x ``height``, and the shapes of their results."""
-    upright = (width, height) if turn.transposed else (height, width)
-    stored = [turn.stored(window, *upright) for window in windows(*upright)]
-    return stored, [window[2:] for window in stored] if sizes is None else [turn.shape(size) for size in sizes]
-
-
-def _centred(shape: tuple[int, int], height: int, width: int) -> list[Window]:
-    """Return the largest centred window with the proportions of ``shape``."""
-    scale = min(height / shape[0], width / shape[1])
-    h, w = (max(1, round(side * scale)) for side in shape)
-    return [((height - h) // 2, (width - w) // 2, h, w)]
-
-
-def _reduction(windows: Sequence[Window], shapes: Sequence[tuple[int, int]]) -> int:
-    """Return the largest reduction factor of libjpeg at which every window has at least the pixels of its result."""
-    room = min(min(w[2] // shape[0], w[3] // shape[1]) for w, shape in zip(windows, shapes))
-    return max(factor for factor in (1, 2, 4, 8) if factor <= max(room, 1))
-
-
-def _cut(pixels: Tensor, window: Window, shape: tuple[int, int]) -> Tensor:
-    top, left, height, width = window
-    cut = pixels[:, top : top + height, left : left + width]
-    if (height, width) == tuple(shape):
-        return cut
-    return F.interpolate(cut[None], size=shape, mode="bilinear", antialias=True)[0]
-
-
-def _cut_reduced(image: Image.Image, window: Window, shape: tuple[int, int], factor: int) -> Tensor:
-    """Cut and resize a window of a picture reduced by ``factor``; Pillow can cut at fractions of pixels."""
-    top, left, height, width = (length / factor for length in window)
-    box = (left, top, min(left + width, image.width), min(top + height, image.height))
-    return pixels_of(image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR, box))
 
 
 def _refuse_zeros(file: BinaryIO) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sslcli.data.base import Dataset, drawn
-from sslcli.data.pictures.look import Sources, deep_values_of, look
 from sslcli.data.pictures.reading import Reading
 from sslcli.errors import UserError
 
@@ -41,15 +40,6 @@ def measured_levels(dataset: Dataset) -> MeasuredLevels | None:
     lowest, highest = values.min(), values.max()
     found = f"{lowest:,} to {highest:,} in {len(index):,} of {len(dataset):,} training pictures"
     return MeasuredLevels(levels_of(values), found)
-
-
-def reading_for_all(pictures: Sources) -> Reading:
-    """Return how to read some pictures as colours, with the range measured on at most 256 of all of them."""
-    reading = look(pictures, None)
-    if reading.deep:
-        values = deep_values_of(pictures, drawn(len(pictures), MEASURED), reading)
-        reading.levels = levels_of(values) if len(values) else None
-    return Reading(deep=reading.deep, levels=reading.levels)
 
 
 def levels_of(values: np.ndarray) -> Levels:

@@ -11,6 +11,7 @@ from torch import Tensor
 from sslcli.data.base import drawn
 from sslcli.data.pictures.arrays import NPY, TIFF, opened_tiff, read_npy
 from sslcli.data.pictures.deep import is_deep
+from sslcli.data.pictures.levels import MEASURED, levels_of
 from sslcli.data.pictures.numbers import is_deep_array, stored_values
 from sslcli.data.pictures.opening import FORMATS, BadPicture, Source, opened, reasons
 from sslcli.data.pictures.reading import COLOURS, Reading
@@ -84,3 +85,12 @@ def deep_values_of(pictures: Sources, index: Tensor, reading: Reading) -> np.nda
             values = values[..., :-1] if is_colour and values.shape[2] in (2, 4) else values
             found.append(values.ravel()[:: max(1, values.size // _VALUES)].astype(np.int64))
     return np.concatenate(found)
+
+
+def reading_for_all(pictures: Sources) -> Reading:
+    """Return how to read some pictures as colours, with the range measured on at most 256 of all of them."""
+    reading = look(pictures, None)
+    if reading.deep:
+        values = deep_values_of(pictures, drawn(len(pictures), MEASURED), reading)
+        reading.levels = levels_of(values) if len(values) else None
+    return Reading(deep=reading.deep, levels=reading.levels)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from sslcli.config.quoting import override
 from sslcli.data.pictures.decode import decode
 from sslcli.data.pictures.file_index import Index, index
-from sslcli.data.pictures.levels import reading_for_all
+from sslcli.data.pictures.look import reading_for_all
 from sslcli.data.pictures.opening import FORMATS, BadPicture
 from sslcli.data.pictures.pack_json import ARRAY, PACK, TARS
 from sslcli.data.pictures.pack_writers import ArrayWriter, Packed, ShardWriter, Writer, sync
