@@ -33,7 +33,7 @@ from sslcli.config.overrides import check_overrides
 from sslcli.config.paths import expand
 from sslcli.distributed.local import RanksFailed, end_with_parent
 from sslcli.distributed.start import LeftAlone, Start
-from sslcli.errors import UserError, for_user
+from sslcli.errors import StartAgain, UserError, for_user
 from sslcli.run_dir.streams import make_lenient
 
 K = TypeVar("K")
@@ -153,7 +153,9 @@ def _main(name: str, command: Callable[[str], int]) -> None:
     except RanksFailed as failure:
         _leave(failure.code)
     except Exception as error:
-        if signals.pending():  # Stopped was caught during an import, say, which then failed
+        if signals.pending() and not isinstance(
+            error, StartAgain
+        ):  # Stopped was caught during an import, say, which then failed
             _leave_stopped(name, signals.Stopped(signals.pending()), start)
         error = for_user(error)
         if not isinstance(error, UserError):
@@ -162,7 +164,7 @@ def _main(name: str, command: Callable[[str], int]) -> None:
         alone = isinstance(error, LeftAlone) and start.has_parent  # which tells what has become of the other
         if (start.first and not alone) or str(error).startswith("rank "):  # else rank 0 prints it
             print(shown(f"{program}: error: {error}"), file=sys.stderr)
-        code = 2
+        code = error.exit_code
         if start.size > 1:
             _leave(code)  # a thread may still try to connect to another process
     sys.exit(code)

@@ -17,8 +17,16 @@ class UserError(Exception):
     The message names the config path or the file, and what to do.
     """
 
+    exit_code = 2
+
     def __init__(self, message: object = "") -> None:
         super().__init__(escaped(str(message)))
+
+
+class StartAgain(UserError):
+    """Nothing is wrong with the command, which could not go on here and now: exit code 75."""
+
+    exit_code = 75
 
 
 def escaped(text: str) -> str:

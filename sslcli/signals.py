@@ -188,6 +188,12 @@ def waiting(grace: float = 0.0) -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
+def record(signum: int) -> None:
+    """Let training stop after this step as if a signal had come; from any thread."""
+    global _pending
+    _pending = signum
+
+
 def pending() -> int:
     """Return the signal that was received since the last ``raise_held``, or 0."""
     return _pending or 0

@@ -8,14 +8,15 @@ import traceback
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from sslcli import signals
 from sslcli.config.secrets import shown
 from sslcli.distributed.local import RanksFailed
 from sslcli.distributed.start import Start
-from sslcli.errors import UserError, described, for_user
+from sslcli.errors import StartAgain, UserError, described, for_user
 from sslcli.run_dir.outcome import FAILED, OK, RUNNING, STOPPED, Outcome, write_outcome
+from sslcli.run_dir.owner import Superseded
 from sslcli.run_dir.streams import make_lenient
 
 
@@ -69,6 +70,12 @@ class Job:
                 print(f"{self.program}: job {number}: {stop.saved or f'stopped by {stop.name}'}", file=sys.stderr)
                 _hand_over(stop.signum)
             return None
+        except Superseded as raised:  # the newer start tells the sweep how the job ended
+            self._told(raised, number)
+            _leave(raised.exit_code)
+        except StartAgain as raised:
+            write(STOPPED, *self._told(raised, number))
+            return None
         except Exception as raised:
             write(FAILED, *self._told(raised, number))
             return None
@@ -82,7 +89,7 @@ class Job:
             return str(failure), failure.code
         if isinstance(failure, UserError):
             print(shown(f"{self.program}: job {number}: error: {failure}"), file=sys.stderr)
-            return str(failure), 2
+            return str(failure), failure.exit_code
         print(shown(traceback.format_exc()), end="", file=sys.stderr)
         return described(failure), 1
 
@@ -92,9 +99,14 @@ def _hand_over(signum: int) -> None:
     try:
         signals.hand_over(signum)
     except SystemExit as stop:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(int(stop.code or 0) & 0xFF)  # a normal exit would wait for the data workers of a suspended loader
+        _leave(int(stop.code or 0) & 0xFF)
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit at once: a normal exit would wait for the data workers of a suspended loader."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def is_sweep(hydra: Any) -> bool:

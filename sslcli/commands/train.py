@@ -140,7 +140,7 @@ class _Session:
         """Lock the run directory until ``held`` is closed; return the state to resume from, or None to start afresh."""
         if self.config.resume not in ("auto", "never"):
             open_run(self.config.resume, "resume")  # raise an error before anything is written
-        held.enter_context(locked(self.run_dir))
+        held.enter_context(locked(self.run_dir, seconds=self.config.device.meet_s))
         checkpoint.sweep_temporaries(self.run_dir)
         length, dataset = self.trainer.length, self.components.dataset
         state = choose_start(self.config, self.run_dir, length, dataset, self.console, sys.argv[1:])

@@ -24,6 +24,23 @@ _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO that takes a fil
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
+_checks: dict[Path, Callable[[], None]] = {}  # folder -> what is called before each write into it
+
+
+@contextmanager
+def checked(folder: Path, check: Callable[[], None]) -> Iterator[None]:
+    """Call ``check`` before every write into ``folder`` inside this block, by any thread; it may raise an error."""
+    _checks[folder] = check
+    try:
+        yield
+    finally:
+        del _checks[folder]
+
+
+def _check(folder: Path) -> None:
+    _checks.get(folder, lambda: None)()
+
+
 @contextmanager
 def opened(folder: Path, name: str, flags: int = os.O_RDONLY, mode: str = "rb") -> Iterator[BinaryIO]:
     """Open a regular file.
@@ -58,6 +75,7 @@ def append(folder: Path, name: str, content: bytes) -> None:
     Raises:
         UserError: the file cannot be written.
     """
+    _check(folder)
     with writable(folder / name):
         with opened(folder, name, os.O_RDWR | os.O_APPEND | os.O_CREAT, "ab+") as file:
             if os.fstat(file.fileno()).st_nlink == 1:
@@ -74,6 +92,7 @@ def write(folder: Path, name: str, writer: Callable[[BinaryIO], object]) -> None
     Raises:
         UserError: the file cannot be written.
     """
+    _check(folder)
     with writable(folder / name), _parent(folder, name) as (descriptor, last):
         _refuse(descriptor, last, folder / name)
         temporary = temporary_name(Path(last))

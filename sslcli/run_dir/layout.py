@@ -14,7 +14,7 @@ from sslcli.config.composed import TrainConfig, to_plain
 from sslcli.config.secrets import hidden
 from sslcli.config.upgrade import FORMAT, up_to_date
 from sslcli.errors import UserError
-from sslcli.run_dir import inside, lock
+from sslcli.run_dir import inside, lock, outcome, owner
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.formatting import first_line
 from sslcli.run_dir.normalisation import NAME as NORMALISATION
@@ -45,7 +45,7 @@ def is_run(place: Path) -> bool:
 
 def refuse_links(run_dir: Path) -> None:
     """Raise UserError, before anything is read or written, if one of a run's own files or folders is a link."""
-    files = (*_FILES, "mlflow.db", lock.NAME, lock.EVALUATION)
+    files = (*_FILES, "mlflow.db", lock.NAME, lock.EVALUATION, owner.NAME, outcome.NAME)
     inside.refuse_links(run_dir, files=files, folders=(*_FOLDERS, "previous"))
 
 
