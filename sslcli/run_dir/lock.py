@@ -83,11 +83,16 @@ def _take(file: BinaryIO, run_dir: Path, mine: Owner, seconds: float, look: floa
         file.seek(0)
         by = (str(other) if far else file.read(200).decode(errors="replace").strip()) or "another process"
         raise UserError(f"run_dir: {run_dir} is in use by {by}. Wait for it, stop it, or give another run_dir=...")
-    write_owner(run_dir, mine)  # at which the other one ends
     deadline = time.monotonic() + (2 * look if far else seconds)
-    while time.monotonic() < deadline and (far or not _try(file, run_dir)):
+    while True:
+        if read_owner(run_dir) != mine:
+            write_owner(run_dir, mine)  # at which the other one ends, unless it was just writing the file itself
+        if not far and _try(file, run_dir):
+            return
+        if time.monotonic() > deadline:
+            break
         time.sleep(_PAUSE)
-    if not far and not _try(file, run_dir):
+    if not far:
         raise StartAgain(f"run_dir: {run_dir} is still in use by {other}, after {seconds:g} s (device.meet_s).")
 
 

@@ -38,9 +38,11 @@ def test_a_superseded_start_writes_nothing_and_ends(tmp_path):
     message = "is written by .*, start 2 of job 7. This process, n1 pid 11"
     with pytest.raises(Superseded, match=message) as raised, locked(tmp_path, FIRST, look=LOOK):
         inside.write_text(tmp_path, "result.json", "of the first")
-        write_owner_of_another(tmp_path, SECOND)
+        another = Forked(lambda: announce(tmp_path, SECOND), "ssl-train")
         while not signals.pending():  # the thread that looks has seen it
             time.sleep(0.001)
+        another.kill()
+        another.wait()
         for write in (inside.write_text, lambda *file: inside.append(*file[:2], b"2\n")):
             with pytest.raises(Superseded):
                 write(tmp_path, "result.json", "of the first, again")
@@ -50,9 +52,12 @@ def test_a_superseded_start_writes_nothing_and_ends(tmp_path):
     assert read_owner(tmp_path) == SECOND
 
 
-def write_owner_of_another(run_dir, owner):
-    """As another process writes it, to which the checks of this one do not apply."""
-    Forked(lambda: (inside._checks.clear(), write_owner(run_dir, owner)), "ssl-train").wait()
+def announce(run_dir, owner):
+    """As another process does it, to which the checks of this one do not apply."""
+    inside._checks.clear()
+    while True:
+        write_owner(run_dir, owner)
+        time.sleep(0.05)
 
 
 def test_a_start_that_the_newest_one_has_survived_writes_nothing_either(tmp_path):
