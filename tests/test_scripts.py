@@ -14,6 +14,7 @@ SCRIPTS = sorted(path for path in (ROOT / "scripts").rglob("*.py") if path.name 
 SLOW = ("bench_views", "bench_infonce", "bench_probe_memory")
 # Arguments that keep a benchmark small, and the unit of its first row.
 SMALL = {
+    "bench_ddp": ("--encoder test_vit --size 160 --batch 4 --repeats 1", "s"),
     "bench_decode": ("--size 32 --pictures 1 --repeats 1", "pictures/CPU-s"),
     "bench_views": ("--repeats 1 --seconds 0.01 --without kornia compiled", "images/CPU-s"),
     "bench_infonce": ("--n 512 --d 64 --repeats 1", "s"),
