@@ -41,7 +41,6 @@ from sslcli.training.progress_bar import ProgressBar
 from sslcli.training.quality_metrics import QualityMetrics
 from sslcli.training.schedule import Schedule
 from sslcli.training.strategy import choose_strategy
-from sslcli.training.sync_norm import synchronise
 from sslcli.training.trainer import Trainer
 from sslcli.types import Compute
 
@@ -81,8 +80,7 @@ def make_trainer(
         console=console,
         ranks=ranks,
     )
-    if config.train.sync_norm and ranks.size > 1:
-        synchronise(components.encoder, components.objective)
+    _recompute_and_synchronise(config.train, components, ranks)
     for module in (components.encoder, components.objective, components.views):
         module.to(compute.device)
     for module in (components.encoder, components.objective):  # the objective may hold a copy of the encoder
@@ -105,6 +103,19 @@ def make_trainer(
         hooks=make_hooks(config, components, compute, run_dir, console, ranks, record=record, monitor=monitor),
         warn=console.warn,
     )
+
+
+def _recompute_and_synchronise(train: TrainSection, components: Components, ranks: Ranks) -> None:
+    """Change the modules as ``train.recompute`` and ``train.sync_norm`` say."""
+    if train.recompute == "blocks":
+        try:
+            components.encoder.recompute_blocks()
+        except ValueError as error:
+            raise UserError(f"train.recompute=blocks: {error}. Use train.recompute=none.") from error
+    if train.sync_norm and ranks.size > 1:
+        from sslcli.training.sync_norm import synchronise  # it imports timm and torch's compiler
+
+        synchronise(components.encoder, components.objective)
 
 
 def _optimizer(config: TrainConfig, components: Components, batch_size: int) -> Optimizer:

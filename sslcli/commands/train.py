@@ -41,7 +41,7 @@ from sslcli.run_dir.output import check_output
 from sslcli.run_dir.result_json import finished, headline_value, write_result
 from sslcli.training.device import choose, set_determinism, set_threads
 from sslcli.training.environment import restore_environment
-from sslcli.training.resume import choose_start, finished_before, go_on, jump, run_before, starts_afresh
+from sslcli.training.resume import choose_start, finished_before, free_keys, go_on, jump, run_before, starts_afresh
 from sslcli.types import Compute
 
 
@@ -143,7 +143,8 @@ class _Session:
         held.enter_context(locked(self.run_dir, seconds=self.config.device.meet_s))
         checkpoint.sweep_temporaries(self.run_dir)
         length, dataset = self.trainer.length, self.components.dataset
-        state = choose_start(self.config, self.run_dir, length, dataset, self.console, sys.argv[1:])
+        free = free_keys(self.components.encoder, self.components.objective)
+        state = choose_start(self.config, self.run_dir, length, dataset, self.console, sys.argv[1:], free)
         if state is not None:
             before = run_before(self.config, self.run_dir)
             normalisation.check(before, self.components.fitted, state["files"])

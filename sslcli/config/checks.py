@@ -70,6 +70,7 @@ def check(config: TrainConfig) -> None:
     for path, word, known in (
         ("train.stop_on", train.stop_on, (None, "collapse")),
         ("train.precision", train.precision, ("auto", "fp32", "bf16", "fp16")),
+        ("train.recompute", train.recompute, ("none", "blocks")),
         ("device.strategy", config.device.strategy, ("auto", "ddp")),
         ("log.quality", config.log.quality, ("none", "basic", "full")),
     ):

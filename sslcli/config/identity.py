@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -17,8 +17,10 @@ from sslcli.config.composed import TrainConfig, to_plain
 LENGTH = ("steps", "epochs", "minutes")  # exactly one of these keys of ``train`` is set
 _OF_THE_COMMAND = ("run_dir", "resume", "plugins", "preview", "replay")
 # Keys that may change when a run is resumed, because they do not change the weights.
-_CHANGEABLE = (*_OF_THE_COMMAND, "train.stop_on", "log", "logger", "checkpoint", "probe", "device") + tuple(
-    f"dataset.{f.name}" for f in fields(DatasetChoice) if f.name not in ("node", "normalise", "range")
+_CHANGEABLE = (
+    *_OF_THE_COMMAND,
+    *("train.stop_on", "train.recompute", "log", "logger", "checkpoint", "probe", "device"),
+    *(f"dataset.{f.name}" for f in fields(DatasetChoice) if f.name not in ("node", "normalise", "range")),
 )
 # Keys that are younger than the names of runs: one with this value is left out, so that names stay as they were.
 _YOUNGER = {"train.sync_norm": False}
@@ -63,11 +65,12 @@ def name_prefix(choices: Mapping[str, str]) -> str:
     return "-".join((*words, ""))
 
 
-def differences(old: TrainConfig, new: TrainConfig) -> tuple[list[str], list[str]]:
+def differences(old: TrainConfig, new: TrainConfig, free: Collection[str] = ()) -> tuple[list[str], list[str]]:
     """List the changes from a checkpoint's config to this one, as (refused, allowed), each ``key: old -> new``.
 
-    Changes of the length and of paths are listed as allowed; the caller must check them, because it knows the length of
-    the run and what lies at the paths.
+    ``free`` are keys that may change because they do not change what this model learns. Changes of the length and of
+    paths are listed as allowed; the caller must check them, because it knows the length of the run and what lies at the
+    paths.
     """
     before, after = flatten(to_plain(old)), flatten(to_plain(new))
     refused: list[str] = []
@@ -76,7 +79,7 @@ def differences(old: TrainConfig, new: TrainConfig) -> tuple[list[str], list[str
         if before.get(key) != after.get(key) and key not in _OF_THE_COMMAND:
             text = f"{key}: {before.get(key)} -> {after.get(key)}"
             is_length = key in tuple(f"train.{name}" for name in LENGTH)
-            (allowed if is_length or is_changeable(key) or _is_place(key) else refused).append(text)
+            (allowed if is_length or is_changeable(key) or _is_place(key) or key in free else refused).append(text)
     return refused, allowed
 
 

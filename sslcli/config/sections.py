@@ -32,6 +32,7 @@ class TrainSection:
     deterministic: bool = key(False, "use only deterministic kernels (on a CPU they always are)")
     clip: Positive | None = key(None, "maximum gradient norm; null does not clip")
     sync_norm: bool = key(False, "BatchNorm normalises by the batch of all processes, not by each one's part")
+    recompute: str = key("none", "blocks: compute their activations again in the backward pass; same bits, less memory")
     stop_on: str | None = key(None, "collapse: end a run whose features collapsed at two log lines in a row")
 
 

@@ -34,6 +34,14 @@ class Encoder(nn.Module):
         """The module that turns images into the first tokens of a transformer, for objectives that freeze it."""
         return None
 
+    def recompute_blocks(self) -> None:
+        """Keep no activations inside blocks; the backward pass computes them again, from the same random numbers.
+
+        Raises:
+            ValueError: this encoder has no blocks.
+        """
+        raise ValueError(f"{type(self).__name__} has no blocks that can be computed again")
+
     def grid(self, view: View) -> tuple[int, ...]:
         """Return the shape of a mask for this view: its patches for a ViT, its pixels for a CNN."""
         raise NotImplementedError

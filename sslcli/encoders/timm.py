@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
-from timm.layers import use_fused_attn
+from timm.layers import set_reentrant_ckpt, use_fused_attn
 from torch import Tensor, nn
 
 from sslcli.config.ranges import Count, Share, Side
@@ -102,6 +102,13 @@ class Timm(Encoder):
     def patch_embedding(self) -> nn.Module | None:
         found: nn.Module | None = getattr(self.model, "patch_embed", None)
         return found
+
+    def recompute_blocks(self) -> None:
+        set_reentrant_ckpt(False)  # a reentrant one accumulates gradients in a backward pass of its own
+        try:
+            self.model.set_grad_checkpointing()
+        except (AssertionError, AttributeError):
+            raise ValueError(f"{type(self.model).__name__} has no blocks that can be computed again") from None
 
     def forward(self, view: View, mask: Tensor | None = None, visible_only: bool = False) -> Encoded:
         """Encode (B, C, H, W); with ``visible_only`` the tokens are the visible patches only, in raster order."""

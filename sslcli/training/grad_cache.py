@@ -51,7 +51,7 @@ def backward(
     if num_micro == 1 and ranks.size == 1:
         outputs = project(0)
         result = loss(outputs)
-        scale(result.total).backward()
+        _backpropagate([scale(result.total)], [None], modules)
         return result, {name: rows.detach() for name, rows in outputs.items()}
 
     kept = project(0) if num_micro == 1 else None  # one graph is kept; several are computed again
@@ -77,10 +77,16 @@ def backward(
                 gradients.append(gradient[span])
         if m == num_micro - 1:
             strategy.last_backward()
-        if roots:
-            torch.autograd.backward(roots, gradients)
+        _backpropagate(roots, gradients, modules)
     strategy.gradients_done()
     return result, {name: rows.detach() for name, rows in leaves.items()}
+
+
+def _backpropagate(roots: list[Tensor], gradients: Sequence[Tensor | None], modules: Sequence[nn.Module]) -> None:
+    """Accumulate gradients; a block that is computed again on the way moves BatchNorm's statistics no second time."""
+    if roots:
+        with frozen_statistics(modules):
+            torch.autograd.backward(roots, gradients)
 
 
 @torch.no_grad()

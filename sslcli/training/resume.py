@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from sslcli.config.arguments import SWEEP, key_of
 from sslcli.config.composed import TrainConfig
 from sslcli.config.identity import differences
 from sslcli.config.quoting import override
 from sslcli.data.base import Dataset
+from sslcli.encoders.batchnorm import batch_norms
+from sslcli.encoders.dropout import drops
 from sslcli.errors import UserError
 from sslcli.pretrained.fit import check_fit
 from sslcli.pretrained.importers import digest_of
@@ -61,8 +65,19 @@ def finished_before(config: TrainConfig, run_dir: Path) -> dict[str, Any] | None
     return None if refused or longer else result
 
 
+def free_keys(*modules: nn.Module) -> tuple[str, ...]:
+    """Return the keys of the mathematics that change nothing but rounding in a run of these modules."""
+    return () if batch_norms(*modules) or drops(*modules) else ("train.accumulate",)
+
+
 def choose_start(
-    config: TrainConfig, run_dir: Path, length: Length, dataset: Dataset, console: Console, command: Sequence[str] = ()
+    config: TrainConfig,
+    run_dir: Path,
+    length: Length,
+    dataset: Dataset,
+    console: Console,
+    command: Sequence[str] = (),
+    free: Collection[str] = (),
 ) -> State | None:
     """Return the state to resume from, or None to start afresh.
 
@@ -73,6 +88,7 @@ def choose_start(
         dataset: the data.
         console: prints warnings and what has changed.
         command: the arguments of the command, for the one that a refusal offers.
+        free: keys that may change because of the model, see ``free_keys``.
 
     Raises:
         UserError: the checkpoint has another config or other data, or its run is already longer.
@@ -87,7 +103,7 @@ def choose_start(
     elif config.resume != "auto":
         console.warn(f"{run_dir} has checkpoints of its own and goes on from them, not from {config.resume}.")
     path, state = found
-    refused, allowed = differences(state["config"], config)
+    refused, allowed = differences(state["config"], config, free)
     if refused:
         raise UserError(
             f"run_dir: {path} was trained with another config ({'; '.join(refused[:4])}). Use the same, or another "
