@@ -14,6 +14,7 @@ from torch import nn
 from sslcli.data.base import Columns, Dataset
 from sslcli.data.loader import Loader
 from sslcli.data.workers import default_workers
+from sslcli.distributed.ranks import Ranks
 from sslcli.errors import UserError
 from sslcli.training.optim import adamw, lars, parameter_groups, scaled_lr, sgd
 from sslcli.training.schedule import Constant, Cosine
@@ -35,8 +36,9 @@ class Numbers(Dataset):
         return {"x": index.clone()}
 
 
-def loader(n=53, batch_size=8, accumulate=1, seed=0, workers=0, bad=-1):
-    return Loader(Numbers(n, bad), batch_size=batch_size, accumulate=accumulate, seed=seed, workers=workers)
+def loader(n=53, batch_size=8, accumulate=1, seed=0, workers=0, bad=-1, ranks=None):
+    numbers = Numbers(n, bad)
+    return Loader(numbers, batch_size=batch_size, accumulate=accumulate, seed=seed, workers=workers, ranks=ranks)
 
 
 def take(loader, start, count):
@@ -95,6 +97,19 @@ def test_micro_batches_concatenate_to_the_batch(accumulate):
 def test_resuming_at_any_step_continues_the_undisturbed_stream(start, accumulate):
     undisturbed = take(loader(accumulate=accumulate), 0, 20)
     assert take(loader(accumulate=accumulate), start, 20 - start) == undisturbed[start:]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_run_on_4_then_2_then_3_processes_draws_what_one_draws(accumulate):
+    """Each part of a batch stays at its positions, by which also crops, colours and masks are drawn."""
+    whole = take(loader(100, 24), 0, 12)
+    for size, start, stop in ((4, 0, 3), (2, 3, 7), (3, 7, 12)):  # an epoch has 4 steps
+        parts = [loader(100, 24, accumulate, ranks=Ranks(rank, size)) for rank in range(size)]
+        drawn = [take(part, start, stop - start) for part in parts]
+        for k, steps in enumerate(zip(*drawn)):
+            assert sum((sum(micros, []) for micros in steps), []) == whole[start + k][0]
+        positions = [part.positions(m) for part in parts for m in range(accumulate)]
+        assert np.concatenate(positions).tolist() == list(range(24))
 
 
 @pytest.mark.parametrize("start", [0, 5])
