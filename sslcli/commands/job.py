@@ -8,9 +8,10 @@ import traceback
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from sslcli import signals
+from sslcli.commands.put_back import leave, put_back
 from sslcli.config.secrets import shown
 from sslcli.distributed.local import RanksFailed
 from sslcli.distributed.start import Start
@@ -68,11 +69,11 @@ class Job:
                 raise
             if first:
                 print(f"{self.program}: job {number}: {stop.saved or f'stopped by {stop.name}'}", file=sys.stderr)
-                _hand_over(stop.signum)
+                put_back(stop.signum)
             return None
         except Superseded as raised:  # the newer start tells the sweep how the job ended
             self._told(raised, number)
-            _leave(raised.exit_code)
+            leave(raised.exit_code)
         except StartAgain as raised:
             write(STOPPED, *self._told(raised, number))
             return None
@@ -92,21 +93,6 @@ class Job:
             return str(failure), failure.exit_code
         print(shown(traceback.format_exc()), end="", file=sys.stderr)
         return described(failure), 1
-
-
-def _hand_over(signum: int) -> None:
-    """Let the launcher put a stopped job into the queue again, which ends this process."""
-    try:
-        signals.hand_over(signum)
-    except SystemExit as stop:
-        _leave(int(stop.code or 0) & 0xFF)
-
-
-def _leave(code: int) -> NoReturn:
-    """Exit at once: a normal exit would wait for the data workers of a suspended loader."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def is_sweep(hydra: Any) -> bool:
