@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import sys
 from collections.abc import Sequence
@@ -19,15 +20,19 @@ def check_launcher(overrides: Sequence[str], *, is_sweep: bool) -> None:
     """Check, before anything is written, that the launcher that a command chooses has a sweep to start, and can.
 
     Raises:
-        UserError: the command is no sweep, or there is no Slurm here.
+        UserError: the command is no sweep, or there is no Slurm here, or not the package that submits jobs to it.
     """
     chosen = [value for key, _, value in (override.partition("=") for override in overrides) if key == "hydra/launcher"]
     if not chosen:
         return
+    launcher = f"hydra/launcher={chosen[-1]}"
     if not is_sweep:
-        raise UserError(f"hydra/launcher={chosen[-1]} starts the jobs of a sweep. Add -m, for a single job, too.")
-    if chosen[-1] in ("slurm", "submitit_slurm") and shutil.which("sbatch") is None:
-        raise UserError(f"hydra/launcher={chosen[-1]}: there is no sbatch on the PATH. Start it where Slurm is.")
+        raise UserError(f"{launcher} starts the jobs of a sweep. Add -m, for a single job, too.")
+    if launcher in ("hydra/launcher=slurm", "hydra/launcher=submitit_slurm"):
+        if importlib.util.find_spec("submitit") is None:
+            raise UserError(f"{launcher} comes with a package of its own. Install it: pip install 'sslcli[slurm]'")
+        if shutil.which("sbatch") is None:
+            raise UserError(f"{launcher}: there is no sbatch on the PATH. Start it where Slurm is.")
 
 
 def sweep_ended(program: str, sweep_dir: Path, sweep: str) -> int:

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import signal
+import sys
 import time
 
 import pytest
@@ -101,7 +102,11 @@ def test_a_stopped_job_goes_back_into_the_queue_of_submitit(tmp_path):
 def test_a_launcher_without_anything_to_launch_is_refused_before_anything_is_written(run, tmp_path, monkeypatch):
     code, _, err = run("hydra/launcher=slurm")
     assert code == 2 and err.endswith("starts the jobs of a sweep. Add -m, for a single job, too.\n")
+    pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", str(tmp_path))
     code, _, err = run("-m", "hydra/launcher=slurm", "seed=0,1")
     assert code == 2 and "there is no sbatch on the PATH" in err
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    code, _, err = run("-m", "hydra/launcher=slurm", "seed=0,1")
+    assert code == 2 and err.endswith("Install it: pip install 'sslcli[slurm]'\n")
     assert list(tmp_path.iterdir()) == []
