@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 import traceback
@@ -59,6 +60,8 @@ class Job:
         elsewhere = os.getpid() != self._pid
         if elsewhere:
             make_lenient()
+            usual = multiprocessing.get_all_start_methods()[0]  # that of joblib cannot start data workers
+            multiprocessing.set_start_method(usual, force=True)
             signals.install_in_job(speaks=first)
         write(RUNNING)
         try:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -48,6 +49,11 @@ def test_what_becomes_of_jobs_in_other_processes_reaches_the_sweep(tmp_path):
     sweep = tmp_path / "sweep"
 
     def task(config):
+        if config.seed == 0:  # a data worker can be started, too
+            worker = multiprocessing.Process(target=os._exit, args=(3,))
+            worker.start()
+            worker.join()
+            assert worker.exitcode == 3
         if config.seed == 1:
             os.kill(os.getpid(), signal.SIGUSR1)
             raise AssertionError("the signal was not obeyed")
