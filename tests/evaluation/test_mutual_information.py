@@ -56,7 +56,7 @@ def gaussians(n=3000):
 @pytest.fixture(scope="module")
 def metrics():
     context = make_context(gaussians(), Noisy(0.5), trained=Half(), random_init=Flat(DIM))
-    return MutualInformation(components=8, batch_size=500, steps=600, hidden_dim=64)(context)
+    return MutualInformation(components=8, batch_size=500, steps=200, hidden_dim=64)(context)
 
 
 def truth(dim):

@@ -78,6 +78,14 @@ def code_of(folder):
     return blocks_of(about)[0]
 
 
+def loaded(folder):
+    """What the first of these lines define, which load the file, and the lines that use it on ``batch``."""
+    load, mark, use = code_of(folder).partition("# batch")
+    names = {}
+    exec(load, names)
+    return names, mark + use
+
+
 def blocks_of(card):
     return re.findall(r"```python\n(.*?)```", card.read_text(), re.DOTALL)
 
@@ -128,12 +136,13 @@ def test_a_state_dict_loads_strictly_into_the_librarys_own_class(run, tmp_path, 
     encoder = sslcli.load("r")
     size = encoder.encoder.spec["image"].shape
     batch = torch.rand(5, *size, generator=torch.Generator().manual_seed(7))
-    scope = {"batch": batch}
+    names, use = loaded(tmp_path / "out")
+    scope = {**names, "batch": batch}
     with torch.no_grad():
-        exec(lines, scope)
+        exec(use, scope)
         torch.testing.assert_close(scope["features"], encoder(batch), rtol=1e-4, atol=1e-4)
     assert type(scope["model"]).__module__.startswith(f"{library}.models")
-    assert compared(tmp_path / "out")["batch"].shape == (3, *size)
+    assert compared(tmp_path / "out", names)["batch"].shape == (3, *size)
 
 
 def test_other_lines_than_those_shown_would_not_do(run, tmp_path):
@@ -192,15 +201,15 @@ def test_every_family_is_a_graph_for_batches_of_any_size(run, tmp_path, family, 
     path = f"r/export/{kind}/encoder.{SUFFIX[kind]}"
     assert out.startswith(f"wrote {path}: ") and "0 unexpected" in out
     encoder = sslcli.load("r")
-    lines = code_of(tmp_path / "r" / "export" / kind)
+    names, use = loaded(tmp_path / "r" / "export" / kind)
     for size in (1, 7):
         batch = torch.rand(size, *next(iter(encoder.encoder.spec.values())).shape)
-        scope = {"batch": batch.numpy() if kind == "onnx" else batch}
+        scope = {**names, "batch": batch.numpy() if kind == "onnx" else batch}
         with torch.no_grad():
-            exec(lines, scope)
+            exec(use, scope)
             expected = encoder(batch)
         torch.testing.assert_close(torch.as_tensor(scope["features"]), expected, rtol=1e-4, atol=1e-4)
-    assert compared(tmp_path / "r" / "export" / kind)["batch"].shape == (3, *batch.shape[1:])
+    assert compared(tmp_path / "r" / "export" / kind, names)["batch"].shape == (3, *batch.shape[1:])
 
 
 @pytest.mark.parametrize("kind", ["onnx", "torch_export"])
@@ -230,22 +239,12 @@ def test_ids_and_vectors_are_exported_too(tmp_path, kind):
     for name, encoder, dataset in (("text", Bag(tokens.spec), tokens), ("vector", MLP(vectors.spec), vectors)):
         path = tmp_path / f"{name}{kind.suffix}"
         exported = source(tmp_path, foreign.settled(encoder), dataset)
-        kind().write(exported, path)
-        assert (
-            kind()
-            .lines(exported, path)
-            .use[0]
-            .startswith("# batch: " + ("whole numbers" if name == "text" else "float32"))
-        )
-        checked = kind.check(_with_reading(kind, exported, path), exported, path)
+        written = kind()
+        written.write(exported, path)
+        (first, *_) = written.lines(exported, path).use
+        assert first.startswith("# batch: " + ("whole numbers" if name == "text" else "float32"))
+        checked = written.check(exported, path)
         assert checked.unexpected == [] and checked.matched > 0
-
-
-def _with_reading(kind, exported, path):
-    """A format that has just written ``path``."""
-    again = kind()
-    again.write(exported, path)
-    return again
 
 
 def test_onnx_refuses_what_one_file_cannot_hold(tmp_path, monkeypatch):
@@ -265,12 +264,12 @@ def held_out_pictures(size):
     return raw if size == 32 else F.interpolate(raw, (size, size), mode="bilinear", antialias=True)
 
 
-def compared(folder):
-    """Run the lines of the model card that load a file and compare it with the golden samples; return these."""
+def compared(folder, loaded_names):
+    """Run the lines of the model card that compare a loaded file with the golden samples; return these."""
     (card,) = folder.glob("*model_card.md")
-    load, compare = blocks_of(card)
-    scope = {}
-    exec(f"{load.partition('# batch')[0]}{compare}", scope)
+    _, compare = blocks_of(card)
+    scope = dict(loaded_names)
+    exec(compare, scope)
     return scope["golden"]
 
 
@@ -281,13 +280,14 @@ def test_golden_samples_are_of_the_held_out_data(run, tmp_path):
     folder = tmp_path / "r" / "export" / "safetensors"
     path = "r/export/safetensors/encoder.golden.safetensors"
     assert f"compare it: {path} has 3 held-out samples of synthetic and their features" in out
-    golden = compared(folder)
+    names, _ = loaded(folder)
+    golden = compared(folder, names)
     torch.testing.assert_close(golden["batch"], held_out_pictures(32), atol=1e-6, rtol=0)
     with torch.no_grad():
         torch.testing.assert_close(golden["features"], sslcli.load("r")(golden["batch"]))
     save_file({**golden, "features": golden["features"].flip(0)}, folder / "encoder.golden.safetensors")
     with pytest.raises(AssertionError):
-        compared(folder)
+        compared(folder, names)
 
 
 def test_golden_samples_have_the_size_of_the_input(run, tmp_path):

@@ -14,8 +14,8 @@ from support.helpers import TINY, compose
 
 from sslcli.components import build_components
 
-VIT = ("encoder=timm", "encoder.name=vit_mini", "encoder.norm=layer", *TINY, "device=cpu", "train.precision=fp32")
 NET = (*TINY, "device=cpu", "log.every=1", "log.report=false")
+VIT = ("encoder=timm", "encoder.name=vit_mini", "encoder.norm=layer", "train.precision=fp32", *NET)
 
 
 def names():
