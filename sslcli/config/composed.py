@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, make_dataclass
@@ -98,8 +99,9 @@ def leaves(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{f.name}", f
 
 
+@functools.cache
 def schema(kind: type) -> Any:
-    """Return the schema for Hydra: fixed sections with typed keys, chosen parts with any keys.
+    """Return the schema for Hydra, which copies it: fixed sections with typed keys, chosen parts with any keys.
 
     In commands that read a run, keys of ``dataset`` may stand without a dataset: they are words about the run's own.
     """
