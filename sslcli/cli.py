@@ -92,7 +92,7 @@ def _train(config: Any) -> float | None:
     from sslcli.commands.ranks import number_of_ranks, train_on_ranks
 
     if num := number_of_ranks(typed):
-        return train_on_ranks(typed, num, run_dir, overrides)
+        return train_on_ranks(typed, num, run_dir if is_sweep(hydra) else None, overrides)
     from sslcli.commands.train import run
 
     return run(typed, run_dir, Origin(choices, automatic, overrides))

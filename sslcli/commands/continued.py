@@ -75,7 +75,8 @@ def by_own_config(arguments: list[str], folders: Sequence[Path], task: Task) -> 
     whole = _whole(state["environment"]["command"], rest, place)
 
     def go_on(config: Any) -> Any:
-        if Start.read().first:
+        start = Start.read()
+        if start.first and not start.has_parent:  # which has said it
             print(shown(f"resume={place}: this run goes on in its directory, by its own config"), flush=True)
         sys.argv[1:] = whole  # which its next checkpoint records
         return task(config)
@@ -118,6 +119,8 @@ def _primary(config: TrainConfig, state: State, place: Path, given: Mapping[str,
     plain |= {"run_dir": str(place), "resume": "auto", "plugins": [], "preview": None, "replay": None}
     if "${" in json.dumps(plain, default=str):
         raise UserError(f"resume: {place / CONFIG} refers to something by ${{...}}, which a resolved config does not.")
+    if Start.read().size > 1 and "device.num" not in given:  # they are there, however the run was started before
+        plain["device"]["num"] = None
     if "probe" in given:
         settings = {f.name for f in fields(ProbeChoice)}
         plain["probe"] = {key: value for key, value in plain["probe"].items() if key in settings}

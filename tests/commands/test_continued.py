@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+import sys
 
 import pytest
 import yaml
@@ -56,6 +57,27 @@ def test_a_run_goes_on_in_its_directory_by_its_own_config(run, r, tmp_path):
     assert state["environment"]["command"] == command.replace("'", "")
     code, out, _ = run("resume=r")
     assert code == 0 and "r is finished (6 steps)" in out and "ssl-train resume=r train.steps=12" in out
+
+
+RECORD = "import os, sys; open(os.environ['RANK'], 'w').write(' '.join(sys.argv[1:]))"
+
+
+def test_each_of_its_ranks_goes_on_in_its_directory(run, r, monkeypatch, tmp_path):
+    (tmp_path / "rank.py").write_text(RECORD)
+    monkeypatch.setattr("sys.orig_argv", ["python", "rank.py", "resume=r", "device.num=2"])
+    code, out, err = run("resume=r", "device.num=2", "device=cpu")
+    assert code == 0 and out.count("goes on in its directory") == 1, err
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["resume=r device.num=2"] * 2
+
+
+def test_torchrun_goes_on_with_a_run_that_device_num_has_started(run, r, monkeypatch):
+    device = yaml.safe_load((r / "config.yaml").read_text())["device"]
+    rewritten(r, device={**device, "num": 2, "meet_s": 0.1})
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "23456"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("os._exit", sys.exit)
+    code, _, err = run("resume=r")
+    assert code == 2 and "rank 1 did not come within 0.1 s" in err
 
 
 def test_a_refused_change_offers_the_weights_in_a_command_that_runs(run, r, tmp_path):
