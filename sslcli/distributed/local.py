@@ -72,10 +72,11 @@ def run_ranks(command: Sequence[str], num: int, threads: int) -> None:
         failed = _wait(ranks, received)
     stopped = {75, 130, *(-signum for signum in received)}
     codes = {rank.returncode for rank in ranks} - {0}
-    if codes and codes <= stopped:
-        raise signals.Stopped(received[0] if received else signal.SIGTERM, told=True)
     if failed is not None:
         code = ranks[failed].returncode
+        if codes <= stopped or code in {75, 130}:
+            told = ranks[0].returncode in {75, 130}  # the others say nothing
+            raise signals.Stopped(received[0] if received else signal.SIGTERM, told=told)
         if code < 0:
             _tell(failed, ranks[failed].pid, -code)
         raise RanksFailed(code if code > 0 else 1)
@@ -108,25 +109,26 @@ def _is_handled(signum: int) -> bool:
 
 
 def _wait(ranks: Sequence[subprocess.Popen[bytes]], received: Sequence[int]) -> int | None:
-    """Wait until all ranks have ended; end the others if one fails. Return the first that failed, or None."""
-    first: int | None = None
+    """Wait until all ranks have ended; end the others if one fails. Return the one that was the cause, or None."""
+    cause: int | None = None
     begin = 0.0
-    ends = [(OWN, signal.SIGTERM), (OWN + GRACE, signal.SIGKILL)]  # what they get, so many seconds after it
+    ends = [(OWN, signal.SIGTERM), (OWN + GRACE, signal.SIGKILL)]  # what they get, so many seconds after a failure
     while None in [rank.poll() for rank in ranks]:
         failed = _failed(ranks)
-        if failed and first is None:
-            first, begin = failed[0], time.monotonic()
-        if first is not None and ends and time.monotonic() > begin + ends[0][0]:
+        begin = begin or (time.monotonic() if failed else 0.0)
+        if begin and ends and time.monotonic() > begin + ends[0][0]:
+            cause = failed[0] if cause is None else cause  # of those that ended by themselves
             signum = ends.pop(0)[1]
             for rank in ranks if not received or signum == signal.SIGKILL else ():
                 rank.send_signal(signum)
         time.sleep(_PAUSE)
-    return first if first is not None else next(iter(_failed(ranks)), None)
+    return cause if cause is not None else next(iter(_failed(ranks)), None)
 
 
 def _failed(ranks: Sequence[subprocess.Popen[bytes]]) -> list[int]:
-    """Return the numbers of the ranks that failed; first those that were killed, of which the others fail, too."""
-    return sorted((n for n, rank in enumerate(ranks) if rank.returncode), key=lambda n: ranks[n].returncode >= 0)
+    """Return the numbers of the ranks that failed, causes first: killed, with a message or stopped, then left alone."""
+    failed = [n for n, rank in enumerate(ranks) if rank.returncode]
+    return sorted(failed, key=lambda n: (ranks[n].returncode >= 0, -ranks[n].returncode))
 
 
 def _tell(rank: int, pid: int, signum: int) -> None:

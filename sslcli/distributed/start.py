@@ -17,7 +17,9 @@ PORTS = 8  # that rank 0 may take, from the first on
 
 
 class LeftAlone(UserError):
-    """Another process of the run has ended."""
+    """Another process of the run has ended. The exit code is the lowest, as srun returns the highest: the cause's."""
+
+    exit_code = 1
 
     def __init__(self) -> None:
         super().__init__("Another process of this run has ended; its own message says why.")

@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from sslcli.distributed.local import _failed, run_ranks
+from sslcli.distributed.start import LeftAlone
+from sslcli.signals import Stopped
+
 PARENT = "import sys; from sslcli.distributed.local import run_ranks; from sslcli.signals import Stopped\n" \
          "from sslcli.distributed.local import RanksFailed\n" \
          "try: run_ranks([sys.executable, '-c', sys.argv[1]], 3, 1)\n" \
@@ -82,6 +86,20 @@ def test_one_rank_that_leaves_takes_the_others_along(code, as_code):
     assert parent.returncode in (as_code, as_code + 100) and not err  # it has said itself what was wrong
 
 
+@pytest.mark.parametrize("cause", [75, 2, -9])
+def test_a_rank_that_was_left_alone_does_not_hide_why(cause):
+    left = f"sys.exit({cause})" if cause > 0 else "os.kill(os.getpid(), 9)"
+    both = [subprocess.Popen([sys.executable, "-c", f"import os, sys; {how}"]) for how in ("sys.exit(1)", left)]
+    assert {rank.wait() for rank in both} == {1, cause}
+    assert _failed(both) == [1, 0] and LeftAlone.exit_code == 1
+
+
+def test_a_stop_that_rank_0_does_not_tell_is_told():
+    with pytest.raises(Stopped) as stop:
+        run_ranks([sys.executable, "-c", "import os, sys; sys.exit((1, 75)[int(os.environ['RANK'])])"], 2, 1)
+    assert not stop.value.told and stop.value.exit_code == 75
+
+
 def test_a_rank_that_is_killed_is_named_in_one_line():
     begin = time.monotonic()
     parent = started(WAITS)
@@ -103,6 +121,9 @@ def test_ranks_end_with_a_parent_that_is_killed():
     parent = started(WAITS)
     ranks = pids(parent)
     parent.kill()
-    out, _ = parent.communicate(timeout=20)  # the pipe closes when the last rank has ended
+    out, _ = parent.communicate(timeout=20)  # the pipe closes when the last rank ends
     assert sorted(out.splitlines()) == [f"{rank} heard {int(signal.SIGTERM)}" for rank in range(3)]
+    deadline = time.monotonic() + 20
+    while any(is_alive(pid) for pid in ranks.values()) and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert not any(is_alive(pid) for pid in ranks.values())
