@@ -31,7 +31,8 @@ for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, sig
 end_with_parent()
 os.write(1, f"{rank} is {os.getpid()} {os.environ['WORLD_SIZE']}\\n".encode())
 """
-WAITS = RANK + "time.sleep(30)"
+# Not one long sleep, which a signal that comes just before it does not end.
+WAITS = RANK + "for _ in range(3000): time.sleep(0.01)"
 
 
 def started(rank, **more):
