@@ -11,7 +11,8 @@ import time
 import pytest
 from support.forked import Forked
 
-from sslcli import cli
+from sslcli import cli, signals
+from sslcli.commands.put_back import put_back
 from sslcli.commands.sweep import sweep_ended
 from sslcli.errors import UserError
 from sslcli.run_dir.outcome import FAILED, OK, RUNNING, STOPPED, Outcome, write_outcome
@@ -103,6 +104,24 @@ def test_a_stopped_job_goes_back_into_the_queue_of_submitit(tmp_path):
     code, output = swept(task, tmp_path / "sweep", "hydra/launcher=submitit_local")
     assert code == 0 and outcomes(tmp_path / "sweep") == [(OK, "", 0)], output
     assert len(set((tmp_path / "starts").read_text().split())) == 3
+
+
+@pytest.mark.parametrize("state, code, said", [("RUNNING", 144, ""), ("COMPLETING", 0, "bypassed\nit has ended\n")])
+def test_sigterm_brings_back_a_job_that_makes_room_and_not_a_cancelled_one(tmp_path, state, code, said):
+    """In an array the id of one job is that of the whole, too; Slurm answers for all of them."""
+    (tmp_path / "scontrol").write_text(f'#!/bin/sh\n[ "$*" = "show job -o 7_2" ] && echo "JobId=7 JobState={state}"\n')
+    (tmp_path / "scontrol").chmod(0o755)
+
+    def entry():
+        signal.signal(signal.SIGUSR2, lambda *_: sys.exit(144))  # as submitit has them
+        signal.signal(signal.SIGTERM, lambda *_: print("bypassed"))
+        signals.install_in_job(speaks=False)
+        put_back(signal.SIGTERM)
+        print("it has ended")
+
+    job = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
+    process = Forked(entry, "ssl-train", environment={**job, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    assert process.communicate() == (said, None) and process.returncode == code
 
 
 def test_a_launcher_without_anything_to_launch_is_refused_before_anything_is_written(run, tmp_path, monkeypatch):
