@@ -14,7 +14,7 @@ from support.slurm import missing, two_nodes, until
 pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(missing()), reason=missing())]
 SBATCH = str(Path(__file__).parents[2] / "scripts" / "slurm" / "train.sbatch")
 RUN = (
-    "debug=tiny", "encoder.norm=layer", "objective.norm=layer", "train.steps=150", "train.precision=fp32",
+    "debug=tiny", "encoder.norm=layer", "objective.norm=layer", "train.steps=100", "train.precision=fp32",
     "log.every=1", "checkpoint.every=100000", "probe=none", "log.report=false", "device=cpu", "device.threads=1",
 )  # fmt: skip
 
@@ -36,7 +36,7 @@ def undisturbed(slurm):
     return weights(slurm.folder / "undisturbed")
 
 
-def weights(run_dir, step=150):
+def weights(run_dir, step=100):
     state = torch.load(run_dir / "checkpoints" / f"step-{step:08d}.pt", weights_only=True)
     return {f"{part}.{name}": value for part in ("encoder", "objective") for name, value in state[part].items()}
 
@@ -99,7 +99,7 @@ def test_a_killed_task_ends_its_job_and_the_same_command_goes_on(slurm, undistur
     until_logged(run_dir, 25)
     os.kill(task_of(slurm, job, rank=1), signal.SIGKILL)
     slurm.wait_for(job, "FAILED 0")
-    assert 20 <= saved(run_dir) < 150 and not (run_dir / "result.json").exists()
+    assert 20 <= saved(run_dir) < 100 and not (run_dir / "result.json").exists()
     job, *_ = submit(slurm, "killed", "checkpoint.every=20")
     slurm.wait_for(job, "COMPLETED 0")
     assert "resuming" in log.read_text()
@@ -162,4 +162,4 @@ def test_a_sweep_goes_on_after_time_limits_and_learns_of_a_killed_job(slurm):
     _, errors = parent.communicate(timeout=120)
     assert parent.returncode == 1 and "1 of 3 jobs of the sweep failed" in errors, errors
     assert "Job 2: it wrote no outcome: it was killed" in errors
-    same_bits(weights(sweep / "1", 400), weights(sweep / "0", 400))
+    same_bits(weights(sweep / "1", 250), weights(sweep / "0", 250))
