@@ -14,6 +14,7 @@ import contextlib
 import functools
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,7 @@ from sslcli.errors import StartAgain, UserError, for_user
 from sslcli.run_dir.streams import make_lenient
 
 K = TypeVar("K")
+LAST_WORD = 1.0  # seconds in which rank 0 says what is wrong before the others leave, at which srun ends it
 
 
 def train() -> None:
@@ -164,6 +166,9 @@ def _main(name: str, command: Callable[[str], int]) -> None:
         alone = isinstance(error, LeftAlone) and start.has_parent  # which tells what has become of the other
         if (start.first and not alone) or str(error).startswith("rank "):  # else rank 0 prints it
             print(shown(f"{program}: error: {error}"), file=sys.stderr)
+        elif not isinstance(error, LeftAlone):
+            signals.ignore()  # such as that of rank 0, which ends the others
+            time.sleep(LAST_WORD)
         code = error.exit_code
         if start.size > 1:
             _leave(code)  # a thread may still try to connect to another process

@@ -181,9 +181,11 @@ def _resolved(start: Start) -> str:
 
 
 def _wait_for_all(start: Start, store: Store, deadline: float, seconds: float) -> None:
+    """Wait until all have come; where rank 0 holds the store, only rank 0 gives up, and says so."""
+    gives_up = start.first or not start.listens
     missing = list(range(start.size))
     while missing := [rank for rank in missing if not store.check([str(rank)])]:
-        if time.monotonic() > deadline:
+        if gives_up and time.monotonic() > deadline:
             names = ", ".join(map(str, missing[:8])) + " ..." * (len(missing) > 8)
             raise UserError(
                 f"Of {start.size} processes, rank {names} did not come within {seconds:g} s. Their own messages say "

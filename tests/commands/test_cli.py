@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import numpy as np
 import pytest
@@ -494,3 +495,13 @@ def test_a_finished_run_says_so_without_its_data(run, tmp_path):
     assert code == 0 and "is finished" in out, err
     code, _, err = run(*command, "train.epochs=2")  # which takes the data
     assert code == 2 and "dataset.path" in err
+
+
+def test_another_rank_leaves_after_rank_0_has_said_what_is_wrong(run, monkeypatch):
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "23456"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sslcli.cli.LAST_WORD", 0.1)
+    ignored = []  # signals: that with which srun ends it when rank 0 has left
+    monkeypatch.setattr("sslcli.cli.signals.ignore", lambda: ignored.append(True))
+    begin = time.monotonic()
+    assert run("device.num=2") == (2, "", "") and ignored and time.monotonic() > begin + 0.1

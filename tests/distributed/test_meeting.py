@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import pytest
 
 from sslcli.distributed.meeting import meet
-from sslcli.distributed.start import PORTS, Start
+from sslcli.distributed.start import PORTS, LeftAlone, Start
 from sslcli.errors import UserError
 
 SECONDS = 0.5
@@ -88,6 +88,17 @@ def test_another_config_is_told_by_all_before_anything_is_computed():
 def test_ranks_that_do_not_come_are_named():
     found = together([start_of(rank, 4, port=free_port()) for rank in (0, 2)][:1], seconds=SECONDS)
     assert found[0].startswith("Of 4 processes, rank 1, 2, 3 did not come within 0.5 s")
+
+
+def test_others_do_not_give_up_before_rank_0_which_says_why():
+    port, found = free_port(), {}
+    first = threading.Thread(
+        target=lambda: found.update(together([start_of(0, 3, port=port)], seconds=3 * SECONDS)), daemon=True
+    )
+    first.start()
+    found |= together([start_of(1, 3, port=port)], seconds=SECONDS)
+    first.join(60)
+    assert found[0].startswith("Of 3 processes, rank 2 did not come") and found[1] == str(LeftAlone())
 
 
 @pytest.mark.parametrize(
