@@ -119,7 +119,10 @@ def _primary(config: TrainConfig, state: State, place: Path, given: Mapping[str,
     plain |= {"run_dir": str(place), "resume": "auto", "plugins": [], "preview": None, "replay": None}
     if "${" in json.dumps(plain, default=str):
         raise UserError(f"resume: {place / CONFIG} refers to something by ${{...}}, which a resolved config does not.")
-    if Start.read().size > 1 and "device.num" not in given:  # they are there, however the run was started before
+    start = Start.read()
+    if (
+        start.size > 1 and not start.has_parent and "device.num" not in given
+    ):  # they are there, however the run was started before
         plain["device"]["num"] = None
     if "probe" in given:
         settings = {f.name for f in fields(ProbeChoice)}

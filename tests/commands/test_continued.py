@@ -6,8 +6,10 @@ import shutil
 
 import pytest
 import yaml
+from hydra.core.config_store import ConfigStore
 from support.helpers import compose
 
+from sslcli.commands.continued import by_own_config
 from sslcli.commands.train import run as train
 from sslcli.run_dir import checkpoint
 
@@ -76,6 +78,16 @@ def test_torchrun_goes_on_with_a_run_that_device_num_has_started(run, r, monkeyp
         monkeypatch.setenv(name, value)
     code, _, err = run("resume=r")
     assert code == 2 and "rank 1 did not come within 0.1 s" in err
+
+
+@pytest.mark.parametrize(("parent", "num"), [("1", 2), ("", None)])
+def test_only_ranks_that_device_num_has_started_keep_it(r, monkeypatch, parent, num):
+    rewritten(r, device={**yaml.safe_load((r / "config.yaml").read_text())["device"], "num": 2})
+    place = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "23456"}
+    for name, value in {**place, "SSLCLI_PARENT": parent}.items():
+        monkeypatch.setenv(name, value)
+    name, _, _ = by_own_config(["resume=r"], [], lambda config: None)
+    assert ConfigStore.instance().load(f"{name}.yaml").node.device.num == num
 
 
 def test_a_refused_change_offers_the_weights_in_a_command_that_runs(run, r, tmp_path):
