@@ -120,9 +120,8 @@ def _primary(config: TrainConfig, state: State, place: Path, given: Mapping[str,
     if "${" in json.dumps(plain, default=str):
         raise UserError(f"resume: {place / CONFIG} refers to something by ${{...}}, which a resolved config does not.")
     start = Start.read()
-    if (
-        start.size > 1 and not start.has_parent and "device.num" not in given
-    ):  # they are there, however the run was started before
+    ranks_are_there = start.size > 1 and not start.has_parent  # however the run was started before
+    if ranks_are_there and "device.num" not in given:
         plain["device"]["num"] = None
     if "probe" in given:
         settings = {f.name for f in fields(ProbeChoice)}

@@ -13,8 +13,10 @@ from sslcli.distributed.local import _failed, run_ranks
 from sslcli.distributed.start import LeftAlone
 from sslcli.signals import Stopped
 
-PARENT = "import sys; from sslcli.distributed.local import run_ranks; from sslcli.signals import Stopped\n" \
-         "from sslcli.distributed.local import RanksFailed\n" \
+# Under nohup and in a shell's background some signals are ignored, also by the processes that it starts.
+PARENT = "import signal, sys\nfor number in (signal.SIGHUP, signal.SIGINT): signal.signal(number, signal.SIG_DFL)\n" \
+         "from sslcli.distributed.local import RanksFailed, run_ranks\n" \
+         "from sslcli.signals import Stopped\n" \
          "try: run_ranks([sys.executable, '-c', sys.argv[1]], 3, 1)\n" \
          "except Stopped as stop: sys.exit(stop.exit_code + 100)\n" \
          "except RanksFailed as failure: sys.exit(failure.code)"  # fmt: skip
