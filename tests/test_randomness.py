@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 from support.helpers import randomness
 
-from sslcli.randomness import Randomness, fold, mix
+from sslcli.randomness import Randomness, fold, mix, seed_torch
 
 CPU = torch.device("cpu")
 
@@ -141,3 +141,10 @@ def test_a_shape_is_only_a_reshape():
     r = randomness(8)
     assert torch.equal(r.uniform("a", 2, 3).flatten(1), r.uniform("a", 6))
     assert r.uniform("a").shape == (8,)
+
+
+def test_torch_is_seeded_as_by_its_own_function():
+    seed_torch(2**63 + 5, CPU)
+    drawn = torch.rand(8)
+    torch.manual_seed(5)
+    assert torch.equal(drawn, torch.rand(8))

@@ -23,7 +23,7 @@ from sslcli.evaluation.classifier import Classifier, predict
 from sslcli.evaluation.context import ProbeContext, chosen
 from sslcli.evaluation.rows import counted
 from sslcli.features import evaluating
-from sslcli.randomness import Randomness, fold
+from sslcli.randomness import Randomness, fold, seed_torch
 from sslcli.run_dir.console import progress
 from sslcli.types import View
 
@@ -162,7 +162,7 @@ class Finetune(Probe):
         for step, index in enumerate(batches):
             schedule.step_update(step)
             seed = fold(context.seed, "finetune step", step)
-            torch.manual_seed(seed % 2**63)  # dropout and stochastic depth
+            seed_torch(seed, device)  # of dropout and stochastic depth
             np.random.seed(seed % 2**32)  # noqa: NPY002  mixup draws from NumPy's own generator
             view = self._view(context, index, seed)
             x, target = mix(view.x, labels[index].to(device))

@@ -18,7 +18,7 @@ from sslcli.errors import UserError
 from sslcli.features import Features
 from sslcli.objectives.base import Objective
 from sslcli.objectives.teacher import Teacher
-from sslcli.randomness import Randomness, fold
+from sslcli.randomness import Randomness, fold, seed_torch
 from sslcli.training.clock import Clock
 from sslcli.training.frozen import Frozen
 from sslcli.training.grad_cache import Outputs, backward
@@ -193,7 +193,7 @@ class Trainer:
         def project(m: int) -> Outputs:
             randomness = Randomness(self.seed, self.step, self.loader.positions(m), self.compute.device)
             # Dropout uses torch's generator: seed it before each forward, so both passes over a micro-batch agree.
-            torch.manual_seed(fold(self.seed, "dropout", self.step, m, self.ranks.rank) % 2**63)
+            seed_torch(fold(self.seed, "dropout", self.step, m, self.ranks.rank), self.compute.device)
             with self.compute.autocast():
                 views = self.views(batch[m], randomness)
                 return self.objective.project(Features(self.encode, views, randomness, batch[m], self.ranks))
