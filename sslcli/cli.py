@@ -10,7 +10,6 @@ from sslcli import signals
 
 signals.leave_early()
 
-import contextlib
 import functools
 import os
 import sys
@@ -35,7 +34,7 @@ from sslcli.config.paths import expand
 from sslcli.distributed.local import RanksFailed, end_with_parent
 from sslcli.distributed.start import LeftAlone, Start
 from sslcli.errors import StartAgain, UserError, for_user
-from sslcli.run_dir.streams import make_lenient
+from sslcli.run_dir.streams import leave, make_lenient
 
 K = TypeVar("K")
 LAST_WORD = 1.0  # seconds in which rank 0 says what is wrong before the others leave, at which srun ends it
@@ -153,16 +152,15 @@ def _main(name: str, command: Callable[[str], int]) -> None:
     except signals.Stopped as stop:
         _leave_stopped(name, stop, start)
     except RanksFailed as failure:
-        _leave(failure.code)
+        leave(failure.exit_code)
     except Exception as error:
-        if signals.pending() and not isinstance(
-            error, StartAgain
-        ):  # Stopped was caught during an import, say, which then failed
+        if signals.pending() and not isinstance(error, StartAgain):
+            # Stopped was caught, as during an import, which then failed.
             _leave_stopped(name, signals.Stopped(signals.pending()), start)
         error = for_user(error)
         if not isinstance(error, UserError):
             print(shown(traceback.format_exc()), end="", file=sys.stderr)
-            _leave(1)  # a normal exit would wait for the data workers of a suspended loader
+            leave(1)  # a normal exit would wait for the data workers of a suspended loader
         alone = isinstance(error, LeftAlone) and start.has_parent  # which tells what has become of the other
         if (start.first and not alone) or str(error).startswith("rank "):  # else rank 0 prints it
             print(shown(f"{program}: error: {error}"), file=sys.stderr)
@@ -171,26 +169,18 @@ def _main(name: str, command: Callable[[str], int]) -> None:
             time.sleep(LAST_WORD)
         code = error.exit_code
         if start.size > 1:
-            _leave(code)  # a thread may still try to connect to another process
+            leave(code)  # a thread may still try to connect to another process
     sys.exit(code)
 
 
 def _leave_stopped(name: str, stop: signals.Stopped, start: Start) -> NoReturn:
     signals.ignore()  # a second one while this is printed
     if stop.told or not start.first:
-        _leave(stop.exit_code)
+        leave(stop.exit_code)
     again = "the same command resumes from the last checkpoint" if name == "train" else "nothing was changed"
     text = f"{stop.saved}; the same command continues" if stop.saved else f"stopped by {stop.name}; {again}"
     print(f"ssl-{name}: {text}", file=sys.stderr)
-    _leave(stop.exit_code)
-
-
-def _leave(code: int) -> NoReturn:
-    """Exit at once, without waiting for data workers or for a library that is half imported."""
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)
+    leave(stop.exit_code)
 
 
 def _run(task: Callable[[Any], Any], name: str) -> int:

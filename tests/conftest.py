@@ -59,7 +59,7 @@ def run(monkeypatch, capsys, tmp_path):
     """Run a command in an empty folder; returns (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cli.signals, "install", lambda **_: None)  # pytest keeps its own Ctrl-C
-    monkeypatch.setattr(cli, "_leave", sys.exit)  # and its process, should a command end with a bug
+    monkeypatch.setattr(cli, "leave", sys.exit)  # and its process, should a command end with a bug
 
     def call(*arguments, command="train"):
         monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)

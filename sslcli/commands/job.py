@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from sslcli import signals
-from sslcli.commands.put_back import leave, put_back
+from sslcli.commands.put_back import put_back
 from sslcli.config.secrets import shown
 from sslcli.distributed.local import RanksFailed
 from sslcli.distributed.start import Start
 from sslcli.errors import StartAgain, UserError, described, for_user
 from sslcli.run_dir.outcome import FAILED, OK, RUNNING, STOPPED, Outcome, write_outcome
 from sslcli.run_dir.owner import Superseded
-from sslcli.run_dir.streams import make_lenient
+from sslcli.run_dir.streams import leave, make_lenient
 
 
 class Job:
@@ -89,10 +89,9 @@ class Job:
     def _told(self, raised: Exception, number: int) -> tuple[str, int]:
         """Print an exception of a sweep's job; return its message and exit code."""
         failure = for_user(raised)
-        if isinstance(failure, RanksFailed):  # they have told it
-            return str(failure), failure.code
         if isinstance(failure, UserError):
-            print(shown(f"{self.program}: job {number}: error: {failure}"), file=sys.stderr)
+            if not isinstance(failure, RanksFailed):  # which have told it
+                print(shown(f"{self.program}: job {number}: error: {failure}"), file=sys.stderr)
             return str(failure), failure.exit_code
         print(shown(traceback.format_exc()), end="", file=sys.stderr)
         return described(failure), 1

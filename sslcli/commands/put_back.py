@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
-from typing import NoReturn
 
 from sslcli import signals
+from sslcli.run_dir.streams import leave
 
 
 def put_back(signum: int) -> None:
@@ -38,10 +37,3 @@ def _is_running() -> bool:
     except (OSError, subprocess.SubprocessError):
         return False
     return "JobState=RUNNING" in found.stdout
-
-
-def leave(code: int) -> NoReturn:
-    """Exit at once: a normal exit would wait for the data workers of a suspended loader."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)

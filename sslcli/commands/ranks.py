@@ -5,7 +5,6 @@ It does not load torch, unless it counts GPUs.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from sslcli.config.arguments import SWEEP, key_of, overrides_of
 from sslcli.config.composed import TrainConfig
 from sslcli.config.quoting import for_hydra
 from sslcli.distributed.local import run_ranks
-from sslcli.distributed.start import Start
+from sslcli.distributed.start import Start, available_cpus
 from sslcli.errors import UserError
 from sslcli.run_dir.result_json import headline_value, read_result
 
@@ -70,7 +69,6 @@ def train_on_ranks(config: TrainConfig, num: int, sweep_run_dir: Path | None, ov
         flags = [word for word in sys.argv[1:] if word not in {*SWEEP, *overrides_of(sys.argv[1:])}]
         own = [word for word in overrides if key_of(word) != "run_dir"]
         command = [sys.executable, "-m", "sslcli", "train", *flags, *own, for_hydra("run_dir", sweep_run_dir)]
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    run_ranks(command, num, config.device.threads or max(1, cpus // num))
+    run_ranks(command, num, config.device.threads or max(1, available_cpus() // num))
     result = read_result(sweep_run_dir) if sweep_run_dir is not None else None
     return headline_value(result) if result is not None else None

@@ -19,8 +19,9 @@ from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.loader import Loader, MakeCrops
 from sslcli.data.ram_cache import RamCache, free_memory, num_bytes
 from sslcli.data.shared_memory import ReadAhead, that_fits
-from sslcli.data.workers import available_cpus, by_workers, default_workers
+from sslcli.data.workers import by_workers, default_workers
 from sslcli.distributed.ranks import Ranks
+from sslcli.distributed.start import available_cpus
 from sslcli.errors import UserError
 from sslcli.randomness import to_device
 from sslcli.run_dir.bad_samples import BadSampleList

@@ -23,6 +23,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from sslcli import signals
 from sslcli.data.base import Dataset
 from sslcli.data.shared_memory import ReadAhead
+from sslcli.distributed.start import available_cpus
 from sslcli.errors import UserError
 from sslcli.run_dir.formatting import first_line
 
@@ -158,9 +159,3 @@ def default_workers(dataset: Dataset) -> int:
     if dataset.in_memory:
         return 0
     return min(16, max(1, available_cpus() - 1))
-
-
-def available_cpus() -> int:
-    """Return the CPUs that this process may use, divided by the number of the run's processes on this machine."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cpus // int(os.environ.get("LOCAL_WORLD_SIZE", 1))

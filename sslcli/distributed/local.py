@@ -31,12 +31,12 @@ class RanksFailed(UserError):
     """A rank failed, which has been told.
 
     Args:
-        code: its exit code.
+        exit_code: that of the rank.
     """
 
-    def __init__(self, code: int) -> None:
+    def __init__(self, exit_code: int) -> None:
         super().__init__("the processes of this run failed, see above")
-        self.code = code
+        self.exit_code = exit_code
 
 
 def run_ranks(command: Sequence[str], num: int, threads: int) -> None:

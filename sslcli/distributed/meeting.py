@@ -52,7 +52,7 @@ def meet(start: Start, facts: Facts, seconds: float) -> Store:
         else:
             store = in_thread(functools.partial(_found, start, deadline), deadline + 2 * _ONE_TRY)
         if store is None:
-            raise UserError(f"{_who(start)}: the connection to {start.address} hangs. {_ADVICE}")
+            raise UserError(f"{start}: the connection to {start.address} hangs. {_ADVICE}")
         store = dist.PrefixStore(f"sslcli/{start.name}", store)
         try:
             store.set(str(start.rank), json.dumps({"host": socket.gethostname(), **facts}, default=str))
@@ -84,10 +84,6 @@ def in_thread(act: Callable[[], T], deadline: float) -> T | None:
 
 
 _ADVICE = "Give a reachable MASTER_ADDR=HOST, or more time by device.meet_s=SECONDS."
-
-
-def _who(start: Start) -> str:
-    return f"rank {start.rank} on {socket.gethostname()}"
 
 
 @contextmanager
@@ -124,7 +120,7 @@ def _server(start: Start) -> socket.socket:
             family = socket.AF_INET6 if dual else socket.AF_INET
             return socket.create_server(("", port), family=family, dualstack_ipv6=dual)
     ports = f"{start.port} to {start.port + PORTS - 1}"
-    raise UserError(f"{_who(start)}: the ports {ports} are in use. Set MASTER_PORT to a free one.")
+    raise UserError(f"{start}: the ports {ports} are in use. Set MASTER_PORT to a free one.")
 
 
 def _found(start: Start, deadline: float) -> Store:
@@ -138,7 +134,7 @@ def _found(start: Start, deadline: float) -> Store:
         except OSError as error:
             problem = f"cannot be reached ({error.strerror or error})"
         if time.monotonic() > deadline:
-            raise UserError(f"{_who(start)}: rank 0 at {start.address}, port {start.port}, {problem}. {_ADVICE}")
+            raise UserError(f"{start}: rank 0 at {start.address}, port {start.port}, {problem}. {_ADVICE}")
         time.sleep(_PAUSE)
 
 

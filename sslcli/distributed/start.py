@@ -78,7 +78,16 @@ class Start:
         try:
             yield
         except UserError as error:
-            raise error if self.first else UserError(f"rank {self.rank} on {socket.gethostname()}: {error}") from None
+            raise error if self.first else UserError(f"{self}: {error}") from None
+
+    def __str__(self) -> str:
+        return f"rank {self.rank} on {socket.gethostname()}"
+
+
+def available_cpus() -> int:
+    """Return the CPUs that this process may use, divided by the number of the run's processes on this machine."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cpus // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def _of_torchrun(environ: Mapping[str, str]) -> Start:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sslcli.config.composed import read
 from sslcli.run_dir import inside
 from sslcli.run_dir.json_files import JsonFile, side_file
 from sslcli.run_dir.output import folder_for
@@ -44,5 +45,5 @@ def read_outcomes(sweep_dir: Path, sweep: str) -> dict[int, Outcome]:
     for name in sorted(filter(str.isdecimal, inside.names(sweep_dir)), key=int):
         content = side_file(sweep_dir / name, NAME, Outcome)
         if content is not None and content.get("sweep") == sweep:
-            found[int(name)] = Outcome(**{f.name: content[f.name] for f in fields(Outcome) if f.name in content})
+            found[int(name)] = read(content, Outcome)
     return found

@@ -15,11 +15,12 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from sslcli import signals
+from sslcli.config.composed import read
 from sslcli.errors import StartAgain, UserError
 from sslcli.run_dir import inside
 from sslcli.run_dir.json_files import JsonFile, side_file
@@ -77,7 +78,7 @@ class Owner(JsonFile):
 def read_owner(run_dir: Path) -> Owner | None:
     """Return the owner of a run; None if no process writes it."""
     content = side_file(run_dir, NAME, Owner)
-    return None if content is None else Owner(**{f.name: content[f.name] for f in fields(Owner) if f.name in content})
+    return None if content is None else read(content, Owner)
 
 
 def write_owner(run_dir: Path, owner: Owner) -> None:

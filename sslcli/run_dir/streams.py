@@ -1,12 +1,16 @@
-"""The standard streams, made such that a reader that goes away, a closed one or a full disk never ends a command."""
+"""The standard streams, made such that a reader that goes away, a closed one or a full disk never ends a command.
+
+What is in them is written before a process leaves at once.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import select
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 
 class _Lenient(io.FileIO):
@@ -34,6 +38,14 @@ def make_lenient() -> None:
         now = getattr(sys, name)
         if now is None or now is getattr(sys, f"__{name}__"):
             setattr(sys, name, _stream(number, now))
+
+
+def leave(code: int) -> NoReturn:
+    """Exit at once, without waiting for data workers or for a library that is half imported."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def _stream(number: int, now: io.TextIOWrapper | None) -> io.TextIOWrapper:

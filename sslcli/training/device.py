@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from sslcli.distributed.start import Start
+from sslcli.distributed.start import Start, available_cpus
 from sslcli.errors import UserError
 from sslcli.types import Compute
 
@@ -66,9 +66,8 @@ def _best_precision(device: torch.device) -> torch.dtype:
 
 def set_threads(count: int | None) -> None:
     """Use ``count`` CPU threads, by default as many as this process may use; the number changes the order of sums."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = os.environ.get("OMP_NUM_THREADS")
-    torch.set_num_threads(count or (int(limit) if limit and limit.isdigit() and int(limit) else available))
+    torch.set_num_threads(count or (int(limit) if limit and limit.isdigit() and int(limit) else available_cpus()))
 
 
 def set_determinism(deterministic: bool) -> None:

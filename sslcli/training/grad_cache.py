@@ -30,6 +30,7 @@ def backward(
     modules: Sequence[nn.Module],
     scale: Callable[[Tensor], Tensor],
     strategy: Strategy | None = None,
+    recomputed: Sequence[nn.Module] = (),
 ) -> tuple[Loss, Outputs]:
     """Accumulate the gradient of the batch's loss into the parameters.
 
@@ -42,6 +43,7 @@ def backward(
             with gradients.
         scale: applied to the loss before the backward pass (the fp16 scaler).
         strategy: adds up the gradients of the processes that share the batch in equal parts.
+        recomputed: the modules with blocks that the backward pass computes again.
 
     Returns:
         The loss and the detached outputs of the whole batch, in order.
@@ -51,7 +53,7 @@ def backward(
     if num_micro == 1 and ranks.size == 1:
         outputs = project(0)
         result = loss(outputs)
-        _backpropagate([scale(result.total)], [None], modules)
+        _backpropagate([scale(result.total)], [None], recomputed)
         return result, {name: rows.detach() for name, rows in outputs.items()}
 
     kept = project(0) if num_micro == 1 else None  # one graph is kept; several are computed again
@@ -77,15 +79,15 @@ def backward(
                 gradients.append(gradient[span])
         if m == num_micro - 1:
             strategy.last_backward()
-        _backpropagate(roots, gradients, modules)
+        _backpropagate(roots, gradients, recomputed)
     strategy.gradients_done()
     return result, {name: rows.detach() for name, rows in leaves.items()}
 
 
-def _backpropagate(roots: list[Tensor], gradients: Sequence[Tensor | None], modules: Sequence[nn.Module]) -> None:
+def _backpropagate(roots: list[Tensor], gradients: Sequence[Tensor | None], recomputed: Sequence[nn.Module]) -> None:
     """Accumulate gradients; a block that is computed again on the way moves BatchNorm's statistics no second time."""
     if roots:
-        with frozen_statistics(modules):
+        with frozen_statistics(recomputed):
             torch.autograd.backward(roots, gradients)
 
 

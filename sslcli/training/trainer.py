@@ -214,6 +214,7 @@ class Trainer:
                 modules=self.modules,
                 scale=self.scaler.scale,
                 strategy=self.strategy,
+                recomputed=self.modules if self.train.recompute == "blocks" else (),
             )
 
     def update(self, loss: Loss, outputs: Outputs) -> None:

@@ -19,7 +19,7 @@ PARENT = "import signal, sys\nfor number in (signal.SIGHUP, signal.SIGINT): sign
          "from sslcli.signals import Stopped\n" \
          "try: run_ranks([sys.executable, '-c', sys.argv[1]], 3, 1)\n" \
          "except Stopped as stop: sys.exit(stop.exit_code + 100)\n" \
-         "except RanksFailed as failure: sys.exit(failure.code)"  # fmt: skip
+         "except RanksFailed as failure: sys.exit(failure.exit_code)"  # fmt: skip
 # A rank that writes what it hears, and ends by it; rank 1 does as it is told.
 RANK = """
 import os, signal, sys, time

@@ -342,7 +342,7 @@ def test_a_file_that_is_wrong_is_not_put_in_place(run, tmp_path, monkeypatch, mi
     (tmp_path / "out").mkdir()
     torch.save({"before": 1}, tmp_path / "out" / "w.pth")
     exits = []
-    monkeypatch.setattr(sslcli.cli, "_leave", lambda code: exits.append(code) or sys.exit(code))
+    monkeypatch.setattr(sslcli.cli, "leave", lambda code: exits.append(code) or sys.exit(code))
     arguments = ("run=r", "output=out/w.pth", "plugins=[support]", f"format._target_=support.wrong_formats.{mistake}")
     code, out, err = run(*arguments, "format=timm", command="export")
     assert code == 1 and "Traceback" in err and out == ""

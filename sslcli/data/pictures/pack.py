@@ -27,7 +27,8 @@ from sslcli.data.pictures.png_chunks import pixels_only
 from sslcli.data.pictures.reading import Reading
 from sslcli.data.regular_files import read_regular
 from sslcli.data.shared_memory import ReadAhead
-from sslcli.data.workers import available_cpus, by_workers
+from sslcli.data.workers import by_workers
+from sslcli.distributed.start import available_cpus
 from sslcli.errors import UserError
 from sslcli.run_dir.files import sync_path
 
