@@ -59,6 +59,7 @@ def run_ranks(command: Sequence[str], num: int, threads: int) -> None:
         "OMP_NUM_THREADS": str(threads),
         **os.environ,
         "WORLD_SIZE": str(num),
+        "LOCAL_WORLD_SIZE": str(num),
         "MASTER_ADDR": "localhost",
         "MASTER_PORT": str(20000 + zlib.crc32(name.encode()) % (12000 - PORTS)),
         PARENT: str(os.getpid()),

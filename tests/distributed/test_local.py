@@ -57,6 +57,12 @@ def is_alive(pid):
         return False
 
 
+def test_ranks_know_how_many_share_the_host():
+    """By this they divide its CPUs among their data workers, and the shared memory."""
+    parent = started("import os; os.write(1, os.environ['LOCAL_WORLD_SIZE'].encode())")
+    assert parent.communicate(timeout=30) == ("333", "") and parent.returncode == 0
+
+
 def test_ranks_that_end_well_end_it_well():
     parent = started(RANK)
     out, err = parent.communicate(timeout=30)
