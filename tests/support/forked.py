@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 from hydra.core.global_hydra import GlobalHydra
+from tqdm import tqdm
 
 # autograd looks for devices at the first backward pass of a process. If it found one that a test pretends to have, it
 # would start threads, and no fork could compute gradients afterwards.
@@ -55,6 +57,8 @@ class Forked:
             sys.argv = argv
             os.environ.pop("HYDRA_FULL_ERROR", None)
             GlobalHydra.instance().clear()
+            # The lock that it inherits is one for both: if it is killed while it has it, the tests wait for ever.
+            tqdm.set_lock(threading.RLock())
             entry()
             code = 0
         except SystemExit as stop:
