@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from sslcli.commands.job import Job, is_sweep
+from sslcli.commands.job import Job, is_sweep, sweep_folder
 from sslcli.commands.sweep import check_launcher, sweep_ended
 from sslcli.config.arguments import SWEEP, conf_dir, home_expanded, sweep_dir
 from sslcli.config.checks import check_ranges
@@ -27,7 +27,7 @@ from sslcli.config.composed import CONFIGS, EvalConfig, ExportConfig, ReportConf
 from sslcli.config.flags import flags_first
 from sslcli.config.given import Given
 from sslcli.config.origin import Origin, settled
-from sslcli.config.quoting import for_hydra, override
+from sslcli.config.quoting import for_hydra
 from sslcli.config.secrets import shown
 from sslcli.config.overrides import check_overrides
 from sslcli.config.paths import expand
@@ -81,8 +81,7 @@ def _train(config: Any) -> float | None:
     overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # ${...} in them is not Hydra's own
     typed, automatic = settled(_plain(config, "train"), overrides, choices)
     if is_sweep(hydra):
-        run_dir: Path | None = Path(hydra.sweep.dir) / str(hydra.job.num)
-        print(shown(f"job {hydra.job.num}: {' '.join(overrides)}"), flush=True)
+        run_dir: Path | None = sweep_folder(hydra)
     else:
         run_dir = expand(typed.run_dir) if typed.run_dir else None
     if typed.replay is not None:
@@ -207,6 +206,7 @@ def _run(task: Callable[[Any], Any], name: str) -> int:
     from hydra.core.config_store import ConfigStore
 
     from sslcli.config.hydra_errors import explain
+    from sslcli.sweeps.plugins import register
 
     hydras: list[str] = []
     sweep = sweep_dir(arguments) if SWEEP & set(arguments) else None
@@ -214,6 +214,7 @@ def _run(task: Callable[[Any], Any], name: str) -> int:
         if (start := Start.read()).size > 1:
             raise UserError(f"-m: {start.by} started {start.size} processes, and a sweep is one. Use device.num=...")
         hydras = [for_hydra("hydra.sweep.dir", sweep), "hydra.sweep.subdir=."]
+        register()
     ConfigStore.instance().store(name="schema", node=schema(CONFIGS[name]))
     primary = name
     if name == "train" and any(argument.startswith("resume=") for argument in arguments):
@@ -221,7 +222,7 @@ def _run(task: Callable[[Any], Any], name: str) -> int:
 
         primary, arguments, task = continued.by_own_config(arguments, given.folders.paths, task)
     sys.argv = [sys.argv[0], *arguments, *hydras]
-    job = Job(task, program, arguments)
+    job = Job(task, program, arguments, has_log=name == "train")
     entry = hydra.main(version_base="1.3", config_path=conf_dir(), config_name=primary)(job)
     try:
         entry()
@@ -234,6 +235,4 @@ def _run(task: Callable[[Any], Any], name: str) -> int:
         return code
     if job.failure is not None:
         raise job.failure
-    if name == "train" and sweep is not None:
-        print(f"compare the runs: ssl-report {override('run', sweep)}", flush=True)
     return 0 if sweep is None else sweep_ended(program, sweep, job.sweep)

@@ -52,6 +52,7 @@ def _leave(signum: int, _frame: FrameType | None) -> None:
 
 
 _deferring = False
+_terminal = 2  # the stream on which signals are answered
 _pending: int | None = None
 _of_launcher: dict[int, Callable[[int, FrameType | None], object]] = {}  # handlers that ours replaced in a sweep's job
 _grace: float | None = None  # seconds that the present wait for data may go on after a signal; None outside a wait
@@ -102,7 +103,7 @@ def _answer_at_once(speaks: bool) -> None:
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     program = os.path.basename(sys.argv[0] or "sslcli")  # noqa: PTH119
-    break_line = "\n" * os.isatty(2)  # after the progress bar and the ^C
+    break_line = "\n" * os.isatty(_terminal)  # after the progress bar and the ^C
 
     def answer() -> None:
         while number := os.read(reading, 1):
@@ -112,9 +113,20 @@ def _answer_at_once(speaks: bool) -> None:
                     "stopping after this step, which is saved; Ctrl-C twice exits at once" if _deferring else "stopping"
                 )
                 with contextlib.suppress(OSError):
-                    os.write(2, f"{break_line}{program}: {name}: {what}\n".encode())
+                    os.write(_terminal, f"{break_line}{program}: {name}: {what}\n".encode())
 
     threading.Thread(target=answer, name="signals", daemon=True).start()
+
+
+@contextmanager
+def answering_on(descriptor: int) -> Iterator[None]:
+    """Answer signals on another stream inside this block, in which stderr goes elsewhere."""
+    global _terminal
+    before, _terminal = _terminal, descriptor
+    try:
+        yield
+    finally:
+        _terminal = before
 
 
 def ignore() -> None:
@@ -161,6 +173,9 @@ def deferred() -> Iterator[None]:
         yield
     finally:
         _deferring = False
+
+
+_terminal = 2  # the stream on which signals are answered
 
 
 @contextmanager

@@ -24,6 +24,7 @@ ROOMS = [
     {"pretrained"},
     {"components"},
     {"training", "evaluation", "report", "loggers", "export"},
+    {"sweeps"},
     {"commands"},
     {"cli"},
 ]

@@ -7,29 +7,42 @@ import os
 import sys
 import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from sslcli import signals
 from sslcli.commands.put_back import put_back
+from sslcli.config.arguments import constant_keys, key_of
 from sslcli.config.secrets import shown
 from sslcli.distributed.local import RanksFailed
 from sslcli.distributed.start import Start
 from sslcli.errors import StartAgain, UserError, described, for_user
 from sslcli.run_dir.outcome import FAILED, OK, RUNNING, STOPPED, Outcome, write_outcome
 from sslcli.run_dir.owner import Superseded
+from sslcli.run_dir.result_json import result_line
 from sslcli.run_dir.streams import leave, make_lenient
+from sslcli.sweeps.job_log import NAME as JOB_LOG
+from sslcli.sweeps.job_log import output_to, running
 
 
 class Job:
     """The task of one job. It stores exceptions instead of raising them: a sweep continues, Hydra prints nothing.
 
     A launcher may send it to another process, on another machine: what comes of it there reaches the sweep by a file.
+
+    Args:
+        task: gets the composed config and returns the value by which a sweeper compares jobs.
+        program: the name of the command.
+        arguments: the command line, without the program.
+        has_log: whether what a job of a sweep prints goes to its folder, and only a line about it to the screen.
     """
 
-    def __init__(self, task: Callable[[Any], Any], program: str, arguments: list[str]) -> None:
-        self.task, self.program, self.arguments = task, program, arguments
+    def __init__(
+        self, task: Callable[[Any], Any], program: str, arguments: list[str], *, has_log: bool = False
+    ) -> None:
+        self.task, self.program, self.arguments, self.has_log = task, program, arguments, has_log
         self.failure: Exception | None = None  # of the only job
         self.sweep = uuid.uuid4().hex  # tells this start of a sweep from others
         self._pid = os.getpid()
@@ -41,21 +54,25 @@ class Job:
         hydra = HydraConfig.get()
         sys.argv = [self.program, *self.arguments]  # as they were given: a run writes down the command that resumes it
         if is_sweep(hydra):
-            return self._of_sweep(config, Path(hydra.sweep.dir), hydra.job.num)
+            return self._of_sweep(config, hydra)
         try:
             return self.task(config)
         except Exception as raised:
             self.failure = for_user(raised)
             return None
 
-    def _of_sweep(self, config: Any, sweep_dir: Path, number: int) -> Any:
+    def _of_sweep(self, config: Any, hydra: Any) -> Any:
         """Run the job and write its outcome; a signal ends the sweep only where that runs in this process."""
+        folder = sweep_folder(hydra)
         first = Start.read().first
+        alike = constant_keys(self.arguments)
+        given = [shown(text) for text in hydra.overrides.task if key_of(text) not in alike]
+        self._name = " ".join([f"job {folder.name}", *given])
 
         def write(outcome: str, message: str = "", exit_code: int = 0) -> None:
             if first:
                 content = Outcome(outcome=outcome, message=shown(message), exit_code=exit_code, sweep=self.sweep)
-                write_outcome(sweep_dir, number, content)
+                write_outcome(folder.parent, int(folder.name), content)
 
         elsewhere = os.getpid() != self._pid
         if elsewhere:
@@ -65,38 +82,73 @@ class Job:
             signals.install_in_job(speaks=first)
         write(RUNNING)
         try:
-            value = self.task(config)
+            with self._apart(folder, elsewhere=elsewhere):
+                value = self.task(config)
         except signals.Stopped as stop:
             write(STOPPED, stop.name, stop.exit_code)
             if not elsewhere:
                 raise
             if first:
-                print(f"{self.program}: job {number}: {stop.saved or f'stopped by {stop.name}'}", file=sys.stderr)
+                self._say(f"{stop.saved or f'stopped by {stop.name}'}")
                 put_back(stop.signum)
             return None
         except Superseded as raised:  # the newer start tells the sweep how the job ended
-            self._told(raised, number)
+            self._say(raised)
             leave(raised.exit_code)
         except StartAgain as raised:
-            write(STOPPED, *self._told(raised, number))
+            write(STOPPED, *self._told(raised))
             return None
         except Exception as raised:
-            write(FAILED, *self._told(raised, number))
+            write(FAILED, *self._told(raised))
             return None
         write(OK)
+        if first:
+            print(f"{self._name}: {result_line(folder)}", flush=True)
         return value
 
-    def _told(self, raised: Exception, number: int) -> tuple[str, int]:
-        """Print an exception of a sweep's job; return its message and exit code."""
+    @contextmanager
+    def _apart(self, folder: Path, *, elsewhere: bool) -> Iterator[None]:
+        """Let what the job prints go to its folder inside this block; an error is printed there, too."""
+        with ExitStack() as held:
+            if self.has_log:
+                held.enter_context(nullcontext() if elsewhere else running(self._name, folder))
+                held.enter_context(output_to(folder))
+            held.enter_context(_telling(self.program))
+            yield
+
+    def _say(self, text: object) -> None:
+        print(f"{self.program}: {self._name}: {shown(text)}", file=sys.stderr, flush=True)
+
+    def _told(self, raised: Exception) -> tuple[str, int]:
+        """Print in a line why a job of a sweep failed; return its message and exit code."""
         failure = for_user(raised)
         if isinstance(failure, UserError):
-            if not isinstance(failure, RanksFailed):  # which have told it
-                print(shown(f"{self.program}: job {number}: error: {failure}"), file=sys.stderr)
+            self._say(f"error: {failure}")
             return str(failure), failure.exit_code
-        print(shown(traceback.format_exc()), end="", file=sys.stderr)
+        self._say(f"error: {described(failure)} (a bug, its traceback is in {JOB_LOG})")
         return described(failure), 1
+
+
+@contextmanager
+def _telling(program: str) -> Iterator[None]:
+    """Print an error that ends this block, a bug with its traceback."""
+    try:
+        yield
+    except Exception as raised:
+        failure = for_user(raised)
+        if not isinstance(failure, RanksFailed):  # which have told it
+            is_mistake = isinstance(failure, UserError)
+            text = f"{program}: error: {failure}\n" if is_mistake else traceback.format_exc()
+            print(shown(text), end="", file=sys.stderr)
+        raise
 
 
 def is_sweep(hydra: Any) -> bool:
     """Whether Hydra runs this job as one of a sweep."""
     return hydra.mode is not None and hydra.mode.name == "MULTIRUN"
+
+
+def sweep_folder(hydra: Any) -> Path:
+    """Return the folder of a job of a sweep: of the number that its overrides have, else of its place in the sweep."""
+    name = hydra.sweep.subdir
+    return Path(hydra.sweep.dir) / (str(hydra.job.num) if name == "." else str(name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import shutil
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 
 from sslcli.config.secrets import shown
 from sslcli.errors import UserError
+from sslcli.run_dir import inside
 from sslcli.run_dir.outcome import FAILED, NAME, OK, RUNNING, Outcome, read_outcomes
+from sslcli.sweeps import sweep_json
 
 _FIRST_TOLD = (1, 2, 130, 75, 0)  # a bug rather than a mistake of the user, a failure rather than a stop
 _KILLED = "it wrote no outcome: it was killed, its machine failed, or it still runs and the launcher does not wait."
@@ -36,13 +39,16 @@ def check_launcher(overrides: Sequence[str], *, is_sweep: bool) -> None:
 
 
 def sweep_ended(program: str, sweep_dir: Path, sweep: str) -> int:
-    """Return the exit code of a sweep whose launcher has returned, and print on stderr why it is not 0.
+    """Print and write what came of a sweep whose launcher has returned; return its exit code.
+
+    Why that is not 0 is printed on stderr.
 
     Args:
         program: the name of the command.
         sweep_dir: the folder of the sweep.
         sweep: the start of the sweep, as the outcomes name it.
     """
+    tell_sweep(sweep_dir)
     outcomes = {job: _settled(outcome) for job, outcome in read_outcomes(sweep_dir, sweep).items()}
     failed = {job: outcome for job, outcome in outcomes.items() if outcome.outcome == FAILED}
     stopped = [job for job, outcome in outcomes.items() if outcome.outcome not in (OK, FAILED)]
@@ -55,6 +61,34 @@ def sweep_ended(program: str, sweep_dir: Path, sweep: str) -> int:
         print(f"{program}: {len(stopped)} {count} stopped on a signal; the same command continues", file=sys.stderr)
     codes = {outcome.exit_code for outcome in outcomes.values()}
     return next((code for code in _FIRST_TOLD if code in codes), 0)
+
+
+def tell_sweep(sweep_dir: Path) -> bool:
+    """Print the table of a sweep, and write it into its folder with the page that compares the runs.
+
+    Return whether there is such a sweep: whether its sweeper has written ``sweep.json``.
+    """
+    if not (sweep_dir / sweep_json.NAME).is_file():
+        return False
+    from sslcli.report.write import COMPARISON, PAGE, can_draw
+    from sslcli.sweeps.results import read_sweep
+    from sslcli.sweeps.table import name_of, table, write_csv, write_results
+
+    found = read_sweep(sweep_dir)
+    if found is None:
+        return False
+    for line in table(found):
+        print(shown(line), flush=True)
+    write_csv(found)
+    sweep_json.change(sweep_dir, functools.partial(write_results, found))
+    runs = [job for job in found.jobs if job.run is not None]
+    if can_draw() and any((job.run.path / PAGE).is_file() for job in runs if job.run):  # else log.report=false
+        from sslcli.report.comparison import comparison_page
+
+        page = comparison_page([job.run for job in runs if job.run], sweep_dir, [name_of(job, found) for job in runs])
+        inside.write_text(sweep_dir, COMPARISON, page)
+        print(f"page  {sweep_dir / COMPARISON}", flush=True)
+    return True
 
 
 def _settled(outcome: Outcome) -> Outcome:

@@ -29,6 +29,14 @@ def key_of(override: str) -> str:
     return override.partition("=")[0].lstrip("+~")
 
 
+def constant_keys(arguments: list[str]) -> set[str]:
+    """Return the keys of overrides with one value: those in which the jobs of a sweep are alike."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides(overrides_of(arguments))
+    return {key_of(override.get_key_element()) for override in parsed if not override.is_sweep_override()}
+
+
 def home_expanded(argument: str) -> str:
     """Replace ``~`` in ``key=~/x``: a shell does not expand it there, and Hydra's grammar does not allow it."""
     key, equals, value = argument.partition("=")

@@ -31,16 +31,17 @@ class Line:
     colour: str
 
 
-def comparison_page(records: Sequence[Record], folder: Path) -> str:
+def comparison_page(records: Sequence[Record], folder: Path, names: Sequence[str] = ()) -> str:
     """Return the page as HTML without external files.
 
     Args:
         records: the runs.
         folder: the folder of the page, for links to the pages of the runs.
+        names: what the runs are called; by default as their folders.
     """
     settings = differing([record.settings for record in records])
     colours = [variable(colour) for colour in charts.class_colours(len(records))]
-    names = _names([record.path for record in records])
+    names = names or _names([record.path for record in records])
     columns = columns_of(records, settings)
     same = {title(record) for record in records}
     return render(

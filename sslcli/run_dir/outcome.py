@@ -39,11 +39,17 @@ def write_outcome(sweep_dir: Path, job: int, outcome: Outcome) -> None:
         inside.write_text(folder, NAME, json.dumps(asdict(outcome), indent=2) + "\n")
 
 
+def read_outcome(folder: Path) -> Outcome | None:
+    """Return how the job in ``folder`` ended at its last start; None if it was not started."""
+    content = side_file(folder, NAME, Outcome)
+    return None if content is None else read(content, Outcome)
+
+
 def read_outcomes(sweep_dir: Path, sweep: str) -> dict[int, Outcome]:
     """Return by their numbers the outcomes of the jobs that one start of a sweep has begun."""
     found = {}
     for name in sorted(filter(str.isdecimal, inside.names(sweep_dir)), key=int):
-        content = side_file(sweep_dir / name, NAME, Outcome)
-        if content is not None and content.get("sweep") == sweep:
-            found[int(name)] = read(content, Outcome)
+        outcome = read_outcome(sweep_dir / name)
+        if outcome is not None and outcome.sweep == sweep:
+            found[int(name)] = outcome
     return found

@@ -10,6 +10,7 @@ from typing import Any
 
 from sslcli.run_dir import inside
 from sslcli.run_dir.json_files import side_file
+from sslcli.run_dir.measurements import with_error
 from sslcli.run_dir.old_metrics import result_up_to_date
 from sslcli.run_dir.readings import MetricFile, readings
 
@@ -66,3 +67,13 @@ def headline_value(result: Mapping[str, Any]) -> float | None:
     """Return the value by which the runs of a sweep are compared; None if nothing was measured."""
     found = dict(readings(result["metrics"])).get(result["headline"])
     return None if found is None else found.value
+
+
+def result_line(run_dir: Path) -> str:
+    """Return in a few words what a finished run measured: its headline and its seconds of training."""
+    result = read_result(run_dir)
+    if result is None:
+        return "done"
+    found = dict(readings(result["metrics"])).get(result["headline"])
+    measured = "nothing was measured" if found is None else f"{result['headline']} {with_error(found)}"
+    return f"{measured}, {result['seconds']:.0f} s of training"

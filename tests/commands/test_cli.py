@@ -232,7 +232,9 @@ def test_resume_from_a_path_starts_there(run, tmp_path):
 def test_a_sweep_works_in_any_order_of_arguments(run, tmp_path, order):
     code, out, _ = run(*order, "run_dir=sweep")
     assert code == 0
-    assert out.splitlines()[-1] == "compare the runs: ssl-report run=sweep"
+    lines = out.splitlines()
+    assert [line.partition(":")[0] for line in lines[:3]] == ["job 0 seed=0", "job 1 seed=1", "sweep"]
+    assert lines[-1].startswith("± is the standard error of the mean over seeds")
     for job in ("0", "1"):
         assert (tmp_path / "sweep" / job / "result.json").is_file()
     assert {p.name for p in tmp_path.iterdir()} == {"sweep"}
@@ -241,7 +243,7 @@ def test_a_sweep_works_in_any_order_of_arguments(run, tmp_path, order):
 def test_a_failed_job_does_not_end_the_sweep(run, tmp_path):
     code, _, err = run("-m", *FAST, "run_dir=sweep", "objective.temperature=-1,0.2")
     assert code == 2
-    assert "job 0: error: objective.temperature=-1" in err and "Traceback" not in err
+    assert "job 0 objective.temperature=-1: error: objective.temperature=-1" in err and "Traceback" not in err
     assert (tmp_path / "sweep" / "1" / "result.json").is_file()
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 from support.forked import Forked
 
 from sslcli import cli, signals
@@ -16,6 +17,7 @@ from sslcli.commands.put_back import put_back
 from sslcli.commands.sweep import sweep_ended
 from sslcli.errors import UserError
 from sslcli.run_dir.outcome import FAILED, OK, RUNNING, STOPPED, Outcome, write_outcome
+from sslcli.run_dir.result_json import write_result
 
 
 def swept(task, folder, *overrides):
@@ -69,6 +71,51 @@ def test_what_becomes_of_jobs_in_other_processes_reaches_the_sweep(tmp_path):
     assert outcomes(sweep) == [(OK, "", 0), (STOPPED, "SIGUSR1", 75), (FAILED, "seed: no", 2), (RUNNING, "", 0)]
     assert code == 1, output
     assert "2 of 4 jobs of the sweep failed" in output and "Job 2: seed: no" in output
+
+
+def test_the_same_command_goes_on_after_a_kill_and_new_values_get_new_folders(tmp_path):
+    """What has finished is not run again; a job is found by its overrides, not by its place."""
+    sweep, started = tmp_path / "sweep", tmp_path / "started"
+
+    def task(config):
+        with started.open("a") as file:
+            file.write(f"{config.seed} ")
+        if config.seed == 1 and not (tmp_path / "again").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        metrics = {"accuracy": {"value": config.seed / 10, "higher_is_better": True}}
+        folder = sweep / HydraConfig.get().sweep.subdir
+        write_result(folder, metrics, headline="accuracy", steps=1, seconds=1, seed=config.seed, uses_labels=False)
+        return config.seed / 10
+
+    assert swept(task, sweep, "seed=0,1,2")[0] == -signal.SIGKILL
+    (tmp_path / "again").touch()
+    code, output = swept(task, sweep, "seed=3,2,1,0")
+    assert code == 0 and started.read_text().split() == ["0", "1", "3", "2", "1"], output
+    found = {path.parent.name: json.loads(path.read_text())["metrics"] for path in sweep.glob("*/result.json")}
+    assert {number: metrics["accuracy"]["value"] for number, metrics in found.items()} == {
+        "0": 0.0, "1": 0.1, "2": 0.2, "3": 0.3,
+    }  # fmt: skip
+    lines = output.splitlines()
+    assert lines[:2] == ["job 0 finished already", "job 3 seed=3: accuracy 30.00 %, 1 s of training"]
+
+
+def test_what_a_job_prints_goes_to_its_folder_and_a_line_to_the_screen(tmp_path):
+    def task(config):
+        print("printed")
+        os.write(2, b"written\n")
+        os.system("echo by a child")
+        if config.seed == 1:
+            raise ZeroDivisionError("a bug")
+
+    code, output = swept(task, tmp_path / "sweep", "seed=0,1")
+    assert code == 1
+    first, second, *rest = output.splitlines()
+    assert first == "job 0 seed=0: done"
+    assert second == "ssl-train: job 1 seed=1: error: ZeroDivisionError: a bug (a bug, its traceback is in job.log)"
+    assert not {"printed", "written", "by a child"} & set(rest) and "Traceback" not in output
+    logs = [(tmp_path / "sweep" / job / "job.log").read_text() for job in "01"]
+    assert logs[0] == "printed\nwritten\nby a child\n"
+    assert logs[1].startswith(f"{logs[0]}Traceback") and logs[1].endswith("ZeroDivisionError: a bug\n")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from sslcli.config.part_help import text as text_of_parts
 
 CONF = Path(conf_dir())
 TARGETS = sorted({line.split()[1] for path in CONF.rglob("*.yaml") for line in path.read_text().splitlines()
-                  if line.startswith("_target_: ")})  # fmt: skip
+                  if line.startswith("_target_: ") and "hydra" not in path.parts})  # fmt: skip
 
 
 ABSENT = object()
