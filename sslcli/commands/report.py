@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sslcli.commands.restored import compute_for, visuals_of
+from sslcli.commands.sweep import tell_sweep
 from sslcli.components import restore_components
 from sslcli.config.composed import ReportConfig
 from sslcli.config.instantiate import allow
@@ -32,6 +33,8 @@ def run(config: ReportConfig) -> Path:
     if not can_draw():
         raise UserError(f"ssl-report {MISSING}")
     allow(config.plugins)
+    if not config.output and isinstance(config.run, str) and tell_sweep(expand(config.run), page=True):
+        return expand(config.run) / COMPARISON
     run_dirs = _run_dirs(config.run)
     for run_dir in run_dirs:
         refuse_links(run_dir)

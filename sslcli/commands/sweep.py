@@ -63,10 +63,15 @@ def sweep_ended(program: str, sweep_dir: Path, sweep: str) -> int:
     return next((code for code in _FIRST_TOLD if code in codes), 0)
 
 
-def tell_sweep(sweep_dir: Path) -> bool:
+def tell_sweep(sweep_dir: Path, *, page: bool = False) -> bool:
     """Print the table of a sweep, and write it into its folder with the page that compares the runs.
 
-    Return whether there is such a sweep: whether its sweeper has written ``sweep.json``.
+    Args:
+        sweep_dir: the folder of the sweep.
+        page: write the page also where the runs have none of their own, by ``log.report=false``.
+
+    Returns:
+        Whether there is such a sweep: whether its sweeper has written ``sweep.json``.
     """
     if not (sweep_dir / sweep_json.NAME).is_file():
         return False
@@ -81,12 +86,12 @@ def tell_sweep(sweep_dir: Path) -> bool:
         print(shown(line), flush=True)
     write_csv(found)
     sweep_json.change(sweep_dir, functools.partial(write_results, found))
-    runs = [job for job in found.jobs if job.run is not None]
-    if can_draw() and any((job.run.path / PAGE).is_file() for job in runs if job.run):  # else log.report=false
+    runs = {name_of(job, found): job.run for job in found.jobs if job.run is not None}
+    if can_draw() and runs and (page or any((run.path / PAGE).is_file() for run in runs.values())):
         from sslcli.report.comparison import comparison_page
 
-        page = comparison_page([job.run for job in runs if job.run], sweep_dir, [name_of(job, found) for job in runs])
-        inside.write_text(sweep_dir, COMPARISON, page)
+        text = comparison_page([*runs.values()], sweep_dir, [*runs])
+        inside.write_text(sweep_dir, COMPARISON, text)
         print(f"page  {sweep_dir / COMPARISON}", flush=True)
     return True
 

@@ -447,7 +447,9 @@ def test_loading_and_exporting_need_no_data(run, tmp_path):
 def test_a_page_of_a_run_and_of_a_sweep(run, tmp_path):
     run(*FAST, "-m", "seed=0,1", "run_dir=sweep")
     code, out, _ = run("run=sweep", command="report")
-    assert (code, out) == (0, "wrote sweep/comparison.html\n")
+    assert code == 0 and out.startswith("sweep: 2 jobs (2 ok)\n") and out.endswith("\npage  sweep/comparison.html\n")
+    assert {"sweep.csv", "comparison.html"} <= {path.name for path in (tmp_path / "sweep").iterdir()}
+    assert "seed=1" in (tmp_path / "sweep" / "comparison.html").read_text()
     code, out, _ = run("run=sweep/1", command="report")
     assert (code, out) == (0, "wrote sweep/1/report.html\n")
     code, out, _ = run("run=[sweep/1,sweep/0]", "output=page.html", command="report")
