@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from sslcli.commands.job import Job, is_sweep, sweep_folder
+from sslcli.commands.job import Job, is_sweep
 from sslcli.commands.sweep import check_launcher, sweep_ended
 from sslcli.config.arguments import SWEEP, conf_dir, home_expanded, sweep_dir
 from sslcli.config.checks import check_ranges
@@ -35,6 +35,7 @@ from sslcli.distributed.local import RanksFailed, end_with_parent
 from sslcli.distributed.start import LeftAlone, Start
 from sslcli.errors import StartAgain, UserError, for_user
 from sslcli.run_dir.streams import leave, make_lenient
+from sslcli.sweeps.job_folder import job_folder
 
 K = TypeVar("K")
 LAST_WORD = 1.0  # seconds in which rank 0 says what is wrong before the others leave, at which srun ends it
@@ -81,7 +82,7 @@ def _train(config: Any) -> float | None:
     overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # ${...} in them is not Hydra's own
     typed, automatic = settled(_plain(config, "train"), overrides, choices)
     if is_sweep(hydra):
-        run_dir: Path | None = sweep_folder(hydra)
+        run_dir: Path | None = job_folder(hydra)
     else:
         run_dir = expand(typed.run_dir) if typed.run_dir else None
     if typed.replay is not None:

@@ -23,6 +23,7 @@ from sslcli.run_dir.outcome import FAILED, OK, RUNNING, STOPPED, Outcome, write_
 from sslcli.run_dir.owner import Superseded
 from sslcli.run_dir.result_json import result_line
 from sslcli.run_dir.streams import leave, make_lenient
+from sslcli.sweeps.job_folder import job_folder
 from sslcli.sweeps.job_log import NAME as JOB_LOG
 from sslcli.sweeps.job_log import output_to, running
 
@@ -63,7 +64,7 @@ class Job:
 
     def _of_sweep(self, config: Any, hydra: Any) -> Any:
         """Run the job and write its outcome; a signal ends the sweep only where that runs in this process."""
-        folder = sweep_folder(hydra)
+        folder = job_folder(hydra)
         first = Start.read().first
         alike = constant_keys(self.arguments)
         given = [shown(text) for text in hydra.overrides.task if key_of(text) not in alike]
@@ -146,9 +147,3 @@ def _telling(program: str) -> Iterator[None]:
 def is_sweep(hydra: Any) -> bool:
     """Whether Hydra runs this job as one of a sweep."""
     return hydra.mode is not None and hydra.mode.name == "MULTIRUN"
-
-
-def sweep_folder(hydra: Any) -> Path:
-    """Return the folder of a job of a sweep: of the number that its overrides have, else of its place in the sweep."""
-    name = hydra.sweep.subdir
-    return Path(hydra.sweep.dir) / (str(hydra.job.num) if name == "." else str(name))

@@ -229,7 +229,7 @@ FIRST = {"dataset": "images", "encoder": "timm"}
 # Option of one of Hydra's own groups -> the package that brings it.
 PACKAGES: dict[str, dict[str, str]] = {
     "hydra/launcher": {
-        "joblib": "'sslcli[parallel]'",
+        "joblib": "hydra-joblib-launcher",
         "submitit_local": "'sslcli[slurm]'",
         "submitit_slurm": "'sslcli[slurm]'",
         "ray": "hydra-ray-launcher",

@@ -9,6 +9,8 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
+from sslcli.distributed.start import sharing
+
 _SHARE = 0.9  # of the free shared memory that a run may take
 _PLACE = "/dev/shm"  # noqa: S108  where Linux keeps shared memory
 
@@ -33,7 +35,7 @@ def that_fits(workers: int, item_bytes: int, held: int, say: Callable[[str], Non
     wanted = ReadAhead(workers)
     if free is None or not workers or not item_bytes:
         return wanted
-    places = int(_SHARE * free) // (item_bytes * int(os.environ.get("LOCAL_WORLD_SIZE", 1))) - held
+    places = int(_SHARE * free) // (item_bytes * sharing()) - held
     if places >= workers * wanted.items:
         return wanted
     fitting = next((ReadAhead(places // items, items) for items in (4, 2, 1) if places >= items), ReadAhead(0))

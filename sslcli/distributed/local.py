@@ -145,8 +145,18 @@ def _tell(rank: int, pid: int, signum: int) -> None:
 def end_with_parent() -> None:
     """In a rank: stop by SIGTERM when the process that started it dies, also if that is killed."""
     parent = os.environ.get(PARENT)
-    if parent is None or not sys.platform.startswith("linux"):
+    if parent is not None:
+        end_with(int(parent))
+
+
+def end_with(parent: int) -> None:
+    """Stop by SIGTERM when the parent of this process dies, also if that is killed (Linux).
+
+    Raises:
+        Stopped: it has died already.
+    """
+    if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
-    if os.getppid() != int(parent):  # it has died already
+    if os.getppid() != parent:
         raise signals.Stopped(signal.SIGTERM)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from sslcli.errors import UserError
 
 PARENT, NAME = "SSLCLI_PARENT", "SSLCLI_START"  # what ``local`` sets: its pid, and a name for this start
+JOBS = "SSLCLI_JOBS"  # what a sweep sets: how many of its jobs share this host at a time
 PORTS = 8  # that rank 0 may take, from the first on
 
 
@@ -84,10 +85,15 @@ class Start:
         return f"rank {self.rank} on {socket.gethostname()}"
 
 
+def sharing() -> int:
+    """Return how many processes like this one share the machine: those of its run, times the jobs of its sweep."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) * int(os.environ.get(JOBS, 1))
+
+
 def available_cpus() -> int:
-    """Return the CPUs that this process may use, divided by the number of the run's processes on this machine."""
+    """Return the CPUs that this process may use, divided by the number of those that share them."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cpus // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    return max(1, cpus // sharing())
 
 
 def _of_torchrun(environ: Mapping[str, str]) -> Start:

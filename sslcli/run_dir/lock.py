@@ -35,7 +35,8 @@ def locked(run_dir: Path, mine: Owner | None = None, *, seconds: float = 0.0, lo
     Args:
         run_dir: the run directory.
         mine: this process; by default as the environment describes it.
-        seconds: how long to wait for an earlier start of the same Slurm job, which ends when it sees this one.
+        seconds: how long to wait for an earlier start of the same Slurm job, which ends when it sees this one, and for
+            a process that ends because the command that started it was killed.
         look: seconds between two of its looks.
 
     Raises:
@@ -74,6 +75,10 @@ def _take(file: BinaryIO, run_dir: Path, mine: Owner, seconds: float, look: floa
     """Lock the file, or, where locks do not reach, see to it that no other process writes the run."""
     other = read_owner(run_dir)
     got = _try(file, run_dir)
+    deadline = time.monotonic() + seconds
+    while got is False and other is not None and other.is_ending() and time.monotonic() < deadline:
+        time.sleep(_PAUSE)
+        got, other = _try(file, run_dir), read_owner(run_dir)
     far = (  # it is alive where a lock may not reach
         other is not None and other.looked_at(time.time(), look) and (got is None or (got and other.host != mine.host))
     )

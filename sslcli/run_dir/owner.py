@@ -26,6 +26,8 @@ from sslcli.run_dir import inside
 from sslcli.run_dir.json_files import JsonFile, side_file
 
 NAME = "owner.json"
+SWEEP = "SSLCLI_SWEEP"  # what a sweep sets in the processes of its jobs: its pid
+_STARTED_BY = (SWEEP, "SSLCLI_PARENT")  # the first that is set ends this process when it dies itself
 LOOK = 10.0  # seconds between two looks at the file
 _LOOKS_MISSED = 3  # after which a process counts as dead
 
@@ -42,6 +44,7 @@ class Owner(JsonFile):
         host, pid: where the process is.
         job: the id of its Slurm job; empty without Slurm.
         restart: how often Slurm has started this job again.
+        parent: the pid of the sweep, or of the command with ``device.num``, that started the process; else 0.
         heartbeat: when it last looked at the file, in seconds since 1970.
     """
 
@@ -49,22 +52,29 @@ class Owner(JsonFile):
     pid: int
     job: str = ""
     restart: int = 0
+    parent: int = 0
     heartbeat: float = field(default=0.0, compare=False)
 
     @classmethod
     def here(cls, environ: Mapping[str, str] = os.environ) -> Owner:
         """Describe this process."""
         restart = environ.get("SLURM_RESTART_COUNT", "")
+        parents = [environ[name] for name in _STARTED_BY if name in environ]
         return cls(
             host=socket.gethostname(),
             pid=os.getpid(),
             job=environ.get("SLURM_JOB_ID", ""),
             restart=int(restart) if restart.isdecimal() else 0,
+            parent=int(parents[0]) if parents and parents[0].isdecimal() else 0,
         )
 
     def follows(self, other: Owner) -> bool:
         """Whether this is a later start of the same job."""
         return bool(self.job) and self.job == other.job and self.restart > other.restart
+
+    def is_ending(self) -> bool:
+        """Whether what started the process on this host has died: the process then saves and ends."""
+        return bool(self.parent) and self.host == socket.gethostname() and not _is_alive(self.parent)
 
     def looked_at(self, now: float, look: float = LOOK) -> bool:
         """Whether the process was alive a moment ago, by its own clock."""
@@ -73,6 +83,19 @@ class Owner(JsonFile):
     def __str__(self) -> str:
         job = f", start {self.restart + 1} of job {self.job}" if self.job else ""
         return f"{self.host} pid {self.pid}{job}"
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is somebody else's
+        return True
+    try:  # one that nobody has waited for has a number still
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return True
 
 
 def read_owner(run_dir: Path) -> Owner | None:

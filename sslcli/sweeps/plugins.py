@@ -12,8 +12,9 @@ from types import ModuleType
 from hydra.core.plugins import Plugins
 
 from sslcli.sweeps.grid import GridSweeper
+from sslcli.sweeps.parallel import ParallelLauncher
 
-_PLUGINS = (GridSweeper,)
+_PLUGINS = (GridSweeper, ParallelLauncher)
 _PACKAGE, _NAME = "hydra_plugins", "sslcli"
 
 

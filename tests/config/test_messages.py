@@ -96,7 +96,7 @@ OPTIONS_THAT_ARE_NOT_THERE = {
     "dataset=./pics": "dataset=images dataset.path=./pics",
     "optimizer=lamb": "optimizer=timm optimizer.name=lamb",
     "device=cuda:1": "device.name=cuda:1",
-    "hydra/launcher=joblib": "pip install 'sslcli[parallel]'",
+    "hydra/launcher=joblib": "pip install hydra-joblib-launcher",
     "hydra/launcher=ray": "pip install hydra-ray-launcher",
     "hydra/sweeper=optuna": "pip install hydra-optuna-sweeper",
 }  # fmt: skip

@@ -122,3 +122,40 @@ def test_where_locks_do_not_reach_the_number_of_the_start_decides(tmp_path, monk
     (tmp_path / NAME).write_text(f'{{"host": "n1", "pid": 11, "heartbeat": {time.time() - 60}}}')
     with locked(tmp_path, STRANGER):  # the other one is dead
         assert read_owner(tmp_path) == STRANGER
+
+
+def dead_pid():
+    """The number of a process that has ended, and for which nobody has waited."""
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    return pid
+
+
+def test_what_ends_because_its_sweep_was_killed_is_waited_for(tmp_path):
+    """A job saves after the sweep has died, and the same command may come before it is done."""
+    assert Owner.here({"SSLCLI_SWEEP": "5", "SSLCLI_PARENT": "6"}).parent == 5  # a rank of a sweep's job
+
+    def job(parent):
+        with locked(tmp_path, replace(Owner.here({}), parent=parent)):
+            while not (tmp_path / "go").exists():
+                time.sleep(0.001)
+            time.sleep(0.1)
+            inside.write_text(tmp_path, "saved", "")
+
+    for parent in (os.getpid(), dead_pid()):
+        process = Forked(lambda: job(parent), "ssl-train")  # noqa: B023
+        while read_owner(tmp_path) is None:
+            time.sleep(0.001)
+        if parent == os.getpid():
+            with pytest.raises(UserError, match="is in use by"), locked(tmp_path, Owner.here({}), seconds=60):
+                pass
+        (tmp_path / "go").touch()
+        if parent != os.getpid():
+            with locked(tmp_path, Owner.here({}), seconds=60):
+                assert (tmp_path / "saved").exists()
+            os.waitpid(parent, 0)
+        assert process.wait() == 0
+        for name in ("go", "saved"):
+            (tmp_path / name).unlink()
