@@ -90,6 +90,11 @@ def _train(config: Any) -> float | None:
 
         replay(typed, run_dir, typed.replay)
         return None
+    if typed.plan:
+        from sslcli.commands.plan import plan
+
+        plan(typed, run_dir, Origin(choices, automatic, overrides))
+        return None
     from sslcli.commands.ranks import number_of_ranks, train_on_ranks
 
     if num := number_of_ranks(typed):

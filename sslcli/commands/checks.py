@@ -35,7 +35,7 @@ def check_fit(config: TrainConfig, components: Components, compute: Compute, ran
     train, ranks = config.train, ranks or Ranks()
     if components.objective.couples_batch and train.batch_size < 2:
         raise UserError("train.batch_size: this objective compares samples with each other; give at least 2.")
-    pieces = train.accumulate * ranks.size
+    pieces = train.num_micro * ranks.size
     is_one_sample = train.batch_size == _parts_of_batch_norm(config, ranks)
     if is_one_sample and batch_norms(components.encoder, components.objective):
         raise UserError(
@@ -71,7 +71,7 @@ def warn_of_batch_norm(config: TrainConfig, components: Components, ranks: Ranks
 
 def _parts_of_batch_norm(config: TrainConfig, ranks: Ranks) -> int:
     """Return into how many parts a batch is cut, each of which has its own statistics in BatchNorm."""
-    return config.train.accumulate * (1 if config.train.sync_norm else ranks.size)
+    return config.train.num_micro * (1 if config.train.sync_norm else ranks.size)
 
 
 @contextmanager

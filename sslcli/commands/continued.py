@@ -116,7 +116,7 @@ def _primary(config: TrainConfig, state: State, place: Path, given: Mapping[str,
     if "logger" not in given:
         refuse_sending(config.logger, given)
     plain = {**to_plain(config), "dataset": data.to_plain()}
-    plain |= {"run_dir": str(place), "resume": "auto", "plugins": [], "preview": None, "replay": None}
+    plain |= {"run_dir": str(place), "resume": "auto", "plugins": [], "preview": None, "plan": False, "replay": None}
     if "${" in json.dumps(plain, default=str):
         raise UserError(f"resume: {place / CONFIG} refers to something by ${{...}}, which a resolved config does not.")
     start = Start.read()

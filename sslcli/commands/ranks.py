@@ -26,7 +26,7 @@ def number_of_ranks(config: TrainConfig) -> int:
     """
     num = config.device.num
     start = Start.read()
-    if num is None or start.has_parent or config.preview is not None:
+    if num is None or start.has_parent or config.preview is not None or config.plan:
         return 0
     if start.size > 1:
         raise UserError(f"device.num={num}: {start.by} has started {start.size} processes already. Leave it out.")

@@ -25,7 +25,7 @@ def recipe_lines(config: TrainConfig, recipe: Recipe | None, batch: int, rate: f
         return []
     own = recipe.config.train.batch_size
     words = _rate_in_words(config.optimizer.node, recipe.config.optimizer.node, rate, batch, own)
-    pieces, rest = divmod(own * config.train.accumulate, batch)
+    pieces, rest = divmod(own * config.train.num_micro, batch)
     way = "" if rest else f"; in pieces: train.batch_size={own} train.accumulate={pieces}"
     return [f"batch {batch}, {recipe.name} has {own}: {words}", f"published results need not hold{way}"]
 

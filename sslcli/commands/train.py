@@ -7,9 +7,11 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sslcli.commands.accumulate import as_before, settle_pieces
 from sslcli.commands.build_trainer import identity, make_collapse_monitor, make_loggers, make_trainer
 from sslcli.commands.checks import check_fit, enough_memory, facts, warn_of_batch_norm
 from sslcli.commands.find_run import find_run
@@ -45,11 +47,7 @@ from sslcli.training.resume import choose_start, finished_before, free_keys, go_
 from sslcli.types import Compute
 
 
-def run(
-    config: TrainConfig,
-    run_dir: Path | None,
-    origin: Origin | None = None,
-) -> float | None:
+def run(config: TrainConfig, run_dir: Path | None, origin: Origin | None = None) -> float | None:
     """Train by ``config`` and return the headline metric, for sweepers.
 
     Args:
@@ -75,12 +73,13 @@ def run(
             if run_dir is None:
                 run_dir, dataset = find_run(config, origin.choices if origin else {}, ranks)
             ranks.by_first(lambda: refuse_links(run_dir))
+            config = as_before(config, run_dir, ranks)
             result = ranks.by_first(lambda: finished_before(config, run_dir))
             if result is not None:
                 say_finished(console, run_dir, result)
                 return headline_value(result)
             session = _Session(config, run_dir, compute, console, ranks, dataset)
-            check_fit(config, session.components, compute, ranks)
+            check_fit(session.config, session.components, compute, ranks)
             for hook in session.trainer.hooks:
                 hook.check(session.trainer)
             if config.preview:
@@ -110,10 +109,12 @@ class _Session:
         ranks: Ranks,
         dataset: Dataset | None = None,
     ) -> None:
-        self.config, self.run_dir, self.compute, self.console, self.ranks = config, run_dir, compute, console, ranks
+        self.run_dir, self.compute, self.console, self.ranks = run_dir, compute, console, ranks
         afresh = starts_afresh(config, run_dir)
         fitted = None if afresh else normalisation.read(run_before(config, run_dir))
         self.components = build_components(config, dataset=dataset, afresh=afresh, fitted=fitted, ranks=ranks)
+        config, self.found = settle_pieces(config, self.components, compute, ranks)
+        self.config = config
         self.probe = build(config.probe.node, Probe, where="probe")
         self.loggers = make_loggers(config, console, ranks)
         self.monitor = make_collapse_monitor(config, self.components, compute, console)
@@ -176,6 +177,7 @@ class _Session:
             for text in self.jump:
                 console.line(text)
         else:
+            origin = replace(origin, automatic=(*origin.automatic, *self.found))
             announce(console, config, self.components, self.trainer, origin)
             inside.remove(run_dir, START)  # of an earlier session that ended before its first checkpoint
             if self.components.start is not None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import is_dataclass
 from typing import Any
 
+from sslcli.config.automatic import AUTO
 from sslcli.config.choices import Choice
 from sslcli.config.composed import TrainConfig
 from sslcli.config.identity import LENGTH
@@ -62,11 +63,14 @@ def check(config: TrainConfig) -> None:
         UserError: a value is out of range; the message names the allowed values.
     """
     train, save = config.train, config.checkpoint
-    if train.batch_size % train.accumulate:
+    if isinstance(train.accumulate, str) and train.accumulate != AUTO:
+        raise UserError(f"train.accumulate='{train.accumulate}' is neither a whole number nor auto.")
+    pieces = 1 if isinstance(train.accumulate, str) else train.accumulate
+    if train.batch_size % pieces:
         raise UserError(
             f"train.accumulate={train.accumulate} does not divide train.batch_size={train.batch_size}. Give a divisor."
         )
-    _check_num(config)
+    _check_num(config, pieces)
     for path, word, known in (
         ("train.stop_on", train.stop_on, (None, "collapse")),
         ("train.precision", train.precision, ("auto", "fp32", "bf16", "fp16")),
@@ -83,12 +87,12 @@ def check(config: TrainConfig) -> None:
         raise UserError(f"probe.patience={patience} needs a metric: set checkpoint.keep_best, e.g. to rankme.")
 
 
-def _check_num(config: TrainConfig) -> None:
+def _check_num(config: TrainConfig, pieces: int) -> None:
     train, num = config.train, config.device.num
     if isinstance(num, str) and num != "all":
         raise UserError(f"device.num='{num}' is neither a whole number nor all.")
-    if isinstance(num, int) and train.batch_size % (num * train.accumulate):
+    if isinstance(num, int) and train.batch_size % (num * pieces):
         raise UserError(
             f"device.num={num} processes and train.accumulate={train.accumulate} do not divide "
-            f"train.batch_size={train.batch_size}. Give a multiple of {num * train.accumulate}."
+            f"train.batch_size={train.batch_size}. Give a multiple of {num * pieces}."
         )

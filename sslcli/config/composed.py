@@ -33,6 +33,7 @@ class TrainConfig:
     resume: str = key("auto", "auto, never, a run to go on with, or, with a run_dir, where to start from")
     plugins: list[str] = key([], "your own packages that config may name")
     preview: str | None = key(None, "write a picture of a batch of views and masks to this file, and exit")
+    plan: bool = key(False, "print what this run would cost, measured in a few steps on this device, and exit")
     replay: Count | None = key(None, "run this step of run_dir again, and print what in it is not finite")
     train: TrainSection = field(default_factory=TrainSection)
     checkpoint: CheckpointSection = field(default_factory=CheckpointSection)

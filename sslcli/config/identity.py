@@ -11,11 +11,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from sslcli.config.automatic import AUTO
 from sslcli.config.choices import DatasetChoice
 from sslcli.config.composed import TrainConfig, to_plain
 
 LENGTH = ("steps", "epochs", "minutes")  # exactly one of these keys of ``train`` is set
-_OF_THE_COMMAND = ("run_dir", "resume", "plugins", "preview", "replay")
+_OF_THE_COMMAND = ("run_dir", "resume", "plugins", "preview", "plan", "replay")
 # Keys that may change when a run is resumed, because they do not change the weights.
 _CHANGEABLE = (
     *_OF_THE_COMMAND,
@@ -44,6 +45,8 @@ def settings(config: TrainConfig) -> dict[str, Any]:
     """Return all keys that determine the trained weights, without paths."""
     flat = flatten(to_plain(config))
     kept = {key: value for key, value in flat.items() if not (is_changeable(key) or _is_place(key))}
+    if kept["train.accumulate"] == AUTO:  # the number depends on the machine and changes nothing that is learned
+        kept["train.accumulate"] = 1
     return {key: value for key, value in kept.items() if _YOUNGER.get(key, ...) != value}
 
 

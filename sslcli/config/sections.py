@@ -26,7 +26,7 @@ class TrainSection:
     epochs: Positive | None = key(None, "passes over the data; replaces the default length")
     minutes: Positive | None = key(None, "minutes of training time; replaces the default length")
     batch_size: Count = key(256, "samples a step, summed over all devices and micro-batches")
-    accumulate: Count = key(1, "micro-batches a step; same gradient, less memory")
+    accumulate: Count | str = key(1, "micro-batches a step; same gradient, less memory; auto: the fewest that fit")
     precision: str = key("auto", "auto, fp32, bf16 or fp16")
     compile: bool = key(False, "torch.compile the encoder")
     deterministic: bool = key(False, "use only deterministic kernels (on a CPU they always are)")
@@ -34,6 +34,12 @@ class TrainSection:
     sync_norm: bool = key(False, "BatchNorm normalises by the batch of all processes, not by each one's part")
     recompute: str = key("none", "blocks: compute their activations again in the backward pass; same bits, less memory")
     stop_on: str | None = key(None, "collapse: end a run whose features collapsed at two log lines in a row")
+
+    @property
+    def num_micro(self) -> int:
+        """The number in ``accumulate``, which a command that reads it has settled where it was ``auto``."""
+        assert not isinstance(self.accumulate, str)
+        return self.accumulate
 
 
 @dataclass

@@ -71,10 +71,10 @@ def make_loader(
         UserError: sizes do not fit together, or keys contradict each other.
     """
     train, loading = config.train, config.dataset
-    if train.batch_size % (train.accumulate * ranks.size):
+    if train.batch_size % (train.num_micro * ranks.size):
         raise UserError(
             f"train.batch_size={train.batch_size} is not a multiple of {ranks.size} processes x "
-            f"train.accumulate={train.accumulate}. Give a multiple of {ranks.size * train.accumulate}."
+            f"train.accumulate={train.accumulate}. Give a multiple of {ranks.size * train.num_micro}."
         )
     if train.batch_size > len(dataset):
         left_out = dict(dataset.notes).get("left out")
@@ -92,7 +92,7 @@ def make_loader(
     loader = Loader(
         dataset,
         batch_size=train.batch_size,
-        accumulate=train.accumulate,
+        accumulate=train.num_micro,
         seed=config.seed,
         workers=workers,
         device=device,
@@ -102,7 +102,7 @@ def make_loader(
         ranks=ranks,
     )
     if workers:  # the loop holds this batch and the one before
-        loader.ahead = that_fits(workers, loader.item_bytes(), 2 * train.accumulate, console.warn)
+        loader.ahead = that_fits(workers, loader.item_bytes(), 2 * train.num_micro, console.warn)
     return loader
 
 

@@ -13,7 +13,32 @@ from typing import BinaryIO
 
 import numpy as np
 
+from sslcli.errors import UserError
+
 Arrays = dict[str, np.ndarray]
+_left_out: list[str] | None = None  # the files that were not written inside ``reading_only``; None outside
+
+
+@contextmanager
+def reading_only() -> Iterator[list[str]]:
+    """In this block nothing is downloaded, unpacked or cached; yields the indices of data that it leaves unwritten."""
+    global _left_out
+    before, _left_out = _left_out, []
+    try:
+        yield _left_out
+    finally:
+        _left_out = before
+
+
+def is_read_only() -> bool:
+    """Whether this is inside ``reading_only``."""
+    return _left_out is not None
+
+
+def refuse(what: str) -> None:
+    """Raise UserError inside ``reading_only``, where the data cannot be read without writing ``what``."""
+    if is_read_only():
+        raise UserError(f"plan=true writes nothing, and these data need {what}. Start the run, or make it beforehand.")
 
 
 def cache_dir() -> Path:
@@ -39,6 +64,9 @@ def load(name: bytes) -> Arrays | None:
 
 def save(name: bytes, arrays: Arrays) -> None:
     """Save arrays under ``name`` atomically; print a warning if they cannot be written."""
+    if _left_out is not None:
+        _left_out.append(str(_file_of(name)))
+        return
     try:
         with replacing(_file_of(name)) as file:
             np.savez(file, allow_pickle=False, name=np.frombuffer(name, np.uint8), **arrays)
@@ -83,7 +111,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     Raises:
         OSError: the file cannot be written.
+        UserError: this is inside ``reading_only``.
     """
+    refuse(str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:

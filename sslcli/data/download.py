@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from sslcli.data.disk_cache import cache_dir
+from sslcli.data.disk_cache import cache_dir, is_read_only, refuse
 from sslcli.errors import UserError
 
 
@@ -30,6 +30,7 @@ def unpacked(root: Path, name: str, *, urls: Sequence[str], md5: str, download: 
         raise UserError(
             f"{missing} and dataset.download is false. Add dataset.download=true, or unpack {urls[0]} there."
         )
+    refuse(f"the download of {urls[0]} to {root}")
     try:
         with alone(root), _folder(root):
             if not target.exists():  # another process may have fetched it in the meantime
@@ -84,6 +85,8 @@ def alone(folder: Path) -> Iterator[None]:
     """
     with ExitStack() as held:
         with suppress(OSError, RuntimeError, ImportError):
+            if is_read_only():
+                raise OSError  # no file for the lock
             import fcntl
 
             lock = cache_dir() / f"{hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:32]}.lock"

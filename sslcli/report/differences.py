@@ -13,6 +13,7 @@ _NO_SETTINGS = (
     "run_dir",
     "resume",
     "preview",
+    "plan",
     "plugins",
     "log",
     "logger",

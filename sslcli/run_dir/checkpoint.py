@@ -27,7 +27,7 @@ from sslcli.run_dir.files import readable, writable
 from sslcli.run_dir.formats import upgrade
 from sslcli.run_dir.formatting import first_line
 from sslcli.run_dir.layout import refuse_links
-from sslcli.run_dir.seal import write_sealed
+from sslcli.run_dir.seal import LENGTH, write_sealed
 from sslcli.run_dir.torch_file import load_archive
 
 State = dict[str, Any]
@@ -74,6 +74,26 @@ def save(
         if old.name != kept and step_of(old) not in bests and (not keep_every or step_of(old) % keep_every):
             inside.remove(run_dir, f"{FOLDER}/{old.name}")
     return path
+
+
+def size(state: State) -> int:
+    """Return how many bytes the file of a checkpoint has, without writing it."""
+    counted: Any = _Counted()
+    torch.save({"format": FORMAT, **state}, counted)
+    return int(counted.bytes) + LENGTH
+
+
+class _Counted(io.RawIOBase):
+    """A file that forgets what is written to it."""
+
+    bytes = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self.bytes += len(content)
+        return len(content)
 
 
 def path_of(run_dir: Path, step: int) -> Path:

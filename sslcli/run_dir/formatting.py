@@ -46,3 +46,20 @@ def in_columns(*words: str) -> list[str]:
         longer = f"{lines[-1]}  {word}"
         lines = [*lines[:-1], longer] if len(longer) <= COLUMNS else [*lines, f"  {word}"]
     return lines
+
+
+def in_bytes(number: float) -> str:
+    """Return a number of bytes with three digits and its unit: 12.3 MB."""
+    unit, size = next((pair for pair in (("GB", 1e9), ("MB", 1e6)) if number >= pair[1]), ("kB", 1e3))
+    return f"{number / size:.3g} {unit}" if number < 1000 * size else f"{number / size:,.0f} {unit}"
+
+
+def in_time(seconds: float) -> str:
+    """Return a time in its two largest units: 2 h 5 min."""
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    days, hours = divmod(minutes // 60, 24)
+    return f"{days} d {hours} h" if days else f"{hours} h {minutes % 60} min"

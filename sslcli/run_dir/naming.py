@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from sslcli.config.automatic import AUTO
 from sslcli.config.composed import TrainConfig, restored
 from sslcli.config.identity import Content, name_prefix, places, run_name, settings
 from sslcli.errors import UserError
@@ -41,10 +43,16 @@ def run_dir_of_same_places(config: TrainConfig, choices: Mapping[str, str]) -> P
 
 def _of_equal_settings(config: TrainConfig, choices: Mapping[str, str]) -> Iterator[tuple[Path, TrainConfig]]:
     """Yield the runs whose settings are those of ``config``, with their configs."""
+    own, is_auto = settings(config), config.train.accumulate == AUTO
     for run_dir in sorted(FOLDER.glob(f"{name_prefix(choices)}????????")):
         try:
             before = restored(read_config(run_dir))
         except UserError:
             continue
-        if settings(before) == settings(config):
+        if settings(_as_auto(before) if is_auto else before) == own:
             yield run_dir, before
+
+
+def _as_auto(config: TrainConfig) -> TrainConfig:
+    """Return the config of a run as ``train.accumulate=auto`` describes it, whatever number that has found."""
+    return replace(config, train=replace(config.train, accumulate=AUTO))

@@ -51,7 +51,7 @@ def finished_before(config: TrainConfig, run_dir: Path) -> dict[str, Any] | None
     None if it is not finished, and if a setting has changed that may make it longer: ``choose_start`` decides then.
     """
     saved = checkpoint.steps(run_dir)
-    if config.resume != "auto" or config.preview or not saved:
+    if config.resume != "auto" or config.preview or config.plan or not saved:
         return None
     result = finished(run_dir, checkpoint.step_of(saved[0]))
     if result is None:
