@@ -188,13 +188,17 @@ def _say(text: str, before: str = "") -> None:
 
 def _stop(signum: int, jobs: Sequence[_Job], num_jobs: int) -> None:
     """Raise Stopped, unless all jobs were done before the signal reached them."""
-    outcomes = [read_outcome(job.folder) for job in jobs]
-    stopped = sum(outcome is None or outcome.outcome == STOPPED for outcome in outcomes)
+    stopped = sum(_has_stopped(job) for job in jobs)
     left = num_jobs - len(jobs)
     if stopped or left:
         stop = signals.Stopped(signum)
         stop.saved = f"stopped by {stop.name}: of {num_jobs} jobs {stopped} stopped, {left} not started"
         raise stop
+
+
+def _has_stopped(job: _Job) -> bool:
+    outcome = read_outcome(job.folder)  # none, if the signal came before the job began; "running", if it came twice
+    return job.process.returncode in (75, 130) or (outcome is not None and outcome.outcome == STOPPED)
 
 
 def _returned(job: _Job) -> JobReturn:
