@@ -170,6 +170,7 @@ def test_every_end_of_a_job_is_told_and_ends_no_other_one(tmp_path):
     expected = [("ok", "", 0), ("failed", "seed: no", 2), ("failed", "ZeroDivisionError", 1), ("running", "", 0)]
     assert outcomes(sweep) == [*expected, ("ok", "", 0)]
     assert code == 1, output
+    assert f"{sweep.name}: 5 jobs (2 ok, 2 failed, 1 " in output and len((sweep / "sweep.csv").open().readlines()) == 6
     assert "was killed by SIGKILL, as the kernel does where memory is full" in output and "seed: no" in output
 
 
