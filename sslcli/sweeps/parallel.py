@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from sslcli import signals
 from sslcli.errors import UserError
-from sslcli.run_dir.outcome import STOPPED, read_outcome
+from sslcli.run_dir.outcome import STOPPED, Outcome, read_outcome
 from sslcli.run_dir.owner import SWEEP
 from sslcli.sweeps.job_folder import job_folder
 from sslcli.sweeps.job_process import JobProcess
@@ -34,16 +34,16 @@ _PAUSE = 0.02  # seconds between two looks at the jobs
 
 @dataclass
 class _Job:
-    """A job that has been started: its process, and its share of the host."""
+    """A job that has been started: its process, its share of the host, and its folder.
+
+    ``before`` is the outcome that stood in the folder, of an earlier start of the sweep.
+    """
 
     config: DictConfig
     process: JobProcess
     share: Share
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the job, in which its outcome is."""
-        return job_folder(self.config.hydra)
+    folder: Path
+    before: Outcome | None
 
 
 class ParallelLauncher(Launcher):
@@ -89,11 +89,12 @@ class ParallelLauncher(Launcher):
             try:
                 waiting = next(configs, None)
                 while running or (waiting is not None and not received):
-                    _pass_on(received[passed_on:], running)
-                    passed_on = len(received)
+                    new = received[passed_on:]
+                    passed_on += len(new)
+                    _pass_on(new, running)
                     share = None if waiting is None or received else host.take(Wish.of(waiting))
                     if waiting is not None and share is not None:
-                        running.append(_Job(waiting, self._start(waiting, share), share))
+                        running.append(self._start(waiting, share))
                         jobs.append(running[-1])
                         waiting = next(configs, None)
                     ended = [job for job in running if job.process.poll() is not None]
@@ -118,12 +119,16 @@ class ParallelLauncher(Launcher):
             config.hydra.job.id = config.hydra.job.num = number
         return config
 
-    def _start(self, config: DictConfig, share: Share) -> JobProcess:
+    def _start(self, config: DictConfig, share: Share) -> _Job:
         encoder = str(OmegaConf.select(config, "encoder._target_", throw_on_resolution_failure=False))
-        if encoder.startswith("sslcli."):  # timm takes longer than torch
-            importlib.import_module(encoder.rpartition(".")[0])
+        with suppress(Exception):  # which the job tells
+            if encoder.startswith("sslcli."):  # timm takes longer than torch
+                importlib.import_module(encoder.rpartition(".")[0])
         run = functools.partial(_run, self.hydra_context, self.task_function, config)
-        return JobProcess(run, {**share.environment, SWEEP: str(os.getpid())})
+        folder = job_folder(config.hydra)
+        before = _outcome(folder)
+        process = JobProcess(run, {**share.environment, SWEEP: str(os.getpid())})
+        return _Job(config, process, share, folder, before)
 
 
 def _run(context: HydraContext, task: TaskFunction, config: DictConfig) -> Any:
@@ -196,8 +201,16 @@ def _stop(signum: int, jobs: Sequence[_Job], num_jobs: int) -> None:
         raise stop
 
 
+def _outcome(folder: Path) -> Outcome | None:
+    try:
+        return read_outcome(folder)
+    except UserError:  # which the job tells
+        return None
+
+
 def _has_stopped(job: _Job) -> bool:
-    outcome = read_outcome(job.folder)  # none, if the signal came before the job began; "running", if it came twice
+    """Whether a job wrote that it stopped, or left before it began, or at a second Ctrl-C."""
+    outcome = _outcome(job.folder)
     return job.process.returncode in (75, 130) or (outcome is not None and outcome.outcome == STOPPED)
 
 
@@ -205,7 +218,7 @@ def _returned(job: _Job) -> JobReturn:
     """Return what a job returned, None if it failed, which its outcome tells; or an error, if nothing else tells it."""
     done = JobReturn(overrides=list(job.config.hydra.overrides.task), status=JobStatus.COMPLETED)
     done.return_value = job.process.returned
-    if job.process.error or (job.process.returncode and read_outcome(job.folder) is None):
+    if job.process.error or (job.process.returncode and _outcome(job.folder) == job.before):
         done.status = JobStatus.FAILED
         done.return_value = UserError(f"{job.folder}: {job.process.error or 'the job was killed before it began'}")
     return done

@@ -18,6 +18,7 @@ from sslcli.data.shared_memory import ReadAhead, that_fits
 from sslcli.distributed.start import available_cpus
 from sslcli.errors import UserError
 from sslcli.run_dir.metrics_jsonl import JsonLines
+from sslcli.sweeps import parallel
 from sslcli.sweeps.shares import Host, Wish, visible_gpus
 
 TRAINING = ("debug=tiny", "dataset.num_samples=100", "dataset.size=16", "train.batch_size=16", "train.steps=6",
@@ -180,6 +181,15 @@ def test_what_no_outcome_tells_is_told_by_the_sweep(tmp_path):
     code, output = swept(lambda _: None, sweep, "seed=0,1")
     assert code == 2 and output.count("\n") == 3 and f"{sweep}/0/outcome.json is not a regular" in output, output
     assert (sweep / "1" / "outcome.json").is_file()
+
+
+def test_a_job_that_is_killed_before_it_began_is_told(tmp_path, monkeypatch):
+    """Its folder may have the outcome of an earlier start, which says nothing about this one."""
+    sweep = tmp_path / "sweep"
+    assert swept(lambda _: os._exit(1), sweep, "seed=0")[0] == 1 and outcomes(sweep) == [("running", "", 0)]
+    monkeypatch.setattr(parallel, "run_job", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    code, output = swept(lambda _: None, sweep, "seed=0")
+    assert code == 2 and f"{sweep}/0: the job was killed before it began" in output
 
 
 @pytest.mark.parametrize("n", ["0", "many", "1.5"])
