@@ -79,7 +79,7 @@ def test_the_objective_trains_in_micro_batches(follow):
 
 
 def test_the_dataset_yields_the_arrays_of_its_files(follow):
-    printed = follow("Add a dataset", "run_dir=r")
+    printed = follow("Add a dataset", "run_dir=r", "train.steps=20", "train.batch_size=64")
     digits = load_digits()
     from mypkg.arrays import arrays
 
@@ -111,7 +111,7 @@ def test_a_folder_without_the_arrays_is_one_line(follow, run):
 
 
 def test_the_encoder_trains_with_views_and_with_masks(follow):
-    printed = follow("Add an encoder", "probe=none")
+    printed = follow("Add an encoder", "probe=none", "train.steps=4")
     assert printed.count("encoder   ConvMixer") == 2 and "objective SimMIM" in printed
 
 
