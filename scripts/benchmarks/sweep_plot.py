@@ -36,7 +36,7 @@ def draw(sweep: SweepResult, key: str, path: Path) -> None:
         measured = [100 * value for value in values(setting, metric)]
         right.plot(values(setting, "rankme"), measured, "o", label=name)
     right.set(xlabel="RankMe, effective rank", title="one point a run")
-    right.legend(title=key.rpartition(".")[2], fontsize=8)
+    figure.legend(title=key.rpartition(".")[2], fontsize=8, loc="outside right upper")
     figure.savefig(path, dpi=110)
 
 

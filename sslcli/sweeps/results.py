@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sslcli.config.arguments import key_of
-from sslcli.report.columns import best
 from sslcli.report.differences import incomparable
 from sslcli.run_dir.layout import is_run
+from sslcli.run_dir.measurements import gain
 from sslcli.run_dir.outcome import OK, read_outcome
 from sslcli.run_dir.readings import Reading
 from sslcli.run_dir.records import Record, read_run
 from sslcli.sweeps import sweep_json
 
 SEED = "seed"
+BEST, AMONG_THE_BEST = "best", "among the best"
+# Student's t, two-sided at 95 %, for 1 to 9 degrees of freedom; the last one is used for more, too.
+_STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,20 @@ class JobResult:
 class Setting:
     """The jobs that differ in nothing but their seed, and the mean of their headlines.
 
-    ``reading`` has the standard error over the seeds; of a single seed, that of its measurement.
+    ``reading`` has the standard error over the seeds; of a single seed, that of its measurement. ``behind`` is the
+    difference to the best setting, with its standard error.
     """
 
     jobs: Sequence[JobResult]
     metric: str
     reading: Reading | None
-    mark: str = ""  # whether it is the best of the sweep
+    mark: str = ""  # BEST or AMONG_THE_BEST
+    behind: str = ""
+
+    @property
+    def by_seed(self) -> dict[str, float]:
+        """The headlines of the jobs by their seeds."""
+        return {job.overrides.get(SEED, ""): job.headline[1].value for job in self.jobs if job.headline is not None}
 
 
 @dataclass(frozen=True)
@@ -126,12 +137,34 @@ def _unranked(jobs: Sequence[JobResult]) -> str:
 
 
 def _ranked(settings: Sequence[Setting]) -> list[Setting]:
-    """Return the settings with the best first and marked, those without a number last."""
-    found = [setting.reading for setting in settings if setting.reading is not None]
-    if not found:
-        return list(settings)
-    higher = bool(found[0].higher_is_better)
-    marks = best([setting.reading for setting in settings], higher_is_better=higher)
-    marked = [replace(setting, mark=mark) for setting, mark in zip(settings, marks)]
-    sign = -1 if higher else 1
-    return sorted(marked, key=lambda s: (s.reading is None, sign * s.reading.value if s.reading else 0.0))
+    """Return the settings with the best first and those without a number last, each compared with the best."""
+    found = [setting for setting in settings if setting.reading is not None]
+    if len(found) < 2:
+        return [*found, *(setting for setting in settings if setting.reading is None)]
+    sign = 1 if found[0].reading and found[0].reading.higher_is_better else -1
+    found.sort(key=lambda setting: sign * setting.reading.value if setting.reading else 0.0, reverse=True)
+    top = found[0]
+    compared = [_compared(top, setting, sign) for setting in found[1:]]
+    mark = AMONG_THE_BEST if any(setting.mark for setting in compared) else BEST
+    return [replace(top, mark=mark), *compared, *(setting for setting in settings if setting.reading is None)]
+
+
+def _compared(top: Setting, setting: Setting, sign: int) -> Setting:
+    """Return the setting with its difference to the best one, and a mark if the two cannot be told apart.
+
+    If both have the same seeds they are compared seed by seed: much of what a seed does, such as which samples are
+    held out, it does to both. The interval is Student's at 95 %, which is wide for two or three seeds. Otherwise it is
+    two standard errors of the difference of independent numbers.
+    """
+    assert top.reading is not None and setting.reading is not None
+    ours, theirs = setting.by_seed, top.by_seed
+    if len(ours) > 1 and ours.keys() == theirs.keys():
+        differences = [theirs[seed] - ours[seed] for seed in ours]
+        error = statistics.stdev(differences) / len(ours) ** 0.5
+        width = _STUDENT[min(len(ours) - 2, len(_STUDENT) - 1)] * error
+    else:
+        error = math.hypot(top.reading.standard_error or 0, setting.reading.standard_error or 0)
+        width = 2 * error
+    against = replace(setting.reading, baselines={"best": top.reading.value}, gain_standard_error=error)
+    is_level = sign * (top.reading.value - setting.reading.value) <= width
+    return replace(setting, mark=AMONG_THE_BEST if is_level else "", behind=gain(against, "best"))

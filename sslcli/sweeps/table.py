@@ -13,7 +13,7 @@ from sslcli.config.secrets import shown
 from sslcli.run_dir import inside
 from sslcli.run_dir.measurements import with_error
 from sslcli.run_dir.outcome import OK
-from sslcli.sweeps.results import SEED, JobResult, Setting, SweepResult
+from sslcli.sweeps.results import AMONG_THE_BEST, BEST, SEED, JobResult, Setting, SweepResult
 
 CSV = "sweep.csv"
 _MOST = 40  # settings in the terminal; sweep.csv has all
@@ -26,13 +26,14 @@ def table(sweep: SweepResult) -> list[str]:
     lines = [f"{sweep.folder}: {_count(len(sweep.jobs), 'job')} ({ended})"]
     keys = [key for key in sweep.varied if key != SEED]
     metric = next((setting.metric for setting in sweep.settings if setting.metric), "")
-    header = ["", *keys, metric or "result", "seeds", "jobs", ""]
+    header = ["", *keys, metric or "result", "to the best", "seeds", "jobs", ""]
     rows = [_row(setting, keys) for setting in sweep.settings[:_MOST]]
     lines += _aligned([header, *rows])
     if len(sweep.settings) > _MOST:
         lines.append(f"... and {len(sweep.settings) - _MOST} more, in {sweep.folder / CSV}")
     if any(len(setting.jobs) > 1 for setting in sweep.settings):
         lines.append("± is the standard error of the mean over seeds; of one seed, that of its measurement")
+        lines.append("the same seeds are compared in pairs; ~ is what cannot be told from the best (95 %)")
     if sweep.unranked:
         lines.append(f"not ranked: {sweep.unranked}")
     command = best_command(sweep)
@@ -45,9 +46,10 @@ def _row(setting: Setting, keys: Sequence[str]) -> list[str]:
     of = "" if len(done) == len(setting.jobs) else f" of {len(setting.jobs)}"
     numbers = ",".join(str(job.number) for job in setting.jobs)
     others = [f"job {job.number} {_ended(job)}" for job in setting.jobs if job.outcome != OK]
-    mark = {"best": "*", "among the best": "~"}.get(setting.mark, "")
+    mark = {BEST: "*", AMONG_THE_BEST: "~"}.get(setting.mark, "")
     given = setting.jobs[0].overrides
-    return [mark, *(given.get(key, "") for key in keys), value, f"{len(done)}{of}", numbers, "; ".join(others)]
+    cells = [value, setting.behind, f"{len(done)}{of}", numbers, "; ".join(others)]
+    return [mark, *(given.get(key, "") for key in keys), *cells]
 
 
 def _ended(job: JobResult) -> str:

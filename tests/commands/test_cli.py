@@ -234,7 +234,7 @@ def test_a_sweep_works_in_any_order_of_arguments(run, tmp_path, order):
     assert code == 0
     lines = out.splitlines()
     assert [line.partition(":")[0] for line in lines[:3]] == ["job 0 seed=0", "job 1 seed=1", "sweep"]
-    assert lines[-1].startswith("± is the standard error of the mean over seeds")
+    assert lines[-2].startswith("± is the standard error of the mean over seeds")
     for job in ("0", "1"):
         assert (tmp_path / "sweep" / job / "result.json").is_file()
     assert {p.name for p in tmp_path.iterdir()} == {"sweep"}

@@ -5,11 +5,13 @@ import json
 from dataclasses import replace
 
 import pytest
+from scipy import stats
 from support.helpers import compose
 
 from sslcli.run_dir.layout import write_config
 from sslcli.run_dir.outcome import FAILED, OK, Outcome, write_outcome
 from sslcli.run_dir.result_json import write_result
+from sslcli.sweeps import results
 from sslcli.sweeps.results import read_sweep
 from sslcli.sweeps.sweep_json import change, numbers
 from sslcli.sweeps.table import best_command, table, write_csv, write_results
@@ -37,10 +39,10 @@ def write(folder, jobs, name="knn_top1", entry=KNN):
 
 
 JOBS = {
-    "objective.temperature=0.1 seed=0": 0.8,
-    "objective.temperature=0.1 seed=1": 0.9,
-    "objective.temperature=0.5 seed=0": 0.95,
-    "objective.temperature=0.5 seed=1": 0.97,
+    "objective.temperature=0.1 seed=0": 0.60,
+    "objective.temperature=0.1 seed=1": 0.80,
+    "objective.temperature=0.5 seed=0": 0.71,
+    "objective.temperature=0.5 seed=1": 0.89,
     "objective.temperature=-1 seed=0": "objective.temperature=-1 must be above 0",
     "objective.temperature=0.02 seed=0": 0.5,
 }
@@ -48,18 +50,32 @@ JOBS = {
 
 def test_seeds_are_averaged_and_the_best_setting_comes_first(tmp_path):
     sweep = write(tmp_path / "s", JOBS)
-    found = [(s.reading and (s.reading.value, s.reading.standard_error), s.mark) for s in sweep.settings]
-    assert [mark for _, mark in found] == ["best", "", "", ""]
-    assert found[0][0] == pytest.approx((0.96, 0.01))  # of two numbers, half their difference
-    assert found[1][0] == pytest.approx((0.85, 0.05))
-    assert found[2][0] == pytest.approx((0.5, 0.01))  # one seed has the error of its measurement
-    assert found[3][0] is None
+    found = [(s.reading.value, s.reading.standard_error) for s in sweep.settings if s.reading]
+    assert found[0] == pytest.approx((0.80, 0.09))  # of two numbers, half their difference
+    assert found[1] == pytest.approx((0.70, 0.10))
+    assert found[2] == pytest.approx((0.5, 0.01))  # one seed has the error of its measurement
+    assert [setting.reading for setting in sweep.settings[3:]] == [None]
     assert best_command(sweep) == "ssl-train objective.temperature=0.5"
     lines = table(sweep)
     assert lines[0] == f"{tmp_path / 's'}: 6 jobs (5 ok, 1 failed)"
-    assert lines[2].split() == ["*", "0.5", "96.0", "±", "1.0", "%", "2", "2,3"]
+    assert lines[2].split() == ["~", "0.5", "80.0", "±", "9.0", "%", "2", "2,3"]
+    assert lines[3].split() == ["~", "0.1", "70", "±", "10", "%", "−10.0", "±", "1.0", "points", "2", "0,1"]
     assert lines[5].split()[:4] == ["-1", "–", "0", "of"] and "job 4 failed: objective.temperature=-1 must" in lines[5]
-    assert lines[-1] == "best: ssl-train objective.temperature=0.5"
+    assert lines[-1] == "among the best: ssl-train objective.temperature=0.5"
+
+
+@pytest.mark.parametrize("worst, apart", [(0.815, True), (0.97, False)])
+def test_settings_with_the_same_seeds_are_compared_seed_by_seed(tmp_path, worst, apart):
+    """Against scipy's test of paired samples. As independent samples these numbers cannot be told apart."""
+    better, other = (0.70, 0.91, 0.82, 0.95), (0.60, 0.80, 0.70, worst)
+    jobs = {f"train.clip={clip} seed={n}": v for clip, row in ((1, better), (2, other)) for n, v in enumerate(row)}
+    sweep = write(tmp_path, jobs)
+    assert (stats.ttest_rel(better, other).pvalue < 0.05) == apart and stats.ttest_ind(better, other).pvalue > 0.05
+    assert [setting.mark for setting in sweep.settings] == (["best", ""] if apart else ["among the best"] * 2)
+
+
+def test_the_width_of_an_interval_is_students():
+    assert pytest.approx([stats.t.ppf(0.975, n) for n in range(1, 10)], abs=0.01) == results._STUDENT
 
 
 def test_values_within_two_errors_are_among_the_best(tmp_path):
@@ -90,5 +106,5 @@ def test_the_files_hold_every_job(tmp_path):
     ]
     assert (rows[0]["seconds"], rows[4]["outcome"], rows[4]["message"]) == ("2.5", "failed", JOBS[list(JOBS)[4]])
     written = json.loads((tmp_path / "sweep.json").read_text())
-    assert [job["value"] for job in written["jobs"]] == [0.8, 0.9, 0.95, 0.97, None, 0.5]
+    assert [job["value"] for job in written["jobs"]] == [0.6, 0.8, 0.71, 0.89, None, 0.5]
     assert written["best"] == {"jobs": [2, 3], "command": "ssl-train objective.temperature=0.5"}
