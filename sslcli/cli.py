@@ -21,7 +21,7 @@ from typing import Any, NoReturn, TypeVar
 
 from sslcli.commands.job import Job, is_sweep
 from sslcli.commands.sweep import check_launcher, sweep_ended
-from sslcli.config.arguments import SWEEP, conf_dir, home_expanded, sweep_dir
+from sslcli.config.arguments import SWEEP, conf_dir, home_expanded, sweep_dir, varying
 from sslcli.config.checks import check_ranges
 from sslcli.config.composed import CONFIGS, EvalConfig, ExportConfig, ReportConfig, read, resolved, schema
 from sslcli.config.flags import flags_first
@@ -91,8 +91,12 @@ def _train(config: Any) -> float | None:
         replay(typed, run_dir, typed.replay)
         return None
     if typed.plan:
-        from sslcli.commands.plan import plan
+        from sslcli.commands.plan import plan, plan_line
 
+        if is_sweep(hydra):
+            line, seconds = plan_line(typed, overrides, run_dir, " ".join(varying(overrides, sys.argv[1:])))
+            print(shown(line), flush=True)
+            return seconds
         plan(typed, run_dir, Origin(choices, automatic, overrides))
         return None
     from sslcli.commands.ranks import number_of_ranks, train_on_ranks
@@ -241,4 +245,4 @@ def _run(task: Callable[[Any], Any], name: str) -> int:
         return code
     if job.failure is not None:
         raise job.failure
-    return 0 if sweep is None else sweep_ended(program, sweep, job.sweep)
+    return 0 if sweep is None or job.is_plan else sweep_ended(program, sweep, job.sweep)

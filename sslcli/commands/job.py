@@ -14,7 +14,7 @@ from typing import Any
 
 from sslcli import signals
 from sslcli.commands.put_back import put_back
-from sslcli.config.arguments import constant_keys, key_of
+from sslcli.config.arguments import varying
 from sslcli.config.secrets import shown
 from sslcli.distributed.local import RanksFailed
 from sslcli.distributed.start import Start
@@ -44,7 +44,8 @@ class Job:
         self, task: Callable[[Any], Any], program: str, arguments: list[str], *, has_log: bool = False
     ) -> None:
         self.task, self.program, self.arguments, self.has_log = task, program, arguments, has_log
-        self.failure: Exception | None = None  # of the only job
+        self.failure: Exception | None = None  # of the only job, or the first of a sweep that is only planned
+        self.is_plan = False  # whether this is a sweep that is only planned
         self.sweep = uuid.uuid4().hex  # tells this start of a sweep from others
         self._pid = os.getpid()
         self.__name__ = program  # hydra.main reads this attribute
@@ -54,20 +55,23 @@ class Job:
 
         hydra = HydraConfig.get()
         sys.argv = [self.program, *self.arguments]  # as they were given: a run writes down the command that resumes it
-        if is_sweep(hydra):
+        self.is_plan = is_sweep(hydra) and bool(config.get("plan"))
+        if is_sweep(hydra) and not self.is_plan:
             return self._of_sweep(config, hydra)
         try:
             return self.task(config)
         except Exception as raised:
-            self.failure = for_user(raised)
+            failure = for_user(raised)
+            self.failure = self.failure or failure
+            if self.is_plan:
+                print(shown(f"{' '.join(varying(hydra.overrides.task, self.arguments))}  error: {failure}"), flush=True)
             return None
 
     def _of_sweep(self, config: Any, hydra: Any) -> Any:
         """Run the job and write its outcome; a signal ends the sweep only where that runs in this process."""
         folder = job_folder(hydra)
         first = Start.read().first
-        alike = constant_keys(self.arguments)
-        given = [shown(text) for text in hydra.overrides.task if key_of(text) not in alike]
+        given = [shown(text) for text in varying(hydra.overrides.task, self.arguments)]
         self._name = " ".join([f"job {folder.name}", *given])
 
         def write(outcome: str, message: str = "", exit_code: int = 0) -> None:

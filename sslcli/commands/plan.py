@@ -32,7 +32,7 @@ from sslcli.training.device import choose, set_determinism, set_threads
 from sslcli.training.plan_memory import cost_of
 
 _SECONDS = 4.0  # for which steps are timed
-_SECONDS_OF_JOB = 1.5  # the same, for a job of a sweep
+_SECONDS_OF_JOB = 1.0  # the same, for a job of a sweep
 _CHEAP = 20.0  # seconds that a trial of the largest batch may take
 _TIMM = "timm:"
 
@@ -54,11 +54,19 @@ def plan(config: TrainConfig, run_dir: Path | None, origin: Origin) -> None:
                 console.line(line)
 
 
-def plan_line(config: TrainConfig, overrides: Sequence[str], run_dir: Path | None = None) -> str:
-    """Return a line about a job of a sweep: its overrides, samples/s, time and disk.
+def plan_line(
+    config: TrainConfig, overrides: Sequence[str], run_dir: Path | None = None, name: str | None = None
+) -> tuple[str, float]:
+    """Return a line about a job of a sweep, with its name, samples/s, time and disk; and its time in seconds.
 
     Its steps are made in this process, without the memory; but for ``train.accumulate=auto``, which needs that. Several
     processes are taken to be as many times as fast as one.
+
+    Args:
+        config: that of the job.
+        overrides: those of the job.
+        run_dir: its folder.
+        name: what to call it; None for its overrides.
 
     Raises:
         UserError: any error that the user can correct, of the run too.
@@ -74,7 +82,8 @@ def plan_line(config: TrainConfig, overrides: Sequence[str], run_dir: Path | Non
         steps = number_of_steps(parts.trainer.length, step)
         bytes_ = in_bytes(sum(disk(parts, cost, steps).values())) if cost is not None else "does not fit"
         speed = f"{parts.config.train.batch_size / step:,.0f} samples/s"
-    return "  ".join((" ".join(overrides), speed, in_time(steps * step), bytes_))
+    name = " ".join(overrides) if name is None else name
+    return "  ".join((name, speed, in_time(steps * step), bytes_)), steps * step
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sslcli.config.arguments import asks_for_plan
 from sslcli.config.secrets import shown
 from sslcli.errors import UserError
 from sslcli.run_dir import inside
@@ -25,6 +26,11 @@ def check_launcher(overrides: Sequence[str], *, is_sweep: bool) -> None:
     Raises:
         UserError: the command is no sweep, or there is no Slurm here, or not the package that submits jobs to it.
     """
+    search = [value for key, _, value in (override.partition("=") for override in overrides) if key == "hydra/sweeper"]
+    if is_sweep and search and search[-1] != "grid" and asks_for_plan(overrides):
+        raise UserError(
+            f"plan=true: hydra/sweeper={search[-1]} chooses each job by results of others. Plan one, without -m."
+        )
     chosen = [value for key, _, value in (override.partition("=") for override in overrides) if key == "hydra/launcher"]
     if not chosen:
         return

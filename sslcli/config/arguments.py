@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from sslcli.config.paths import expand
@@ -37,6 +38,12 @@ def constant_keys(arguments: list[str]) -> set[str]:
     return {key_of(override.get_key_element()) for override in parsed if not override.is_sweep_override()}
 
 
+def varying(overrides: Sequence[str], arguments: list[str]) -> list[str]:
+    """Return those of a job's overrides in which the jobs of a sweep may differ."""
+    alike = constant_keys(arguments)
+    return [text for text in overrides if key_of(text) not in alike]
+
+
 def home_expanded(argument: str) -> str:
     """Replace ``~`` in ``key=~/x``: a shell does not expand it there, and Hydra's grammar does not allow it."""
     key, equals, value = argument.partition("=")
@@ -50,6 +57,11 @@ def sweep_dir(arguments: list[str]) -> Path:
     if given and given[-1]:
         return expand(given[-1])
     return Path("runs") / f"sweep-{hashlib.sha256(hide(' '.join(overrides)).encode()).hexdigest()[:8]}"
+
+
+def asks_for_plan(overrides: Sequence[str]) -> bool:
+    """Whether ``plan=true`` is among the overrides, or the last word about it."""
+    return [_value(text) for text in overrides if key_of(text) == "plan"][-1:] == ["True"]
 
 
 def _value(override: str) -> str:

@@ -13,8 +13,9 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from sslcli.config.arguments import key_of
+from sslcli.config.arguments import asks_for_plan, key_of
 from sslcli.sweeps.numbered import Numbered
+from sslcli.sweeps.planned import Planned
 
 
 class GridSweeper(Sweeper):
@@ -31,7 +32,7 @@ class GridSweeper(Sweeper):
         self.max_batch_size, self.params = max_batch_size, params or {}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.config, self.hydra_context = config, hydra_context
+        self.config, self.hydra_context, self.task_function = config, hydra_context, task_function
         self.launcher = Plugins.instance().instantiate_launcher(hydra_context, task_function, config)
 
     def sweep(self, arguments: list[str]) -> Any:
@@ -40,7 +41,9 @@ class GridSweeper(Sweeper):
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
         swept = {key_of(override.get_key_element()) for override in overrides if override.is_sweep_override()}
-        launcher = Numbered(self.launcher, Path(self.config.hydra.sweep.dir), swept)
+        launcher: Numbered | Planned = Numbered(self.launcher, Path(self.config.hydra.sweep.dir), swept)
+        if asks_for_plan(arguments):
+            launcher = Planned(self.hydra_context, self.task_function, self.config)
         batches = BasicSweeper.split_arguments(overrides, self.max_batch_size)
         for batch in batches:
             self.validate_batch_is_legal(batch)

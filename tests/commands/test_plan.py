@@ -12,8 +12,9 @@ from support.helpers import TINY, compose, plain_state
 
 from sslcli.commands.accumulate import fewest_that_fit, settle_pieces
 from sslcli.commands.fresh_process import Fresh, Task, in_fresh_process, measured
-from sslcli.commands.plan import built, made_plan, plan_line
+from sslcli.commands.plan import built, made_plan
 from sslcli.commands.plan_lines import disk, kept_checkpoints, plan_lines
+from sslcli.commands.sweep import check_launcher
 from sslcli.components import build_components
 from sslcli.config.identity import settings
 from sslcli.config.origin import Origin
@@ -134,12 +135,21 @@ def test_of_several_processes_each_has_its_part_and_its_buckets():
     assert sum("by formula from one process" in text for text in texts) == 2
 
 
-def test_a_job_of_a_sweep_is_a_line(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    options = (*TINY, *CPU, "log.report=false")
-    line = plan_line(compose(*options, "train.minutes=2", "train.steps=null"), ["seed=3", "train.minutes=2"])
-    assert re.fullmatch(r"seed=3 train.minutes=2  [\d,]+ samples/s  2 min  [\d.]+ MB", line)
-    assert not list(tmp_path.iterdir())
+def test_the_jobs_of_a_sweep_are_lines_and_there_is_no_folder(run, tmp_path):
+    options = (*(word for word in TINY if word.startswith("dataset")), *CPU, "log.report=false", "train.minutes=2")
+    code, out, err = run("-m", "plan=true", *options, "train.batch_size=16,400", "run_dir=s")
+    good, bad, total = out.splitlines()
+    assert re.fullmatch(r"train.batch_size=16  [\d,]+ samples/s  2 min  [\d.]+ MB", good)
+    told = "error: train.batch_size=400 is more than the 160 training samples. Give at most 160."
+    assert (bad, code, err) == (f"train.batch_size=400  {told}", 2, f"ssl-train: {told}\n")
+    assert total == "1 job: 2 min of training one after the other" and not list(tmp_path.iterdir())
+
+
+def test_a_search_is_not_planned():
+    for plan, sweeper in (("plan=true", "grid"), ("plan=false", "optuna"), ("seed=1", "optuna")):
+        check_launcher([plan, f"hydra/sweeper={sweeper}"], is_sweep=True)
+    with pytest.raises(UserError, match="plan=true: hydra/sweeper=optuna chooses each job by results of others"):
+        check_launcher(["plan=true", "hydra/sweeper=optuna"], is_sweep=True)
 
 
 def test_data_that_must_be_fetched_are_named(run, tmp_path):
