@@ -152,8 +152,8 @@ def _ranked(settings: Sequence[Setting]) -> list[Setting]:
 def _compared(top: Setting, setting: Setting, sign: int) -> Setting:
     """Return the setting with its difference to the best one, and a mark if the two cannot be told apart.
 
-    If both have the same seeds they are compared seed by seed: much of what a seed does, such as which samples are
-    held out, it does to both. The interval is Student's at 95 %, which is wide for two or three seeds. Otherwise it is
+    If both have the same seeds they are compared seed by seed: the initial weights and the order of the samples of a
+    seed are the same in both. The interval is Student's at 95 %, which is wide for two or three seeds. Otherwise it is
     two standard errors of the difference of independent numbers.
     """
     assert top.reading is not None and setting.reading is not None
