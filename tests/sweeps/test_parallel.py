@@ -264,6 +264,7 @@ def test_a_second_ctrl_c_ends_the_jobs_at_once(tmp_path):
     assert process.returncode == 130 and "of 2 jobs 2 stopped, 0 not started" in output, output
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_stopped_and_killed_goes_on_to_the_same_bits(tmp_path):
     sweep, undisturbed = tmp_path / "sweep", tmp_path / "undisturbed"
     stopped = held_at(2, sweep)
