@@ -34,6 +34,7 @@ from sslcli.training.plan_memory import cost_of
 _SECONDS = 4.0  # for which steps are timed
 _SECONDS_OF_JOB = 1.0  # the same, for a job of a sweep
 _CHEAP = 20.0  # seconds that a trial of the largest batch may take
+_LONG = 20.0  # seconds: longer steps are not made at this batch
 _TIMM = "timm:"
 
 
@@ -75,12 +76,12 @@ def plan_line(
         if config.train.accumulate == AUTO:
             fresh = Fresh(parts.config, parts.components, parts.compute, torch.get_num_threads())
             found = made_plan(parts, fresh, limit_for(parts.compute, parts.size), _SECONDS_OF_JOB)
-            cost, step = found.cost, found.step
+            size, step = found.checkpoint, found.step
         else:
             cost = cost_of(parts.trainer, {"config": to_plain(config)}, seconds=_SECONDS_OF_JOB)
-            step = cost.seconds / parts.size
+            size, step = cost.checkpoint, cost.seconds / parts.size
         steps = number_of_steps(parts.trainer.length, step)
-        bytes_ = in_bytes(sum(disk(parts, cost, steps).values())) if cost is not None else "does not fit"
+        bytes_ = in_bytes(sum(disk(parts, size, steps).values()))
         speed = f"{parts.config.train.batch_size / step:,.0f} samples/s"
     name = " ".join(overrides) if name is None else name
     return "  ".join((name, speed, in_time(steps * step), bytes_)), steps * step
@@ -155,8 +156,10 @@ def made_plan(parts: Parts, fresh: Fresh, limit: int, seconds: float = _SECONDS)
     else:
         pieces = config.train.num_micro
     memory, cost = line.at(own // pieces), None
-    if memory <= limit:
+    if memory <= limit and step <= _LONG:
         cost = fresh.cost(own, pieces, seconds=seconds)
+        if cost is None:
+            memory = limit + 1  # more than was predicted
     if cost is not None:
         memory, step = cost.peak + round(line.base - single.base), cost.seconds
     data = len(components.dataset) // parts.size
@@ -166,4 +169,4 @@ def made_plan(parts: Parts, fresh: Fresh, limit: int, seconds: float = _SECONDS)
     tried = None
     if most > own and 4 * step * most / own <= _CHEAP:
         tried = fresh.cost(most, pieces)
-    return Plan(pieces, limit, line, memory, cost, step, most * parts.size, tried)
+    return Plan(pieces, limit, line, memory, cost, step, high.checkpoint, most * parts.size, tried)

@@ -49,8 +49,9 @@ class Plan:
         limit: bytes that a process may take.
         line: its memory as a function of the micro-batch.
         memory: its memory at this batch.
-        cost: of steps at this batch, which were made; None if it does not fit.
+        cost: of steps at this batch; None if they were not made, as it does not fit or they would take long.
         step: seconds of a step.
+        checkpoint: bytes of a checkpoint.
         most: the largest batch of the run that fits.
         tried: the cost of that batch, if it was tried.
     """
@@ -61,6 +62,7 @@ class Plan:
     memory: int
     cost: Cost | None
     step: float
+    checkpoint: int
     most: int
     tried: Cost | None
 
@@ -73,12 +75,11 @@ def plan_lines(parts: Parts, plan: Plan) -> Iterator[tuple[str, str]]:
     yield "parameters", ", ".join(f"{name} {number:,}" for name, number in _parameters(parts.components).items())
     yield from _memory_lines(parts, plan)
     yield from _time_lines(parts, plan)
-    if plan.cost is not None:
-        size = disk(parts, plan.cost, number_of_steps(parts.trainer.length, plan.step))
-        count = size["checkpoints"] // plan.cost.checkpoint
-        texts = [f"{count} checkpoint{'s' * (count != 1)} of {in_bytes(plan.cost.checkpoint)}"]
-        texts += [f"{name} of {in_bytes(number)}" for name, number in size.items() if name != "checkpoints"]
-        yield "disk", f"{in_bytes(sum(size.values()))}: {', '.join(texts)}"
+    size = disk(parts, plan.checkpoint, number_of_steps(parts.trainer.length, plan.step))
+    count = size["checkpoints"] // plan.checkpoint
+    texts = [f"{count} checkpoint{'s' * (count != 1)} of {in_bytes(plan.checkpoint)}"]
+    texts += [f"{name} of {in_bytes(number)}" for name, number in size.items() if name != "checkpoints"]
+    yield "disk", f"{in_bytes(sum(size.values()))}: {', '.join(texts)}"
     yield from parts.notes
 
 
@@ -96,14 +97,18 @@ def _memory_lines(parts: Parts, plan: Plan) -> Iterator[tuple[str, str]]:
     if parts.size > 1:
         by_formula = f"; by formula from one process, for each of {parts.size}"
     cut = f" in {plan.pieces} micro-batches" if plan.pieces > 1 else ""
-    how = "measured" if plan.cost is not None else "predicted, it does not fit"
+    fits = plan.memory <= plan.limit
+    how = "measured" if plan.cost is not None else "predicted by two small batches"
     yield (
         "memory",
         f"{in_bytes(plan.memory)} at batch {batch:,}{cut} ({how}), of {in_bytes(plan.limit)} that a run may take; "
         f"a sample more in a micro-batch takes {in_bytes(plan.line.each)}{by_formula}",
     )
-    if plan.cost is None:
-        yield "", "raise train.accumulate, or train.accumulate=auto finds the number; or lower train.batch_size"
+    if not fits:
+        yield (
+            "",
+            "it does not fit: raise train.accumulate (auto finds the number), or lower train.batch_size",
+        )
     tried = "predicted by two small batches"
     if plan.tried is not None:
         fits = plan.tried.peak <= plan.limit
@@ -141,10 +146,10 @@ def kept_checkpoints(steps: int, options: CheckpointSection) -> int:
     return len(kept) + (options.keep_best is not None)
 
 
-def disk(parts: Parts, cost: Cost, steps: int) -> dict[str, int]:
+def disk(parts: Parts, checkpoint: int, steps: int) -> dict[str, int]:
     """Return the bytes on disk of a whole run, by what they are of."""
     options = parts.config.checkpoint
-    found = {"checkpoints": kept_checkpoints(steps, options) * cost.checkpoint}
+    found = {"checkpoints": kept_checkpoints(steps, options) * checkpoint}
     if parts.starts_from_weights:
         tensors = parts.components.encoder.state_dict().values()
         found["initial weights"] = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
