@@ -236,6 +236,8 @@ def _run(task: Callable[[Any], Any], name: str) -> int:
     entry = hydra.main(version_base="1.3", config_path=conf_dir(), config_name=primary)(job)
     try:
         entry()
+    except UserError:  # of a sweeper
+        raise
     except Exception as error:  # of the config's composition, or of a launcher: Job catches what jobs raise
         if trace:
             print(shown(traceback.format_exc()), end="", file=sys.stderr)

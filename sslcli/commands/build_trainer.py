@@ -26,6 +26,7 @@ from sslcli.evaluation.measure import context_of
 from sslcli.evaluation.online import OnlineMetrics, online_name
 from sslcli.loggers.base import Logger, Loggers
 from sslcli.run_dir.console import Console
+from sslcli.sweeps.trial import Trial
 from sslcli.training.checkpoints import Checkpoints
 from sslcli.training.collapse_stop import CollapseStop
 from sslcli.training.early_stopping import BestSteps
@@ -38,6 +39,7 @@ from sslcli.training.not_learning import NotLearning
 from sslcli.training.online_evaluation import OnlineEvaluation
 from sslcli.training.optim import parameter_groups, split_by_depth
 from sslcli.training.progress_bar import ProgressBar
+from sslcli.training.pruning import Pruning
 from sslcli.training.quality_metrics import QualityMetrics
 from sslcli.training.schedule import Schedule
 from sslcli.training.strategy import choose_strategy
@@ -153,6 +155,9 @@ def make_hooks(
         **({} if measure is None else {"direction": measure.direction}),
     )
     hooks: list[Hook] = [ProgressBar(console), online, GradientConflict(config.log.every)]
+    trial = Trial.of_environment()
+    if trial is not None and config.probe.every:
+        hooks.append(Pruning(online, config.probe.every, trial, console))
     monitor = monitor or make_collapse_monitor(config, components, compute, console)
     stops = config.train.stop_on is not None
     quality = QualityMetrics(monitor, online)

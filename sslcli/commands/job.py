@@ -19,13 +19,14 @@ from sslcli.config.secrets import shown
 from sslcli.distributed.local import RanksFailed
 from sslcli.distributed.start import Start
 from sslcli.errors import StartAgain, UserError, described, for_user
-from sslcli.run_dir.outcome import FAILED, OK, RUNNING, STOPPED, Outcome, write_outcome
+from sslcli.run_dir.outcome import FAILED, OK, PRUNED, RUNNING, STOPPED, Outcome, write_outcome
 from sslcli.run_dir.owner import Superseded
 from sslcli.run_dir.result_json import result_line
 from sslcli.run_dir.streams import leave, make_lenient
 from sslcli.sweeps.job_folder import job_folder
 from sslcli.sweeps.job_log import NAME as JOB_LOG
 from sslcli.sweeps.job_log import output_to, running
+from sslcli.sweeps.trial import Trial
 
 
 class Job:
@@ -106,9 +107,11 @@ class Job:
         except Exception as raised:
             write(FAILED, *self._told(raised))
             return None
-        write(OK)
+        trial = Trial.of_environment()
+        pruned = trial is not None and trial.was_pruned
+        write(PRUNED if pruned else OK)
         if first:
-            print(f"{self._name}: {result_line(folder)}", flush=True)
+            print(f"{self._name}: {PRUNED if pruned else result_line(folder)}", flush=True)
         return value
 
     @contextmanager

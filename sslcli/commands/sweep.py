@@ -13,7 +13,7 @@ from sslcli.config.arguments import asks_for_plan
 from sslcli.config.secrets import shown
 from sslcli.errors import UserError
 from sslcli.run_dir import inside
-from sslcli.run_dir.outcome import FAILED, NAME, OK, RUNNING, Outcome, read_outcomes
+from sslcli.run_dir.outcome import FAILED, NAME, OK, PRUNED, RUNNING, Outcome, read_outcomes
 from sslcli.sweeps import sweep_json
 
 _FIRST_TOLD = (1, 2, 130, 75, 0)  # a bug rather than a mistake of the user, a failure rather than a stop
@@ -27,6 +27,8 @@ def check_launcher(overrides: Sequence[str], *, is_sweep: bool) -> None:
         UserError: the command is no sweep, or there is no Slurm here, or not the package that submits jobs to it.
     """
     search = [value for key, _, value in (override.partition("=") for override in overrides) if key == "hydra/sweeper"]
+    if search and not is_sweep:
+        raise UserError("hydra/sweeper chooses the jobs of a sweep. Add -m.")
     if is_sweep and search and search[-1] != "grid" and asks_for_plan(overrides):
         raise UserError(
             f"plan=true: hydra/sweeper={search[-1]} chooses each job by results of others. Plan one, without -m."
@@ -57,7 +59,7 @@ def sweep_ended(program: str, sweep_dir: Path, sweep: str) -> int:
     tell_sweep(sweep_dir)
     outcomes = {job: _settled(outcome) for job, outcome in read_outcomes(sweep_dir, sweep).items()}
     failed = {job: outcome for job, outcome in outcomes.items() if outcome.outcome == FAILED}
-    stopped = [job for job, outcome in outcomes.items() if outcome.outcome not in (OK, FAILED)]
+    stopped = [job for job, outcome in outcomes.items() if outcome.outcome not in (OK, FAILED, PRUNED)]
     count = f"of {len(outcomes)} jobs of the sweep"
     if failed:
         job, first = next(iter(failed.items()))

@@ -43,6 +43,7 @@ from sslcli.run_dir.output import check_output
 from sslcli.run_dir.result_json import finished, headline_value, write_result
 from sslcli.training.device import choose, set_determinism, set_threads
 from sslcli.training.environment import restore_environment
+from sslcli.training.pruning import is_pruned
 from sslcli.training.resume import choose_start, finished_before, free_keys, go_on, jump, run_before, starts_afresh
 from sslcli.types import Compute
 
@@ -94,7 +95,7 @@ def run(config: TrainConfig, run_dir: Path | None, origin: Origin | None = None)
             with telling_what_is_saved(session.trainer):
                 session.train()
         with telling_what_is_saved(session.trainer):
-            return session.report(started) if ranks.first else None
+            return session.report(started) if ranks.first and not is_pruned(session.trainer.hooks) else None
 
 
 class _Session:

@@ -237,7 +237,6 @@ PACKAGES: dict[str, dict[str, str]] = {
         "rq": "hydra-rq-launcher",
     },
     "hydra/sweeper": {
-        "optuna": "hydra-optuna-sweeper",
         "ax": "hydra-ax-sweeper",
         "nevergrad": "hydra-nevergrad-sweeper",
     },

@@ -12,7 +12,7 @@ from sslcli.run_dir.json_files import JsonFile, side_file
 from sslcli.run_dir.output import folder_for
 
 NAME = "outcome.json"
-RUNNING, OK, FAILED, STOPPED = "running", "ok", "failed", "stopped"
+RUNNING, OK, FAILED, STOPPED, PRUNED = "running", "ok", "failed", "stopped", "pruned"
 
 
 @dataclass(kw_only=True)

@@ -14,6 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from sslcli.config.arguments import asks_for_plan, key_of
+from sslcli.errors import UserError
 from sslcli.sweeps.numbered import Numbered
 from sslcli.sweeps.planned import Planned
 
@@ -40,6 +41,12 @@ class GridSweeper(Sweeper):
         assert self.hydra_context is not None and self.config is not None and self.launcher is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+        for override in overrides:
+            if override.is_interval_sweep():
+                raise UserError(
+                    f"{override.input_line}: there is no end of values in an interval. hydra/sweeper=optuna searches "
+                    f"it; for a grid, give values: {override.key_or_group}=A,B,C"
+                )
         swept = {key_of(override.get_key_element()) for override in overrides if override.is_sweep_override()}
         launcher: Numbered | Planned = Numbered(self.launcher, Path(self.config.hydra.sweep.dir), swept)
         if asks_for_plan(arguments):

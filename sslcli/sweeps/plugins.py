@@ -12,9 +12,10 @@ from types import ModuleType
 from hydra.core.plugins import Plugins
 
 from sslcli.sweeps.grid import GridSweeper
+from sslcli.sweeps.optuna_sweeper import OptunaSweeper
 from sslcli.sweeps.parallel import ParallelLauncher
 
-_PLUGINS = (GridSweeper, ParallelLauncher)
+_PLUGINS = (GridSweeper, OptunaSweeper, ParallelLauncher)
 _PACKAGE, _NAME = "hydra_plugins", "sslcli"
 
 

@@ -98,7 +98,7 @@ OPTIONS_THAT_ARE_NOT_THERE = {
     "device=cuda:1": "device.name=cuda:1",
     "hydra/launcher=joblib": "pip install hydra-joblib-launcher",
     "hydra/launcher=ray": "pip install hydra-ray-launcher",
-    "hydra/sweeper=optuna": "pip install hydra-optuna-sweeper",
+    "hydra/sweeper=ax": "pip install hydra-ax-sweeper",
 }  # fmt: skip
 
 
