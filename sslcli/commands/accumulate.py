@@ -77,7 +77,8 @@ def settle_pieces(
         return fewest_that_fit(fresh, line, own, limit, seconds=own * high.seconds / high.batch)
 
     number, words = ranks.by_first(search)
-    return with_number(config, number), [words]
+    by_formula = f" in each of {ranks.size} processes, by formula from one" if ranks.size > 1 else ""
+    return with_number(config, number), [f"{words}{by_formula}"]
 
 
 def refuse_coupled(components: Components) -> None:
