@@ -56,11 +56,11 @@ def test_a_search_goes_on_after_a_kill_and_when_more_trials_are_asked_for(tmp_pa
 
 
 def test_a_failed_trial_fails_the_sweep_and_does_not_end_it(tmp_path):
-    search = ("seed=0,1,2", "hydra.sweeper.n_jobs=2", "hydra.sweeper.direction=minimize")
+    search = ("seed=0,2", "hydra.sweeper.n_jobs=2", "hydra.sweeper.direction=minimize")
     code, output = started(lambda config: 1 / config.seed, tmp_path / "sweep", *search)
     trials = find_study(tmp_path / "sweep", None, "study").trials
     ended = {trial.params["seed"]: trial.state.name for trial in trials if "worker" in trial.user_attrs}
-    assert ended == {0: "FAIL", 1: "COMPLETE", 2: "COMPLETE"}
+    assert ended == {0: "FAIL", 2: "COMPLETE"}
     assert code == 1 and "the best is trial" in output and ", 0.5: seed=2" in output, output
 
 
@@ -71,9 +71,7 @@ def test_a_mistake_is_told_before_anything_is_written(run, tmp_path, monkeypatch
         ([space, "encoder=mlp,foo"], "encoder: there is no option 'foo'"),
         ([space, "hydra.sweeper.metric=knn_top2"], "there is no 'knn_top2' on these data. Did you mean 'knn_top1'?"),
         ([space, "hydra.sweeper.pruner=median"], "probe.every=STEPS"),
-        ([space, "hydra.sweeper.n_trial=3"], "n_trial"),
         ([space, "hydra.sweeper.sampler=gp", "hydra/launcher=parallel"], "Use another sampler"),
-        ([space, "plan=true"], "chooses each job by results of others"),
     ):
         code, _, err = run(*OPTUNA, *overrides)
         assert code == 2 and said in err and err.count("\n") == 1, err

@@ -1,7 +1,6 @@
 """The keys of a search and its study: what is refused, and what must stay the same."""
 
 import pickle
-import sqlite3
 
 import pytest
 
@@ -94,9 +93,6 @@ def test_a_study_of_another_search_is_refused(tmp_path):
 def test_a_storage_that_cannot_be_used_is_told_without_its_password(tmp_path):
     said = refused(studies.open_storage, tmp_path, "foo://me:secret@host/x")
     assert "foo://***@host/x cannot be read or written" in said and "secret" not in said
-    with sqlite3.connect(tmp_path / "study.db") as database:
-        database.execute("create table studies (x)")
-    assert "study.db cannot be read" in refused(studies.find_study, tmp_path, f"sqlite:///{tmp_path}/study.db", "x")
     assert "unable to open" in refused(studies.find_study, tmp_path, "sqlite:////proc/none/study.db", "x")
     (tmp_path / "study.log").write_bytes(b"no study\nat all\n")
     assert "study.log cannot be read" in refused(studies.find_study, tmp_path, None, "study")

@@ -34,7 +34,7 @@ def worker(folder, url, space, act, held, **keys):
     return trials
 
 
-@pytest.mark.parametrize("storage, workers", [("file", 4), ("database", 2)])
+@pytest.mark.parametrize("storage, workers", [("file", 4), pytest.param("database", 4, marks=pytest.mark.slow)])
 def test_each_trial_is_run_once_and_again_only_after_a_kill(tmp_path, storage, workers):
     url = None if storage == "file" else f"sqlite:///{tmp_path}/study.db"
     begun = tmp_path / "begun"
