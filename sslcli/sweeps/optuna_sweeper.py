@@ -5,7 +5,6 @@ Optuna is imported where a search starts, so that the other sweeps do not need i
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -58,13 +57,12 @@ class OptunaSweeper(Sweeper):
         Raises:
             UserError: the search cannot be done. Nothing is written where that is known before the first trial.
         """
-        if importlib.util.find_spec("optuna") is None:
-            raise UserError("hydra/sweeper=optuna needs a package: pip install 'sslcli[optuna]'")
+        search = Search.read(self._given)
+        search.check_installed()
         from sslcli.sweeps.space import read_space
         from sslcli.sweeps.study import open_study, storage_errors
         from sslcli.sweeps.trials import Trials
 
-        search = Search.read(self._given)
         parser = OverridesParser.create(config_loader=self._context.config_loader)
         texts = [*(f"{key}={value}" for key, value in self._params.items()), *arguments]
         space = read_space(parser.parse_overrides(texts), self._composed)

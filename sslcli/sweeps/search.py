@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from sslcli.errors import UserError, suggest
 WHERE = "hydra.sweeper"
 NO_PRUNER, HYPERBAND, GP = "none", "hyperband", "gp"
 SAMPLERS = ("tpe", "random", GP, "cmaes")
+_NEEDED = {"cmaes": ("cmaes",), GP: ("scipy",)}  # by sampler, what is needed besides Optuna
 PRUNERS = (NO_PRUNER, "median", HYPERBAND)
 
 
@@ -49,6 +51,12 @@ class Search:
         if search.storage is not None and "://" not in search.storage:
             raise UserError(f"{WHERE}.storage={search.storage} is no URL of a database, such as sqlite:///study.db.")
         return search
+
+    def check_installed(self) -> None:
+        """Raise UserError where a package is missing, which Optuna says only at the first trial that needs it."""
+        for package in ("optuna", *_NEEDED.get(self.sampler, ())):
+            if importlib.util.find_spec(package) is None:
+                raise UserError(f"hydra/sweeper=optuna needs the package {package}: pip install 'sslcli[optuna]'")
 
     @property
     def prunes(self) -> bool:

@@ -1,6 +1,7 @@
 """The keys of a search and its study: what is refused, and what must stay the same."""
 
 import pickle
+import sys
 
 import pytest
 
@@ -41,6 +42,13 @@ def refused(act, *arguments):
 )
 def test_keys_are_checked(keys, said):
     assert said in refused(Search.read, {**KEYS, **keys})
+
+
+@pytest.mark.parametrize("package, sampler", [("optuna", "tpe"), ("cmaes", "cmaes"), ("scipy", "gp")])
+def test_a_package_that_is_missing_is_told_at_once(monkeypatch, package, sampler):
+    monkeypatch.setitem(sys.modules, package, None)
+    said = refused(Search.read({**KEYS, "sampler": sampler}).check_installed)
+    assert said == f"hydra/sweeper=optuna needs the package {package}: pip install 'sslcli[optuna]'"
 
 
 @pytest.mark.parametrize(
