@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import optuna
-from optuna.exceptions import OptunaError
+from optuna.exceptions import ExperimentalWarning, OptunaError
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, JournalStorage, get_storage
@@ -29,6 +30,7 @@ _PAUSES = (0.1, 0.3, 1.0)  # seconds between tries to open a database
 _SPACE, _AIM = "space", "aim"  # attributes of a study
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
+warnings.filterwarnings("ignore", category=ExperimentalWarning)  # Optuna 4 calls options of its samplers so
 
 
 def _tpe(search: Search, seed: int) -> BaseSampler:
