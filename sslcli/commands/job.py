@@ -93,6 +93,7 @@ class Job:
         except signals.Stopped as stop:
             write(STOPPED, stop.name, stop.exit_code)
             if not elsewhere:
+                stop.saved = f"{self._name}: {stop.saved or f'stopped by {stop.name}'}"
                 raise
             if first:
                 self._say(f"{stop.saved or f'stopped by {stop.name}'}")
@@ -121,7 +122,7 @@ class Job:
             if self.has_log:
                 held.enter_context(nullcontext() if elsewhere else running(self._name, folder))
                 held.enter_context(output_to(folder))
-            held.enter_context(_telling(self.program))
+            held.enter_context(_telling(self.program, mistakes=self.has_log))
             yield
 
     def _say(self, text: object) -> None:
@@ -138,16 +139,16 @@ class Job:
 
 
 @contextmanager
-def _telling(program: str) -> Iterator[None]:
-    """Print an error that ends this block, a bug with its traceback."""
+def _telling(program: str, *, mistakes: bool) -> Iterator[None]:
+    """Print the traceback of a bug that ends this block and, where they have a place of their own, mistakes, too."""
     try:
         yield
     except Exception as raised:
         failure = for_user(raised)
-        if not isinstance(failure, RanksFailed):  # which have told it
-            is_mistake = isinstance(failure, UserError)
-            text = f"{program}: error: {failure}\n" if is_mistake else traceback.format_exc()
-            print(shown(text), end="", file=sys.stderr)
+        if not isinstance(failure, UserError):
+            print(shown(traceback.format_exc()), end="", file=sys.stderr)
+        elif mistakes and not isinstance(failure, RanksFailed):  # which have told it
+            print(shown(f"{program}: error: {failure}"), file=sys.stderr)
         raise
 
 

@@ -51,9 +51,16 @@ def home_expanded(argument: str) -> str:
 
 
 def sweep_dir(arguments: list[str]) -> Path:
-    """Return the folder of a sweep: ``run_dir`` if it is given, else a name computed from the overrides."""
+    """Return the folder of a sweep: ``run_dir`` if it is given, else a name computed from the overrides.
+
+    Raises:
+        UserError: ``run_dir`` has several values.
+    """
     overrides = overrides_of(arguments)
-    given = [_value(a) for a in overrides if key_of(a) == "run_dir"]
+    own = [override for override in overrides if key_of(override) == "run_dir"]
+    if any(_has_several_values(override) for override in own):
+        raise UserError(f"{own[-1]}: the jobs of a sweep lie in one folder, RUN_DIR/0, RUN_DIR/1, ... Give one path.")
+    given = [_value(override) for override in own]
     if given and given[-1]:
         return expand(given[-1])
     return Path("runs") / f"sweep-{hashlib.sha256(hide(' '.join(overrides)).encode()).hexdigest()[:8]}"
@@ -76,6 +83,16 @@ def _value(override: str) -> str:
     except (HydraException, OmegaConfBaseException):
         return ""  # it is told when the config is composed
     return "" if value is None else str(value)
+
+
+def _has_several_values(override: str) -> bool:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        return OverridesParser.create().parse_override(override).is_sweep_override()
+    except HydraException:
+        return False  # it is told when the config is composed
 
 
 def conf_dir() -> str:

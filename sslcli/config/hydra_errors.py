@@ -54,6 +54,10 @@ def _unknown_key(failure: Failure) -> str | None:
                 option = failure.given.value(key)
                 path = failure.given.folders.groups[key].get(str(option), f"{key}={option}")
                 return f"{path}: its first line must be '# @package _global_', as it changes the whole config."
+            group, value = key.partition(".")[0], failure.given.value(key)
+            if "," in (failure.given.value(group) or "") and value is not None:
+                text = f"{key}: Hydra looks for it in the default option of {group} while a sweep goes over others."
+                return f"{text} Write ++{key}={value}; each job must have the key."
             return f"{failure.place(key)}{unknown_key(failure.given, key, _names(cause.parent_node))}"
     return None
 

@@ -116,6 +116,18 @@ def _try(file: BinaryIO, run_dir: Path) -> bool | None:
     return True
 
 
+def is_held(run_dir: Path) -> bool:
+    """Whether a live process holds the lock of a run; where locks do not reach, whether one has held it lately."""
+    other = read_owner(run_dir)
+    if other is not None and other.host != socket.gethostname():
+        return other.looked_at(time.time(), LOOK)
+    try:
+        with inside.opened(run_dir, NAME, os.O_RDWR, "r+b") as file:
+            return _try(file, run_dir) is False
+    except OSError:
+        return False
+
+
 @contextmanager
 def in_turn(run_dir: Path, name: str) -> Iterator[None]:
     """Wait for the lock file ``name`` and hold it, to change a file that other processes change, too."""

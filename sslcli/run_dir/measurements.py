@@ -8,6 +8,8 @@ from typing import Protocol
 
 from sslcli.run_dir.formatting import SHARE
 
+_NOISE = 1e-9  # an error below it is rounding, as of equal numbers
+
 
 class Measurement(Protocol):
     """What a metric and its entry in a file have in common."""
@@ -83,6 +85,7 @@ def below_start(name: str, measured: Measurement) -> str:
 def _plus_minus(
     value: float, unit: str, error: float | None, *, digits: float | None = None, signed: bool = False
 ) -> str:
+    error = None if error is not None and abs(error) < _NOISE else error
     text = number(value, unit, digits if error is None else error)
     if signed and not text.startswith("-"):
         text = f"+{text}"
@@ -93,7 +96,7 @@ def _plus_minus(
 
 
 def _decimals(unit: str, error: float | None) -> int:
-    if not error or not math.isfinite(error):
+    if not error or not math.isfinite(error) or error < _NOISE:
         return 2 if unit == SHARE else 4
     shown = 100 * error if unit == SHARE else error
     return max(0, 1 - math.floor(math.log10(float(f"{shown:.1e}"))))  # 0.0996 is shown as 0.10

@@ -11,8 +11,9 @@ from pathlib import Path
 from sslcli.config.arguments import key_of
 from sslcli.report.differences import incomparable
 from sslcli.run_dir.layout import is_run
+from sslcli.run_dir.lock import is_held
 from sslcli.run_dir.measurements import gain
-from sslcli.run_dir.outcome import OK, read_outcome
+from sslcli.run_dir.outcome import OK, RUNNING, read_outcome
 from sslcli.run_dir.readings import Reading
 from sslcli.run_dir.records import Record, read_run
 from sslcli.sweeps import sweep_json
@@ -25,11 +26,11 @@ _STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 
 @dataclass(frozen=True)
 class JobResult:
-    """One job: its number, its overrides by their keys, how it ended, and its run if it has one."""
+    """One job: its number, its overrides, how it ended, and its run if it has one."""
 
     number: int
-    overrides: Mapping[str, str]  # key -> value as it was given
-    texts: Sequence[str]  # the overrides as they were given
+    overrides: Mapping[str, str]  # what tells it from other jobs: key -> value as it was given
+    texts: Sequence[str]  # all its overrides as they were given
     outcome: str
     message: str
     run: Record | None
@@ -76,6 +77,11 @@ class SweepResult:
         return sorted((job for setting in self.settings for job in setting.jobs), key=lambda job: job.number)
 
     @property
+    def protocols(self) -> list[str]:
+        """The protocols by which the headlines were measured, each once."""
+        return list(dict.fromkeys(job.headline[1].protocol for job in self.jobs if job.headline is not None))
+
+    @property
     def varied(self) -> list[str]:
         """The keys in which the jobs differ, the seed last."""
         keys = dict.fromkeys(key for job in self.jobs for key in job.overrides)
@@ -92,21 +98,23 @@ def read_sweep(sweep_dir: Path) -> SweepResult | None:
     content = sweep_json.read(sweep_dir)
     if content is None:
         return None
-    jobs = [_job(sweep_dir, job["job"], job["overrides"]) for job in content["jobs"]]
-    groups: dict[tuple[str, ...], list[JobResult]] = {}
+    jobs = [_job(sweep_dir, job["job"], job["same"], job["overrides"]) for job in content["jobs"]]
+    groups: dict[tuple[tuple[str, str], ...], list[JobResult]] = {}
     for job in jobs:
-        groups.setdefault(tuple(sorted(t for t in job.texts if key_of(t) != SEED)), []).append(job)
+        groups.setdefault(tuple((k, v) for k, v in job.overrides.items() if k != SEED), []).append(job)
     settings = [_averaged(group) for group in groups.values()]
     unranked = _unranked(jobs)
     return SweepResult(sweep_dir, settings if unranked else _ranked(settings), unranked)
 
 
-def _job(sweep_dir: Path, number: int, overrides: Sequence[str]) -> JobResult:
+def _job(sweep_dir: Path, number: int, same: Sequence[str], overrides: Sequence[str]) -> JobResult:
     folder = sweep_dir / str(number)
     outcome = read_outcome(folder)
-    by_key = {key_of(text): text.partition("=")[2] for text in overrides}
+    by_key = {key_of(text): text.partition("=")[2] for text in same}
     run = read_run(folder) if is_run(folder) else None
     ended, message = ("not started", "") if outcome is None else (outcome.outcome, outcome.message)
+    if ended == RUNNING and not is_held(folder):
+        ended = "killed"
     return JobResult(number, by_key, overrides, ended, message, run)
 
 

@@ -90,7 +90,7 @@ def read(sweep_dir: Path) -> dict[str, Any] | None:
     except ValueError as error:
         raise UserError(
             f"run_dir: {sweep_dir / NAME}, which says whose folder is whose, is damaged ({error}). "
-            "Give another run_dir."
+            "The runs below it can be used one by one; for a sweep give another run_dir."
         ) from None
 
 

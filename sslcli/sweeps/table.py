@@ -16,6 +16,8 @@ from sslcli.run_dir.outcome import OK
 from sslcli.sweeps.results import AMONG_THE_BEST, BEST, SEED, JobResult, Setting, SweepResult
 
 CSV = "sweep.csv"
+RESULT = "result"  # the heading where jobs have different headlines
+_PROTOCOLS = 3  # that are named; sweeps have one, unless the probe was changed
 _MOST = 40  # settings in the terminal; sweep.csv has all
 
 
@@ -25,24 +27,26 @@ def table(sweep: SweepResult) -> list[str]:
     ended = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
     lines = [f"{sweep.folder}: {_count(len(sweep.jobs), 'job')} ({ended})"]
     keys = [key for key in sweep.varied if key != SEED]
-    metric = next((setting.metric for setting in sweep.settings if setting.metric), "")
-    header = ["", *keys, metric or "result", "to the best", "seeds", "jobs", ""]
-    rows = [_row(setting, keys) for setting in sweep.settings[:_MOST]]
+    metrics = {setting.metric for setting in sweep.settings if setting.metric}
+    header = ["", *keys, metrics.pop() if len(metrics) == 1 else RESULT, "to the best", "seeds", "jobs", ""]
+    rows = [_row(setting, keys, named=RESULT in header) for setting in sweep.settings[:_MOST]]
     lines += _aligned([header, *rows])
     if len(sweep.settings) > _MOST:
         lines.append(f"... and {len(sweep.settings) - _MOST} more, in {sweep.folder / CSV}")
     if any(len(setting.jobs) > 1 for setting in sweep.settings):
         lines.append("± is the standard error of the mean over seeds; of one seed, that of its measurement")
+    if any(setting.behind for setting in sweep.settings):
         lines.append("the same seeds are compared in pairs; ~ is what cannot be told from the best (95 %)")
+    lines += [f"measured by: {protocol}" for protocol in sweep.protocols[:_PROTOCOLS]]
     if sweep.unranked:
         lines.append(f"not ranked: {sweep.unranked}")
     command = best_command(sweep)
     return [*lines, f"{sweep.settings[0].mark}: {command}"] if command else lines
 
 
-def _row(setting: Setting, keys: Sequence[str]) -> list[str]:
+def _row(setting: Setting, keys: Sequence[str], *, named: bool) -> list[str]:
     done = [job for job in setting.jobs if job.headline is not None]
-    value = "–" if setting.reading is None else with_error(setting.reading)
+    value = "–" if setting.reading is None else f"{setting.metric} " * named + with_error(setting.reading)
     of = "" if len(done) == len(setting.jobs) else f" of {len(setting.jobs)}"
     numbers = ",".join(str(job.number) for job in setting.jobs)
     others = [f"job {job.number} {_ended(job)}" for job in setting.jobs if job.outcome != OK]

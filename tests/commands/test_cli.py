@@ -17,6 +17,8 @@ FAST = ("debug=tiny", "train.steps=2", "dataset.size=16", "dataset.num_samples=1
 
 
 MISTAKES = {
+    "-m encoder=vit_tiny,vit_micro encoder.patch_size=4": "Write ++encoder.patch_size=4; each job must have the key.",
+    "-m run_dir=a,b seed=0,1": "run_dir=a,b: the jobs of a sweep lie in one folder, RUN_DIR/0, RUN_DIR/1, ...",
     # names
     "objective=simim": "objective: there is no option 'simim'. Did you mean 'simmim'?",
     "experiment=nope": "experiment: there is no option 'nope'",
@@ -235,6 +237,7 @@ def test_a_sweep_works_in_any_order_of_arguments(run, tmp_path, order):
     lines = out.splitlines()
     assert [line.partition(":")[0] for line in lines[:3]] == ["job 0 seed=0", "job 1 seed=1", "sweep"]
     assert lines[-2].startswith("± is the standard error of the mean over seeds")
+    assert lines[-1] == "measured by: the objective's loss on 20 held-out samples, eval mode"
     for job in ("0", "1"):
         assert (tmp_path / "sweep" / job / "result.json").is_file()
     assert {p.name for p in tmp_path.iterdir()} == {"sweep"}

@@ -2,14 +2,17 @@
 
 import csv
 import json
+import time
 from dataclasses import replace
 
 import pytest
 from scipy import stats
+from support.forked import Forked
 from support.helpers import compose
 
 from sslcli.run_dir.layout import write_config
-from sslcli.run_dir.outcome import FAILED, OK, Outcome, write_outcome
+from sslcli.run_dir.lock import locked
+from sslcli.run_dir.outcome import FAILED, OK, RUNNING, Outcome, write_outcome
 from sslcli.run_dir.result_json import write_result
 from sslcli.sweeps import results
 from sslcli.sweeps.results import read_sweep
@@ -92,6 +95,41 @@ def test_losses_at_different_temperatures_are_not_ranked(tmp_path):
     jobs = {"train.clip=1 seed=0": 3.0, "train.clip=2 seed=0": 2.0}
     sweep = write(tmp_path / "other", jobs, "held_out_loss", LOSS)
     assert [setting.reading.value for setting in sweep.settings] == [2.0, 3.0] and sweep.settings[0].mark == "best"
+
+
+def test_keys_that_may_change_make_no_row_of_their_own(tmp_path):
+    sweep = write(tmp_path, {"train.clip=1 seed=0 log.every=5": 0.8, "train.clip=1 seed=1 log.every=9": 0.9})
+    assert len(sweep.settings) == 1 and sweep.varied == ["seed"]
+    assert sweep.settings[0].reading.value == pytest.approx(0.85)
+
+
+def test_jobs_with_different_headlines_are_named_and_not_ranked(tmp_path):
+    write(tmp_path, {"train.clip=1 seed=0": 0.8})
+    sweep = write(tmp_path, {"train.clip=2 seed=0": 3.5}, "held_out_loss", LOSS)
+    lines = table(sweep)
+    assert "different headlines" in sweep.unranked and lines[1].split()[1] == "result"
+    assert "knn_top1 80.0 ± 1.0 %" in lines[2] and "held_out_loss 3.50 ± 0.10" in lines[3]
+    assert {"measured by: p", "measured by: held out"} <= set(lines)
+
+
+def test_a_job_that_was_killed_is_not_said_to_run(tmp_path):
+    numbers(tmp_path, [["seed=0"], ["seed=1"]], ["seed"])
+    for number in (0, 1):
+        write_outcome(tmp_path, number, Outcome(outcome=RUNNING))
+
+    def entry():
+        with locked(tmp_path / "1"):
+            print("locked", flush=True)
+            time.sleep(60)
+
+    process = Forked(entry, "ssl-train")
+    while "locked" not in process.output():
+        assert process.poll() is None
+        time.sleep(0.01)
+    assert [job.outcome for job in read_sweep(tmp_path).jobs] == ["killed", RUNNING]
+    process.kill()
+    process.wait()
+    assert [job.outcome for job in read_sweep(tmp_path).jobs] == ["killed", "killed"]
 
 
 def test_the_files_hold_every_job(tmp_path):
