@@ -36,7 +36,7 @@ def table(sweep: SweepResult) -> list[str]:
     if any(len(setting.jobs) > 1 for setting in sweep.settings):
         lines.append("± is the standard error of the mean over seeds; of one seed, that of its measurement")
     if any(setting.behind for setting in sweep.settings):
-        lines.append("the same seeds are compared in pairs; ~ is what cannot be told from the best (95 %)")
+        lines.append("~ is what cannot be told from the best; those with the same seeds are compared in pairs (95 %)")
     lines += [f"measured by: {protocol}" for protocol in sweep.protocols[:_PROTOCOLS]]
     if sweep.unranked:
         lines.append(f"not ranked: {sweep.unranked}")
