@@ -119,6 +119,20 @@ def _answer_at_once(speaks: bool) -> None:
 
 
 @contextmanager
+def handled_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Let ``handler`` have the signals inside this block, but for those that are ignored; it answers them itself."""
+    answers = signal.set_wakeup_fd(-1)
+    ours = [signum for signum in HANDLED if signal.getsignal(signum) is not signal.SIG_IGN]  # SIGHUP under nohup
+    before = {signum: signal.signal(signum, handler) for signum in ours}
+    try:
+        yield
+    finally:
+        for signum, earlier in before.items():
+            signal.signal(signum, earlier)
+        signal.set_wakeup_fd(answers)
+
+
+@contextmanager
 def answering_on(descriptor: int) -> Iterator[None]:
     """Answer signals on another stream inside this block, in which stderr goes elsewhere."""
     global _terminal

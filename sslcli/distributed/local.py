@@ -93,20 +93,13 @@ def _forwarding(ranks: Sequence[subprocess.Popen[bytes]]) -> Iterator[list[int]]
         for rank in ranks:
             rank.send_signal(signum)  # nothing if it has ended
 
-    signal.set_wakeup_fd(-1)  # the ranks answer
-    before = {signum: signal.signal(signum, forward) for signum in signals.HANDLED if _is_handled(signum)}
-    try:
-        yield received
-    finally:
-        for rank in ranks:
-            if rank.poll() is None:  # an error of our own
-                rank.kill()
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-
-
-def _is_handled(signum: int) -> bool:
-    return signal.getsignal(signum) is not signal.SIG_IGN  # as SIGHUP under nohup
+    with signals.handled_by(forward):  # the ranks answer
+        try:
+            yield received
+        finally:
+            for rank in ranks:
+                if rank.poll() is None:  # an error of our own
+                    rank.kill()
 
 
 def _wait(ranks: Sequence[subprocess.Popen[bytes]], received: Sequence[int]) -> int | None:

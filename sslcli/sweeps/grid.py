@@ -13,7 +13,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from sslcli.config.arguments import asks_for_plan, key_of
+from sslcli.config.arguments import key_of
 from sslcli.errors import UserError
 from sslcli.sweeps.numbered import Numbered
 from sslcli.sweeps.planned import Planned
@@ -49,7 +49,7 @@ class GridSweeper(Sweeper):
                 )
         swept = {key_of(override.get_key_element()) for override in overrides if override.is_sweep_override()}
         launcher: Numbered | Planned = Numbered(self.launcher, Path(self.config.hydra.sweep.dir), swept)
-        if asks_for_plan(arguments):
+        if self.config.get("plan"):
             launcher = Planned(self.hydra_context, self.task_function, self.config)
         batches = BasicSweeper.split_arguments(overrides, self.max_batch_size)
         for batch in batches:

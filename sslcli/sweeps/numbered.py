@@ -24,6 +24,7 @@ class Numbered:
 
     def __init__(self, launcher: Launcher, sweep_dir: Path, swept: Collection[str]) -> None:
         self.launcher, self.sweep_dir, self.swept = launcher, sweep_dir, swept
+        self.folders: list[Path] = []  # of the jobs of the last launch, in their order
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Run the jobs that are not finished; return what all of them return, in their order.
@@ -33,10 +34,11 @@ class Numbered:
             initial_job_idx: how many jobs were launched before, for the launcher.
         """
         found = numbers(self.sweep_dir, job_overrides, self.swept)
+        self.folders = [self.sweep_dir / str(numbering.number) for numbering in found]
         returned: list[JobReturn | None] = []
         waiting: list[list[str]] = []
-        for overrides, numbering in zip(job_overrides, found):
-            finished = _finished(self.sweep_dir / str(numbering.number), overrides) if numbering.is_known else None
+        for overrides, numbering, folder in zip(job_overrides, found, self.folders):
+            finished = _finished(folder, overrides) if numbering.is_known else None
             if finished is None:
                 waiting.append([*overrides, f"hydra.sweep.subdir={numbering.number}"])
             else:

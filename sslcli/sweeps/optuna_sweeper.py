@@ -111,8 +111,8 @@ class OptunaSweeper(Sweeper):
             launcher = Numbered(_Telling(self._launcher, taken, job), sweep_dir, swept)
             returned = launcher.launch(jobs, begun)
             begun += len(taken)
-            for trial, done, place in zip(taken, returned, sweep_json.numbers(sweep_dir, jobs, swept)):
-                _tell(trials, trial, done, metric, sweep_dir / str(place.number))
+            for trial, done, folder in zip(taken, returned, launcher.folders):
+                _tell(trials, trial, done, metric, folder)
 
 
 class _Telling(Launcher):

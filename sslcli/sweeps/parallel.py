@@ -18,13 +18,13 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from sslcli import signals
 from sslcli.errors import UserError
 from sslcli.run_dir.outcome import STOPPED, Outcome, read_outcome
 from sslcli.run_dir.owner import SWEEP
-from sslcli.sweeps.job_folder import job_folder
+from sslcli.sweeps.job_folder import job_config, job_folder
 from sslcli.sweeps.job_process import JobProcess
 from sslcli.sweeps.shares import VISIBLE, Host, Share, Wish, visible_gpus
 
@@ -81,7 +81,8 @@ class ParallelLauncher(Launcher):
         for module in _SHARED:
             importlib.import_module(module)
         host = Host(_gpus(), self.n, len(job_overrides))
-        configs = (self._config(list(overrides), initial_job_idx + n) for n, overrides in enumerate(job_overrides))
+        numbered = enumerate(job_overrides, initial_job_idx)
+        configs = (job_config(self.hydra_context, self.config, overrides, number) for number, overrides in numbered)
         jobs: list[_Job] = []
         running: list[_Job] = []
         with _recorded() as received:
@@ -112,12 +113,6 @@ class ParallelLauncher(Launcher):
         if received:
             _stop(received[0], jobs, len(job_overrides))
         return [_returned(job) for job in jobs]
-
-    def _config(self, overrides: list[str], number: int) -> DictConfig:
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
-        with open_dict(config):
-            config.hydra.job.id = config.hydra.job.num = number
-        return config
 
     def _start(self, config: DictConfig, share: Share) -> _Job:
         encoder = str(OmegaConf.select(config, "encoder._target_", throw_on_resolution_failure=False))
@@ -159,15 +154,8 @@ def _recorded() -> Iterator[list[int]]:
     def record(signum: int, _frame: FrameType | None) -> None:
         received.append(signum)
 
-    answers = signal.set_wakeup_fd(-1)  # ``_pass_on`` answers
-    ours = [signum for signum in signals.HANDLED if signal.getsignal(signum) is not signal.SIG_IGN]
-    before = {signum: signal.signal(signum, record) for signum in ours}
-    try:
+    with signals.handled_by(record):  # ``_pass_on`` answers
         yield received
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-        signal.set_wakeup_fd(answers)
 
 
 def _pass_on(received: Sequence[int], running: Sequence[_Job]) -> None:

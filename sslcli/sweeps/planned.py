@@ -11,6 +11,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from sslcli.run_dir.formatting import in_time
+from sslcli.sweeps.job_folder import job_config
 
 
 class Planned:
@@ -29,9 +30,7 @@ class Planned:
         """Plan the jobs, one after the other, and print their time together."""
         returned = []
         for number, overrides in enumerate(job_overrides, initial_job_idx):
-            config = self._context.config_loader.load_sweep_config(self._config, list(overrides))
-            with open_dict(config):
-                config.hydra.job.id = config.hydra.job.num = number
+            config = job_config(self._context, self._config, overrides, number)
             HydraConfig.instance().set_config(config)
             task_config = copy.deepcopy(config)
             with open_dict(task_config):

@@ -11,21 +11,20 @@ from types import ModuleType
 
 from hydra.core.plugins import Plugins
 
-from sslcli.sweeps.grid import GridSweeper
-from sslcli.sweeps.optuna_sweeper import OptunaSweeper
-from sslcli.sweeps.parallel import ParallelLauncher
-
-_PLUGINS = (GridSweeper, OptunaSweeper, ParallelLauncher)
 _PACKAGE, _NAME = "hydra_plugins", "sslcli"
 
 
 def register() -> None:
     """Register all of them as ``hydra_plugins.sslcli.<class>``, the names in the yaml files of ``conf/hydra``."""
+    from sslcli.sweeps.grid import GridSweeper
+    from sslcli.sweeps.optuna_sweeper import OptunaSweeper
+    from sslcli.sweeps.parallel import ParallelLauncher
+
     known = Plugins.instance()  # which imports the package, if a plug-in is installed
     package = sys.modules.setdefault(_PACKAGE, ModuleType(_PACKAGE))
     module = sys.modules.setdefault(f"{_PACKAGE}.{_NAME}", ModuleType(f"{_PACKAGE}.{_NAME}"))
     setattr(package, _NAME, module)
-    for plugin in _PLUGINS:
+    for plugin in (GridSweeper, OptunaSweeper, ParallelLauncher):
         plugin.__module__ = module.__name__
         setattr(module, plugin.__name__, plugin)
         known.register(plugin)
