@@ -199,6 +199,7 @@ def test_another_config_is_refused_and_a_longer_run_is_not(run):
     assert code == 2 and "can only be made longer" in err
 
 
+@pytest.mark.slow
 def test_minutes_follow_the_clock_over_all_processes(run, tmp_path):
     options = (
         "debug=tiny",
@@ -321,6 +322,7 @@ QUICK = ("probe.parts.knn.k=[5,1]", "probe.parts.linear.steps=20", "probe.parts.
          "probe.parts.geometry.lidar_views=2")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_all_probes_in_one_command_and_twice_the_same_bytes(run, tmp_path):
     run("debug=tiny", "dataset.size=16", "dataset.num_samples=300", "device=cpu", "run_dir=r", "probe=none", *NO_PAGE)
     code, out, err = run("run=r", "probe=all", *QUICK, command="eval")
@@ -388,6 +390,7 @@ def test_a_dataset_that_the_encoder_cannot_read_is_refused(run):
     assert code == 2 and "dataset.path: there is no folder nowhere" in err
 
 
+@pytest.mark.slow
 def test_a_watched_run_keeps_its_best_checkpoint_which_can_be_evaluated(run, tmp_path):
     options = ("debug=tiny", "dataset.size=16", "dataset.num_samples=300", "device=cpu", "run_dir=r", *NO_PAGE,
                "train.steps=12", "probe.every=2", "probe.share=null", "checkpoint.keep_best=knn_top1",

@@ -191,6 +191,7 @@ def test_auto_tries_what_comes_close_and_takes_the_fewest_that_fit():
         fewest_that_fit(machine, line, 16, int(40e6), seconds=0)
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_says_what_it_needs_or_why_it_cannot():
     task = Task(compose(*TINY, *CPU), None, 0.0)
     found, here = in_fresh_process(task), measured(task)

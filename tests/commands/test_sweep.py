@@ -73,6 +73,7 @@ def test_what_becomes_of_jobs_in_other_processes_reaches_the_sweep(tmp_path):
     assert "2 of 4 jobs of the sweep failed" in output and "Job 2: seed: no" in output
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_after_a_kill_and_new_values_get_new_folders(tmp_path):
     """What has finished is not run again; a job is found by its overrides, not by its place."""
     sweep, started = tmp_path / "sweep", tmp_path / "started"
@@ -137,6 +138,7 @@ def test_a_sweep_tells_the_worst_of_its_jobs(tmp_path, capsys, ended, code, said
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_stopped_job_goes_back_into_the_queue_of_submitit(tmp_path):
     """Its handler of SIGUSR2 starts the job again, and ours, which saves, takes its place: ours must call it."""
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")

@@ -17,6 +17,7 @@ def equal(module, state):
     return mine.keys() == state.keys() and all(torch.equal(mine[name], state[name]) for name in mine)
 
 
+@pytest.mark.slow
 def test_the_teacher_in_a_checkpoint_is_loaded_evaluated_and_exported(run, tmp_path):
     folder = tmp_path / "r"
     assert run(*TINY, "objective=joint_masked", "probe=none")[0] == 0  # its teacher belongs to one of two parts

@@ -27,6 +27,7 @@ def test_a_place_in_a_billion_needs_no_list_of_a_billion():
 
 
 @pytest.mark.parametrize("size", [3, 4])
+@pytest.mark.slow
 def test_all_orders_of_a_few_samples_are_equally_likely(size):
     count = Counter(tuple(permuted(np.arange(size), size, key).tolist()) for key in range(3000))
     observed = [count[order] for order in permutations(range(size))]

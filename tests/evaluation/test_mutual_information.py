@@ -90,6 +90,7 @@ def test_views_that_share_nothing_read_nothing():
     assert abs(metrics["mi_floor"].value) < 0.1 and abs(metrics["mi_ceiling"].value) < 0.1
 
 
+@pytest.mark.slow
 def test_the_floor_stays_below_log_n_where_views_are_equal():
     dataset = gaussians(600)
     context = make_context(dataset, Noisy(0.0), trained=Flat(DIM))

@@ -29,6 +29,7 @@ from support import (
 )
 from support.forked import Forked
 from support.helpers import TINY, hook_of, make_trainer
+from support.marks import rest_is_slow
 from support.modalities import Bag, token_dataset, vector_dataset
 
 import sslcli
@@ -118,7 +119,7 @@ LOADED = {  # how many tensors of torchvision's class the file has, and which it
 }
 
 
-@pytest.mark.parametrize("family", [*list(FAMILIES)[:-1], pytest.param("ConvNeXt", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("family", rest_is_slow(FAMILIES, "a small stem", "ViT"))
 @pytest.mark.parametrize("library", ["torchvision", "timm"])
 def test_a_state_dict_loads_strictly_into_the_librarys_own_class(run, tmp_path, family, library):
     """By the lines of the model card, executed here, on another batch than the command's own check."""
@@ -187,10 +188,7 @@ GRAPHS = {
 SUFFIX = {"onnx": "onnx", "torch_export": "pt2", "safetensors": "safetensors"}
 
 
-@pytest.mark.parametrize(
-    "family",
-    ["convnet", "mlp", "resnet", "vit", *(pytest.param(f, marks=pytest.mark.slow) for f in ("swin", "convnext"))],
-)
+@pytest.mark.parametrize("family", rest_is_slow(GRAPHS, "convnet", "mlp"))
 @pytest.mark.parametrize(
     ("kind", "suffix"), [("onnx", "onnx"), ("torch_export", "pt2"), ("safetensors", "safetensors")]
 )
@@ -212,7 +210,7 @@ def test_every_family_is_a_graph_for_batches_of_any_size(run, tmp_path, family, 
     assert compared(tmp_path / "r" / "export" / kind, names)["batch"].shape == (3, *batch.shape[1:])
 
 
-@pytest.mark.parametrize("kind", ["onnx", "torch_export"])
+@pytest.mark.parametrize("kind", rest_is_slow(["onnx", "torch_export"], "torch_export"))
 def test_preprocessing_can_be_part_of_the_graph(run, tmp_path, kind):
     made(tmp_path / "r", *timm_model("vit_mini", patch_size=16))
     assert run("run=r", f"format={kind}", "format.preprocessing=true", command="export")[0] == 0

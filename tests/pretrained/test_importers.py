@@ -26,6 +26,7 @@ from support import (
 )
 from support.foreign import Code, around, head, noise
 from support.forked import Forked
+from support.marks import rest_is_slow
 from torch import nn
 from torchvision.models.convnext import CNBlockConfig
 
@@ -416,7 +417,7 @@ def foreign_small_stem():
     return model
 
 
-@pytest.mark.parametrize("case", OTHER_SHAPES)
+@pytest.mark.parametrize("case", rest_is_slow(OTHER_SHAPES, "resnet18", "vit"))
 def test_a_stem_of_another_shape_is_refused_with_the_key_that_mends_it(tmp_path, case):
     """All else matches, 99 % of the tensors; a stem that stayed random would make nothing of it."""
     model, name, options, tensor, mended = OTHER_SHAPES[case]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.marks import rest_is_slow
 
 import sslcli
 from sslcli.run_dir import checkpoint
@@ -43,7 +44,7 @@ def last(folder):
     return torch.cat([tensor.flatten().double() for tensor in parts])
 
 
-@pytest.mark.parametrize("objective", COMMANDS)
+@pytest.mark.parametrize("objective", rest_is_slow(COMMANDS, "infonce", "joint"))
 def test_the_same_command_finds_an_old_run_and_goes_on(run, old, objective):
     before = last(old[objective])
     code, out, err = run(*COMMANDS[objective], *COMMON)

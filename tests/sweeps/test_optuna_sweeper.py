@@ -29,6 +29,7 @@ def started(task, folder, *overrides):
     return process.returncode, output
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_after_a_kill_and_when_more_trials_are_asked_for(tmp_path):
     folder = tmp_path / "sweep"
     search = ("objective.temperature=interval(0.1,1)", "hydra.sweeper.direction=maximize")
@@ -85,6 +86,7 @@ def test_a_mistake_is_told_before_anything_is_written(run, tmp_path, monkeypatch
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_trial_that_falls_behind_is_pruned_and_not_measured(tmp_path):
     """The trials before it are made up: they were all right from their first evaluation on."""
     folder = tmp_path / "sweep"

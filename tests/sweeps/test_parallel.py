@@ -228,6 +228,7 @@ def weights(sweep):
     return found
 
 
+@pytest.mark.slow
 def test_a_signal_reaches_every_job_once_and_no_other_one_is_started(tmp_path):
     def task(config):
         (tmp_path / f"on-{config.seed}").touch()
@@ -248,6 +249,7 @@ def test_a_signal_reaches_every_job_once_and_no_other_one_is_started(tmp_path):
     assert len(list(tmp_path.glob("off-*"))) == 2
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_ends_the_jobs_at_once(tmp_path):
     def task(config):
         with signals.deferred():

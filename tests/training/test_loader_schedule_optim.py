@@ -149,6 +149,7 @@ except UserError:
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_leaves_on_an_unreadable_sample_does_not_wait_for_its_workers(tmp_path):
     for i in range(4):
         (tmp_path / f"{i}.png").write_bytes(b"no picture")

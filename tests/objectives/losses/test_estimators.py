@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from support.helpers import TINY, compose, make_trainer, randomness
+from support.marks import rest_is_slow
 from torch.nn import functional as F
 
 from sslcli.components import build_components
@@ -291,7 +292,7 @@ def test_concat_is_an_mlp_on_the_concatenation():
 
 
 @pytest.mark.parametrize("make", [est.InfoNCE, est.SMILE])
-@pytest.mark.parametrize("nats", [2.0, 4.0])
+@pytest.mark.parametrize("nats", rest_is_slow([2.0, 4.0], 2.0))
 def test_a_trained_critic_approaches_the_truth(make, nats):
     """The benchmark in small: 300 steps, then 20 new batches of 128; InfoNCE stays below, both within 25 %."""
     torch.manual_seed(0)

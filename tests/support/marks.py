@@ -1,0 +1,10 @@
+"""Marks of parametrized tests."""
+
+import pytest
+
+
+def rest_is_slow(values, *quick):
+    """All ``values`` as parameters; those that are not ``quick`` run with ``pytest -m slow`` only."""
+    values = list(values)
+    assert set(quick) < set(values), "a quick value is none of them, or none is left to be slow"
+    return [value if value in quick else pytest.param(value, marks=pytest.mark.slow) for value in values]
