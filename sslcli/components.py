@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -30,6 +30,7 @@ from sslcli.pretrained.normalisation import read_as_trained, settle
 from sslcli.pretrained.safetensors_io import read_export
 from sslcli.randomness import fold
 from sslcli.run_dir.checkpoint import State, open_run
+from sslcli.run_dir.fitted import Fitted, of_state, spec_of
 from sslcli.run_dir.foreign import data_to_read
 from sslcli.run_dir.normalisation import Normalisation
 from sslcli.types import Spec
@@ -46,7 +47,8 @@ class Components:
     views: Views
     start: LoadReport | None = None  # which of the weights in ``encoder.weights`` were loaded
     initial_weights: str | None = None  # a digest of the file that ``encoder.weights`` named at the start of the run
-    fitted: Normalisation | None = None  # mean and std that neither the config nor the dataset names
+    normalisation: Normalisation | None = None  # mean and std that neither the config nor the dataset names
+    fitted: Fitted = field(default_factory=Fitted)  # what was fitted on the training part of the data
     weights: str = "student"  # or teacher: whose weights ``encoder`` has; heads are the student's
 
 
@@ -95,30 +97,28 @@ def build_components(
     *,
     dataset: Dataset | None = None,
     afresh: bool = True,
-    fitted: Normalisation | None = None,
+    fitted: Fitted | None = None,
     ranks: Ranks | None = None,
 ) -> Components:
-    """Build all components of a run as they are before its first step.
-
-    Weights are random, except that the encoder loads ``encoder.weights`` where that is set.
+    """Build all components of a run before its first step: weights are random, or ``encoder.weights``.
 
     Args:
         config: the config of the run.
         dataset: the run's data as ``build_dataset`` returns them; None builds them.
-        afresh: whether the run starts at step 0. A resumed run reads its weights from a checkpoint and does not need
-            the file that ``encoder.weights`` names.
-        fitted: what a resumed run has fitted on its data before.
+        afresh: whether the run starts at step 0; a resumed run does not need the file in ``encoder.weights``.
+        fitted: what the run has fitted on its data before; what is fitted now is added.
         ranks: the processes of the run.
     """
-    dataset = kept_in_memory(dataset or build_dataset(config), config.dataset.cache)
-    fitted = settle(config, dataset, afresh=afresh, fitted=fitted, ranks=ranks or Ranks())
+    fitted = Fitted() if fitted is None else fitted
+    dataset = kept_in_memory((dataset or build_dataset(config)).fit(fitted), config.dataset.cache)
+    numbers = settle(config, dataset, afresh=afresh, files=fitted, ranks=ranks or Ranks())
     encoder = build_encoder(config, dataset.spec)
     weights = config.encoder.weights
     start = load_weights(encoder, weights) if weights and afresh else None
     objective = build_objective(config, encoder)  # after loading weights, because a teacher copies the encoder
     views = build_views(config, encoder, objective)
     digest = digest_of(weights) if start else None
-    return Components(readable(dataset, objective), encoder, objective, views, start, digest, fitted)
+    return Components(readable(dataset, objective), encoder, objective, views, start, digest, numbers, fitted)
 
 
 def readable(dataset: Dataset, objective: Objective) -> Dataset:
@@ -157,7 +157,7 @@ def _rebuilt(state: State, weights: str) -> tuple[Encoder, Objective, Views]:
     if weights not in ("student", "teacher"):
         raise UserError(f"weights={weights} is neither student nor teacher.")
     config: TrainConfig = state["config"]
-    encoder = build_encoder(config, Spec.from_plain(state["spec"]))
+    encoder = build_encoder(config, spec_of(state))
     check_fit(encoder, state["encoder"], "encoder")
     encoder.load_state_dict(state["encoder"])
     objective = build_objective(config, encoder)
@@ -216,9 +216,9 @@ def restore_dataset(state: State, said: DatasetChoice, encoder: Encoder, field: 
     """
     chosen, is_own = data_to_read(state, said)
     config: TrainConfig = replace(state["config"], dataset=chosen)
-    dataset = build_dataset(config)
+    dataset = build_dataset(config).fit(of_state(state))
     dataset.spec.check_readable(field, encoder.spec)
-    read_as_trained(config, dataset, Spec.from_plain(state["spec"]), is_other=not is_own)
+    read_as_trained(config, dataset, spec_of(state), is_other=not is_own)
     return chosen, dataset
 
 
@@ -247,4 +247,4 @@ def load(
     exported = Path(run).suffix == ".safetensors"
     state = read_export(expand(str(run))) if exported else open_run(str(run))[1]
     encoder, views = restore_encoder(state, torch.device(device), weights or state.get("weights", "student"))
-    return Pretrained(encoder, views.to(device), Spec.from_plain(state["spec"]))
+    return Pretrained(encoder, views.to(device), spec_of(state), of_state(state))

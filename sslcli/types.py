@@ -32,6 +32,7 @@ class Field:
     vocab: int = 0  # tokens and id: number of ids, from 0 to vocab - 1
     pad: int | None = None  # tokens: the id that fills short texts up; None: all texts have T tokens
     mask: int | None = None  # tokens: the id that hides a token
+    special: tuple[int, ...] = ()  # tokens: ids that stand for no word, such as those of begin and end; never hidden
     mean: tuple[float, ...] = ()  # per channel, of pixels in [0, 1] (``is_pixels``), else of the numbers as they are
     std: tuple[float, ...] = ()
     levels: tuple[float, ...] = ()  # of an image: the deeper integers in its files that became 0 and 255
@@ -47,8 +48,8 @@ class Field:
             raise ValueError(f"kind={self.kind} and vocab={self.vocab}: tokens and ids have a vocab, others have none")
         if self.is_ids and (self.dtype.is_floating_point or self.dtype == torch.bool):
             raise ValueError(f"kind={self.kind} has whole numbers, and dtype={name_of(self.dtype)}")
-        for name in ("pad", "mask"):
-            value = getattr(self, name)
+        ids = [("pad", self.pad), ("mask", self.mask), *(("special", value) for value in self.special)]
+        for name, value in ids:
             if value is not None and not (self.kind == "tokens" and 0 <= value < self.vocab):
                 raise ValueError(f"{name}={value} must be an id of tokens, from 0 to below vocab={self.vocab}")
 
@@ -102,9 +103,9 @@ class Spec(dict[str, Field]):
         return {name: {**asdict(field), "dtype": name_of(field.dtype)} for name, field in self.items()}
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Mapping[str, Any]]) -> Spec:
-        """Convert back from what ``to_plain`` returned."""
-        return cls({name: _field(values) for name, values in plain.items()})
+    def from_plain(cls, plain: Mapping[str, Mapping[str, Any]], facts: Mapping[str, Tensor] | None = None) -> Spec:
+        """Convert back from what ``to_plain`` returned; facts are kept elsewhere."""
+        return cls({name: _field(values) for name, values in plain.items()}, facts)
 
     def check_readable(self, name: str, wanted: Spec) -> None:
         """Check that an encoder that was built for the columns ``wanted`` can read the column ``name`` of these data.

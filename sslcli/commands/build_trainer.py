@@ -222,7 +222,7 @@ def identity(config: TrainConfig, components: Components, compute: Compute, rank
         "data": components.dataset.fingerprint(),
         "initial_weights": components.initial_weights,
         "folder": str(Path.cwd()),
-        "files": components.fitted.digests() if components.fitted else {},
+        "files": components.fitted.digests(),
         "classes": class_counts(components.dataset),
         "environment": environment(compute, ranks),
     }

@@ -40,7 +40,7 @@ def _class_lines(dataset: Dataset) -> Notes:
 
 def _scale_lines(config: TrainConfig, components: Components) -> Notes:
     """Return the mean and deviation of pictures, and the range of their deep integers."""
-    columns, fitted = image_columns(components.dataset), components.fitted
+    columns, fitted = image_columns(components.dataset), components.normalisation
     if len(columns) != 1:
         return ()
     field = components.dataset.spec[columns[0]]

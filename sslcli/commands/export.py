@@ -18,9 +18,9 @@ from sslcli.run_dir import inside
 from sslcli.run_dir.checkpoint import open_run
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.files import replacing, sweep, write_text
+from sslcli.run_dir.fitted import of_state, spec_of
 from sslcli.run_dir.output import check_output, folder_for
 from sslcli.training.device import choose
-from sslcli.types import Spec
 
 
 def run(config: ExportConfig) -> Path:
@@ -81,7 +81,7 @@ def _source(config: ExportConfig, kind: Format) -> Source:
     compute = choose(config.device.name if kind.reads_data else "cpu", "fp32")
     run_dir, state = open_run(config.run)
     encoder, views = restore_encoder(state, compute.device, config.weights)
-    model = Pretrained(encoder, views.to(compute.device), Spec.from_plain(state["spec"]))
+    model = Pretrained(encoder, views.to(compute.device), spec_of(state), of_state(state))
     return Source(run_dir, state, model, compute, config.dataset, tuple(config.plugins), config.weights)
 
 

@@ -26,7 +26,7 @@ from sslcli.config.instantiate import allow
 from sslcli.data.disk_cache import reading_only
 from sslcli.errors import UserError, is_out_of_memory
 from sslcli.run_dir.console import Console
-from sslcli.run_dir.normalisation import Normalisation
+from sslcli.run_dir.fitted import Fitted
 from sslcli.training.device import choose, set_determinism, set_threads
 from sslcli.training.plan_memory import Cost, Line, cost_of, divisors, through
 from sslcli.types import Compute
@@ -41,12 +41,12 @@ class Task:
 
     Args:
         config: that of the run, with its batch and micro-batches as they are to be measured.
-        fitted: what is fitted on its data.
+        fitted: what is fitted on its data, by file.
         seconds: for about how long steps are timed.
     """
 
     config: TrainConfig
-    fitted: Normalisation | None
+    fitted: dict[str, bytes]
     seconds: float
 
 
@@ -107,7 +107,7 @@ class Fresh:
         config, train = self.config, self.config.train
         device = replace(config.device, name=str(self.compute.device), threads=self.threads, num=None)
         train = replace(train, batch_size=own, accumulate=pieces, precision=self.compute.precision)
-        return self.make(Task(replace(config, train=train, device=device), self.components.fitted, seconds))
+        return self.make(Task(replace(config, train=train, device=device), self.components.fitted.files, seconds))
 
     def line(self, own: int) -> tuple[Line, Cost]:
         """Return memory as a function of the micro-batch, and the cost of the larger of the two that were measured.
@@ -139,7 +139,7 @@ def measured(task: Task) -> Cost:
     set_determinism(config.train.deterministic)
     compute = choose(config.device.name, config.train.precision)
     with reading_only(), tempfile.TemporaryDirectory() as elsewhere:  # where samples that cannot be read are listed
-        components = build_components(config, afresh=False, fitted=task.fitted)
+        components = build_components(config, afresh=False, fitted=Fitted(task.fitted, complete=True))
         trainer = make_trainer(config, components, compute, Path(elsewhere), Console(silent=True))
         trainer.hooks.clear()
         return cost_of(trainer, {"config": to_plain(config)}, seconds=task.seconds)

@@ -17,7 +17,7 @@ from sslcli.config.composed import TrainConfig, read
 from sslcli.config.instantiate import allow
 from sslcli.distributed.ranks import Ranks
 from sslcli.errors import UserError
-from sslcli.run_dir import checkpoint, normalisation
+from sslcli.run_dir import checkpoint, fitted
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.foreign import PLACES, allowed
 from sslcli.run_dir.layout import is_run, read_config
@@ -52,8 +52,8 @@ def replay(config: TrainConfig, run_dir: Path | None, step: int) -> None:
     config = dataclasses.replace(run_config, device=device, train=train)
     set_threads(config.device.threads)
     compute = compute_of(config.device, config.train.precision)
-    fitted = normalisation.read(run_dir) if state else None
-    components = build_components(config, afresh=state is None, fitted=fitted)
+    kept = fitted.Fitted(fitted.read(run_dir), complete=True) if state else None
+    components = build_components(config, afresh=state is None, fitted=kept)
     if state and not is_trained_on(state, components.dataset, config.encoder.weights):
         raise UserError(f"dataset: {path} was trained on other data, so step {step} cannot be run again.")
     with tempfile.TemporaryDirectory() as elsewhere:  # where samples that cannot be read are listed

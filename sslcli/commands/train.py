@@ -18,7 +18,7 @@ from sslcli.commands.find_run import find_run
 from sslcli.commands.restored import budget, visuals_of
 from sslcli.commands.stopping import telling_what_is_saved
 from sslcli.commands.summary import announce, say_finished, say_result
-from sslcli.components import build_components
+from sslcli.components import build_components, build_dataset
 from sslcli.config.composed import TrainConfig, to_plain
 from sslcli.config.instantiate import allow, build
 from sslcli.config.origin import Origin
@@ -33,7 +33,7 @@ from sslcli.pretrained.safetensors_io import write_weights
 from sslcli.report.preview import first_views, shows_pictures, write_preview
 from sslcli.report.visuals import Visuals
 from sslcli.report.write import write_report
-from sslcli.run_dir import checkpoint, inside, normalisation
+from sslcli.run_dir import checkpoint, fitted, inside
 from sslcli.run_dir.checkpoint import State, open_run
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.layout import START, make_room, refuse_links, write_config
@@ -43,6 +43,7 @@ from sslcli.run_dir.output import check_output
 from sslcli.run_dir.result_json import finished, headline_value, write_result
 from sslcli.training.device import choose, set_determinism, set_threads
 from sslcli.training.environment import restore_environment
+from sslcli.training.fitted_before import fitted_before, identity_of_data
 from sslcli.training.pruning import is_pruned
 from sslcli.training.resume import choose_start, finished_before, free_keys, go_on, jump, run_before, starts_afresh
 from sslcli.types import Compute
@@ -112,8 +113,9 @@ class _Session:
     ) -> None:
         self.run_dir, self.compute, self.console, self.ranks = run_dir, compute, console, ranks
         afresh = starts_afresh(config, run_dir)
-        fitted = None if afresh else normalisation.read(run_before(config, run_dir))
-        self.components = build_components(config, dataset=dataset, afresh=afresh, fitted=fitted, ranks=ranks)
+        dataset = dataset or build_dataset(config)
+        files = fitted_before(config, run_dir, dataset, ranks)
+        self.components = build_components(config, dataset=dataset, afresh=afresh, fitted=files, ranks=ranks)
         config, self.found = settle_pieces(config, self.components, compute, ranks)
         self.config = config
         self.probe = build(config.probe.node, Probe, where="probe")
@@ -148,8 +150,7 @@ class _Session:
         free = free_keys(self.components.encoder, self.components.objective)
         state = choose_start(self.config, self.run_dir, length, dataset, self.console, sys.argv[1:], free)
         if state is not None:
-            before = run_before(self.config, self.run_dir)
-            normalisation.check(before, self.components.fitted, state["files"])
+            fitted.check(run_before(self.config, self.run_dir), self.components.fitted, state["files"])
             self.components.initial_weights = state.get("initial_weights")
         return state
 
@@ -184,8 +185,7 @@ class _Session:
             if self.components.start is not None:
                 console.line(f"start     {self.components.start}")
                 write_weights(self.components.encoder, run_dir, START)
-        if self.components.fitted is not None:  # for a run that goes on from another one's checkpoint, too
-            normalisation.write(run_dir, self.components.fitted)
+        self.components.fitted.write(run_dir, identity_of_data(config, self.components.dataset))
         write_config(run_dir, config)
         self.loggers.each(lambda logger: logger.start(to_plain(config), run_dir, self.trainer.step))
         if not resumed and shows_pictures(self.components):

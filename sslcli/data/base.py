@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor
 from sslcli.data.classes import share_classes
 from sslcli.data.fingerprints import LIMIT, of_samples
 from sslcli.errors import UserError
+from sslcli.run_dir.fitted import Fitted
 from sslcli.types import Crops, Spec
 
 Notes = tuple[tuple[str, str], ...]  # what the start lines say of some data: a word, and what was found or left out
@@ -58,6 +58,14 @@ class Dataset:
 
     def __len__(self) -> int:
         raise NotImplementedError
+
+    def fit(self, files: Fitted) -> Dataset:
+        """Return this dataset with what is fitted on its training part, from ``files`` or made there.
+
+        The constructor only looks at the data, as the name of a run needs no more. A dataset with a tokenizer, a map of
+        ids or means returns another one here, whose ``spec``, ``labels`` and ``held_out`` are those of the samples.
+        """
+        return self
 
     def fingerprint(self, limit: int = LIMIT) -> str:
         """Return a text that identifies the samples and their order; a run is resumed only if it is the same.
@@ -219,29 +227,3 @@ def with_label(labels: Tensor) -> Tensor:
 def any_known(labels: Tensor) -> Tensor | None:
     """Return the labels, or None if no sample has one."""
     return labels if len(with_label(labels)) else None
-
-
-def drawn(size: int, count: int) -> Tensor:
-    """Return ``count`` of ``size`` indices, or all of them, chosen with a fixed seed.
-
-    The first samples of a dataset would not do, because they may all have the same class.
-    """
-    return torch.tensor(random.Random(0).sample(range(size), min(count, size)), dtype=torch.int64)
-
-
-def balanced(labels: Tensor, count: int) -> Tensor:
-    """Return indices of at most ``count`` labelled samples, with classes as balanced as the labels (N,) allow.
-
-    With several labels a sample, (N, C), they are drawn at random.
-    """
-    order = with_label(labels)
-    order = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(0))]
-    if labels.dim() == 2:
-        return order[:count].sort().values
-    shuffled = labels[order].unique(return_inverse=True)[1]
-    by_class = torch.argsort(shuffled, stable=True)
-    # Rank of each sample within its class; the lowest ranks of all classes come first.
-    starts = torch.cumsum(torch.bincount(shuffled), 0) - torch.bincount(shuffled)
-    rank = torch.empty_like(shuffled)
-    rank[by_class] = torch.arange(len(order)) - starts[shuffled[by_class]]
-    return order[torch.argsort(rank, stable=True)[:count]].sort().values

@@ -9,6 +9,7 @@ from torch import Tensor
 from sslcli.data.base import Dataset, Wrapper
 from sslcli.data.fingerprints import LIMIT
 from sslcli.errors import UserError, suggest
+from sslcli.run_dir.fitted import Fitted
 from sslcli.types import Crops, name_of
 
 
@@ -21,8 +22,17 @@ class Checked(Wrapper):
     def __init__(self, dataset: Dataset) -> None:
         super().__init__(dataset)
         self.held_out = None if dataset.held_out is None else Checked(dataset.held_out)
+        self.identified = dataset  # what fingerprints are of: the data, however they are read
         self._is_checked = False
         self._fingerprints: dict[int, str] = {}
+
+    def fit(self, files: Fitted) -> Dataset:
+        found = self.dataset.fit(files)
+        if found is self.dataset:
+            return self
+        checked = Checked(found)
+        checked.identified, checked._fingerprints = self.identified, self._fingerprints
+        return checked
 
     def fingerprint(self, limit: int = LIMIT) -> str:
         """Return the fingerprint of the data as they were when a run began.
@@ -30,7 +40,7 @@ class Checked(Wrapper):
         It is computed once: it may read all data, and resuming, the first checkpoint and the report ask for it.
         """
         if limit not in self._fingerprints:
-            self._fingerprints[limit] = self.dataset.fingerprint(limit)
+            self._fingerprints[limit] = self.identified.fingerprint(limit)
         return self._fingerprints[limit]
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:

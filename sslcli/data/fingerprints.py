@@ -58,7 +58,8 @@ def of_samples(dataset: Dataset, limit: int = LIMIT) -> str:
     All samples are read if they are in memory and have at most ``limit`` bytes, else 64 of them, drawn with a fixed
     seed. The shape and the dtype of each column are part of the digest in both cases.
     """
-    from sslcli.data.base import CorruptSamples, drawn
+    from sslcli.data.base import CorruptSamples
+    from sslcli.data.selection import drawn
 
     size = len(dataset) * sum(field.num_bytes for field in dataset.spec.values())
     all_of_them = len(dataset) <= DRAWN or (dataset.in_memory and size <= limit)

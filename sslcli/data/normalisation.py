@@ -9,9 +9,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sslcli.data.base import Dataset, drawn
+from sslcli.data.base import Dataset
 from sslcli.data.corrupt import READABLE, CorruptFlagged
 from sslcli.data.dataloading import in_pieces
+from sslcli.data.selection import drawn
 from sslcli.errors import UserError
 from sslcli.run_dir.normalisation import Normalisation
 from sslcli.types import Field

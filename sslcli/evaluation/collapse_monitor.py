@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from sslcli import signals
-from sslcli.data.base import Dataset, drawn
+from sslcli.data.base import Dataset
+from sslcli.data.selection import drawn
 from sslcli.encoders.base import Encoder
 from sslcli.evaluation.context import Columns, random_view
 from sslcli.evaluation.label_free import collapse, spread

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslcli.data.base import Dataset, balanced, with_label
+from sslcli.data.base import Dataset, with_label
+from sslcli.data.selection import balanced
 from sslcli.encoders.base import Encoder
 from sslcli.evaluation.rows import Columns, counted, gathered
 from sslcli.features import evaluating

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sslcli.config.ranges import Count
-from sslcli.data.base import drawn
+from sslcli.data.selection import drawn
 from sslcli.evaluation.base import Metric, NoProbe, Probe, compared
 from sslcli.evaluation.collapse_monitor import FEWEST, SAMPLES
 from sslcli.evaluation.context import ProbeContext

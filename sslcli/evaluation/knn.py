@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslcli.config.ranges import Count, Natural, TemperatureValue
-from sslcli.data.base import Dataset, balanced
+from sslcli.data.base import Dataset
 from sslcli.data.ram_cache import free_memory
+from sslcli.data.selection import balanced
 from sslcli.evaluation.base import BANK, QUERIES, Metric, Probe
 from sslcli.evaluation.baselines import Rows, inputs, reduced
 from sslcli.evaluation.classification import predicted_metrics

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sslcli.config.ranges import Count
-from sslcli.data.base import balanced
+from sslcli.data.selection import balanced
 from sslcli.evaluation.base import BANK, QUERIES, Metric, Probe
 from sslcli.evaluation.baselines import Rows, inputs
 from sslcli.evaluation.classification import predicted_metrics

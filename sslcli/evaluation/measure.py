@@ -15,9 +15,10 @@ from torch import Tensor
 
 from sslcli.components import Components, build_encoder
 from sslcli.config.composed import TrainConfig
-from sslcli.data.base import Dataset, drawn
+from sslcli.data.base import Dataset
 from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.dataloading import in_pieces
+from sslcli.data.selection import drawn
 from sslcli.encoders.base import Encoder
 from sslcli.encoders.batchnorm import batch_norms
 from sslcli.errors import UserError, described

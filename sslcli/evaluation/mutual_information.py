@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sslcli.config.ranges import Count, NotNegative
-from sslcli.data.base import Dataset, drawn
+from sslcli.data.base import Dataset
+from sslcli.data.selection import drawn
 from sslcli.evaluation.base import BANK, Metric, Probe, compared
 from sslcli.evaluation.context import ProbeContext
 from sslcli.evaluation.information_scores import club_scores, gaussian_bias, gaussian_scores, info_nce_scores

@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from sslcli.data.base import drawn
 from sslcli.data.corrupt import CorruptReplaced
+from sslcli.data.selection import drawn
 from sslcli.errors import UserError
 from sslcli.export.base import SAMPLES, TOLERANCE, Lines, Source, samples
 from sslcli.run_dir.files import write_atomically

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sslcli.encoders.base import Encoder
 from sslcli.pretrained.samples import as_column
+from sslcli.run_dir.fitted import Fitted
 from sslcli.types import Encoded, Spec
 from sslcli.views.base import Views
 
@@ -31,10 +32,12 @@ class Pretrained(nn.Module):
         encoder: the encoder.
         views: the run's views, whose ``evaluation_view`` resizes and normalises.
         spec: the columns of the run's data, as the dataset has them.
+        fitted: what was fitted on the run's data, such as a tokenizer.
     """
 
-    def __init__(self, encoder: Encoder, views: Views, spec: Spec) -> None:
+    def __init__(self, encoder: Encoder, views: Views, spec: Spec, fitted: Fitted | None = None) -> None:
         super().__init__()
+        self.fitted = fitted or Fitted(complete=True)
         self.encoder, self.views, self.spec = encoder, views, spec
         self.dim = encoder.dim
         self.eval()

@@ -19,8 +19,9 @@ from sslcli.pretrained.importers import KEY, content_of, read
 from sslcli.pretrained.key_maps import RESNET, TORCHVISION_CONVNEXT, TORCHVISION_SWIN, TORCHVISION_VIT
 from sslcli.pretrained.safetensors_io import spec_of
 from sslcli.run_dir.checkpoint import is_pointer, open_run
+from sslcli.run_dir.fitted import Fitted
 from sslcli.run_dir.formats import with_kinds
-from sslcli.run_dir.normalisation import NAME, Normalisation
+from sslcli.run_dir.normalisation import NAME, Normalisation, parse
 from sslcli.types import Spec
 
 Numbers = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std of each channel
@@ -29,21 +30,29 @@ _CLASSIFIERS = ("fc.weight", "heads.head.weight", "head.weight", "classifier.2.w
 _CLASSES = 1000  # of ImageNet
 
 
-def settle(
-    config: TrainConfig, dataset: Dataset, *, afresh: bool, fitted: Normalisation | None, ranks: Ranks
-) -> Normalisation | None:
+def settle(config: TrainConfig, dataset: Dataset, *, afresh: bool, files: Fitted, ranks: Ranks) -> Normalisation | None:
     """Let the dataset have the numbers of this run; return those that are fitted and so belong to the run's files.
 
     Args:
         config: the config of the run.
         dataset: the training part with its held-out part, changed in place.
         afresh: whether the run starts at step 0: only then anything is fitted.
-        fitted: what an earlier session of the run has fitted.
+        files: what an earlier session of the run has fitted; what is fitted now is added.
         ranks: the processes of the run; the first one measures.
 
     Raises:
         UserError: the numbers and the pictures do not fit, or what an earlier session has measured is missing.
     """
+    before = parse(files.files[NAME]) if NAME in files.files and not afresh else None
+    fitted = _settled(config, dataset, afresh=afresh, fitted=before, ranks=ranks)
+    if fitted is not None:
+        files.files[NAME] = fitted.content()
+    return fitted
+
+
+def _settled(
+    config: TrainConfig, dataset: Dataset, *, afresh: bool, fitted: Normalisation | None, ranks: Ranks
+) -> Normalisation | None:
     levels = _settled_levels(config, dataset, afresh=afresh, fitted=fitted, ranks=ranks)  # before a picture is decoded
     wish = config.dataset.normalise
     if wish not in (None, "measured"):

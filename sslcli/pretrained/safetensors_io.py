@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sslcli.config.upgrade import FORMAT
 from sslcli.errors import UserError
 from sslcli.run_dir import inside
 from sslcli.run_dir.files import readable
+from sslcli.run_dir.fitted import Fitted
 from sslcli.run_dir.formats import Trained, with_kinds
 from sslcli.run_dir.formatting import first_line
 
@@ -37,7 +39,9 @@ def write_weights(module: nn.Module, run_dir: Path, name: str) -> None:
 
 def export_header(state: Mapping[str, Any], weights: str) -> dict[str, str]:
     """Return the header from which a checkpoint's encoder can be rebuilt; safetensors stores text only."""
-    return {
+    files = state["fitted"].files
+    fitted = {"fitted": json.dumps({name: b64encode(files[name]).decode() for name in sorted(files)})} if files else {}
+    return fitted | {
         "config": json.dumps(to_plain(state["config"])),
         "spec": json.dumps(state["spec"]),
         "step": str(state["step"]),
@@ -101,6 +105,7 @@ def _content(path: Path, header: Mapping[str, str], encoder: Mapping[str, Tensor
         found["config"] = restored(found["config"], int(header.get("written_in", 1)))
         found["spec"] = with_kinds(found["spec"])
         content = read({**found, "encoder": encoder, "weights": header.get("weights", "student")}, Trained)
+        files = {name: b64decode(text, validate=True) for name, text in json.loads(header.get("fitted", "{}")).items()}
     except (UserError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"run: the header of {path} is not that of an export: {first_line(error)}") from None
-    return vars(content)
+    return {**vars(content), "fitted": Fitted(files, complete=True)}

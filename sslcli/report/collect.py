@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslcli.components import Components
-from sslcli.data.base import Dataset, balanced, drawn
+from sslcli.data.base import Dataset
+from sslcli.data.selection import balanced, drawn
 from sslcli.encoders.base import Encoder
 from sslcli.features import Features, evaluating
 from sslcli.randomness import Randomness

@@ -24,6 +24,7 @@ from sslcli.run_dir import inside
 from sslcli.run_dir.archive import BrokenArchive, ForeignArchive
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.files import readable, writable
+from sslcli.run_dir.fitted import of_checkpoint
 from sslcli.run_dir.formats import upgrade
 from sslcli.run_dir.formatting import first_line
 from sslcli.run_dir.layout import refuse_links
@@ -120,6 +121,8 @@ def is_pointer(path: Path) -> bool:
 def open_run(path: str | None, key: str = "run") -> tuple[Path, State]:
     """Load a run's newest intact checkpoint, or the checkpoint that ``path`` names; return the run directory, too.
 
+    The state's ``fitted`` has what the run has fitted on its data.
+
     Args:
         path: a run directory, a checkpoint, or a text file ``last`` or ``best``.
         key: the config path that error messages name.
@@ -138,13 +141,14 @@ def open_run(path: str | None, key: str = "run") -> tuple[Path, State]:
         folder, name = inside_run(place)
         if name != place.name:
             refuse_links(folder)
-        return folder, load(place)
+        state = load(place)
+        return folder, {**state, "fitted": of_checkpoint(folder, state["files"])}
     if place.is_dir():
         refuse_links(place)
     found = newest(place, Console().warn) if place.is_dir() else None
     if found is None:
         raise UserError(f"{key}: there is no run with a checkpoint in {place}.")
-    return place, found[1]
+    return place, {**found[1], "fitted": of_checkpoint(place, found[1]["files"])}
 
 
 def _target(pointer: Path) -> str:

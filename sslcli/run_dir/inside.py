@@ -112,6 +112,11 @@ def write(folder: Path, name: str, writer: Callable[[BinaryIO], object]) -> None
         sync_folder(descriptor)
 
 
+def write_bytes(folder: Path, name: str, content: bytes) -> None:
+    """Write bytes to a file atomically."""
+    write(folder, name, lambda file: file.write(content))
+
+
 def write_text(folder: Path, name: str, text: str) -> None:
     """Replace the content of a file by ``text`` atomically."""
     write(folder, name, lambda file: file.write(text.encode()))

@@ -34,7 +34,7 @@ _FILES = (
     "train.log",
     "bad_samples.txt",
 )
-_FOLDERS = ("checkpoints", "export")
+_FOLDERS = ("checkpoints", "export", "fitted")
 _OF_LOGGERS = ("tensorboard", "wandb", "mlflow", "mlflow.db")  # which may be links
 
 

@@ -7,14 +7,11 @@ integers of more than 8 bits. Checkpoints have its digest.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from sslcli.errors import UserError
-from sslcli.run_dir import inside
 from sslcli.run_dir.formatting import listed
 from sslcli.run_dir.json_files import JsonFile, loads
 
@@ -47,10 +44,6 @@ class Normalisation:
             values |= {"range": list(self.levels), "range_source": self.levels_source}
         return f"{json.dumps(values, indent=2)}\n".encode()
 
-    def digests(self) -> dict[str, str]:
-        """Return the file's name and SHA-256 digest, for checkpoints."""
-        return {NAME: hashlib.sha256(self.content()).hexdigest()}
-
 
 def in_words(mean: Sequence[float], std: Sequence[float], source: str) -> str:
     """Return mean and standard deviation of each channel for people; of many channels, those of the first."""
@@ -75,20 +68,12 @@ class Preprocessor(JsonFile):
     range_source: str = ""
 
 
-def write(run_dir: Path, fitted: Normalisation) -> None:
-    """Write the file."""
-    inside.write(run_dir, NAME, lambda file: file.write(fitted.content()))
-
-
-def read(run_dir: Path) -> Normalisation | None:
-    """Read the file; None if there is none.
+def parse(content: bytes) -> Normalisation:
+    """Return what is in the file of a run.
 
     Raises:
         UserError: it is not as it was written.
     """
-    path, content = run_dir / NAME, inside.read(run_dir, NAME)
-    if content is None:
-        return None
     try:
         values = loads(content, Preprocessor)
         fitted = Normalisation(
@@ -98,22 +83,10 @@ def read(run_dir: Path) -> Normalisation | None:
             low, high = values["range"]
             fitted = replace(fitted, levels=(low, high), levels_source=values["range_source"])
     except (ValueError, LookupError) as error:
-        raise UserError(f"run_dir: {path} cannot be read ({error}). {_WAY_OUT}") from None
+        raise UserError(f"run_dir: its {NAME} cannot be read ({error}). {_WAY_OUT}") from None
     if fitted.content() != content:
-        raise UserError(f"run_dir: {path} has been changed. {_WAY_OUT}")
+        raise UserError(f"run_dir: its {NAME} has been changed. {_WAY_OUT}")
     return fitted
-
-
-def check(run_dir: Path, fitted: Normalisation | None, known: dict[str, str]) -> None:
-    """Check that the file in ``run_dir`` is the one whose digest a checkpoint has.
-
-    Raises:
-        UserError: it is not, or it is missing.
-    """
-    found = fitted.digests() if fitted else {}
-    if found != known:
-        fault = "is not that of its checkpoints" if found and known else "is missing" if known else "is not of this run"
-        raise UserError(f"run_dir: {run_dir / NAME} {fault}. {_WAY_OUT}")
 
 
 _WAY_OUT = "Restore it, or start afresh with resume=never."

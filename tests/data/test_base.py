@@ -15,12 +15,13 @@ from omegaconf import OmegaConf
 from sslcli.cli import conf_dir
 from sslcli.config.choices import DatasetChoice
 from sslcli.config.instantiate import locate
-from sslcli.data.base import Columns, CorruptSample, CorruptSamples, Subset, balanced, with_held_out
+from sslcli.data.base import Columns, CorruptSample, CorruptSamples, Subset, with_held_out
 from sslcli.data.classes import class_counts, unshared
 from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.labelled import Labelled
 from sslcli.data.published.fashion_mnist import EMBEDDED, fashion_mnist, fashion_mnist_mini
 from sslcli.data.ram_cache import RamCache
+from sslcli.data.selection import balanced
 from sslcli.data.synthetic import synthetic
 from sslcli.errors import UserError
 from sslcli.types import Field, Spec

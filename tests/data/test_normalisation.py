@@ -113,7 +113,7 @@ def numbers(normalise=None, weights=None, **keys):
     dataset = replace(config.dataset.with_keys(**keys), normalise=normalise)
     encoder = replace(config.encoder, weights=weights and str(weights))
     parts = build_components(replace(config, dataset=dataset, encoder=encoder))
-    return parts.views.evaluation_column.mean, parts.views.evaluation_column.std, parts.fitted
+    return parts.views.evaluation_column.mean, parts.views.evaluation_column.std, parts.normalisation
 
 
 def test_given_numbers_are_taken():

@@ -6,7 +6,8 @@ import torch
 from sklearn import metrics as theirs
 from support.helpers import make_context
 
-from sslcli.data.base import Columns, balanced
+from sslcli.data.base import Columns
+from sslcli.data.selection import balanced
 from sslcli.evaluation.classification import balanced_accuracy, macro_f1, mean_average_precision
 from sslcli.evaluation.knn import KNN
 from sslcli.evaluation.linear import Linear

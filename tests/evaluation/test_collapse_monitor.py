@@ -8,7 +8,7 @@ from support.helpers import TINY, compose, make_trainer, randomness
 from torch.nn import functional as F
 
 from sslcli.components import build_components
-from sslcli.data.base import drawn
+from sslcli.data.selection import drawn
 from sslcli.errors import UserError
 from sslcli.evaluation.collapse_monitor import CollapseMonitor
 from sslcli.evaluation.knn import KNN

@@ -35,10 +35,11 @@ from support.modalities import Bag, token_dataset, vector_dataset
 import sslcli
 from sslcli.config.choices import DatasetChoice
 from sslcli.config.composed import TrainConfig
-from sslcli.data.base import Columns, CorruptSample, CorruptSamples, Subset, drawn
+from sslcli.data.base import Columns, CorruptSample, CorruptSamples, Subset
 from sslcli.data.corrupt import READABLE, CorruptFlagged, CorruptReplaced
 from sslcli.data.labelled import Labelled
 from sslcli.data.ram_cache import RamCache
+from sslcli.data.selection import drawn
 from sslcli.data.synthetic import synthetic
 from sslcli.encoders.mlp import MLP
 from sslcli.errors import UserError

@@ -137,7 +137,7 @@ def test_tensorboard_reads_pictures_and_the_embedding(logged):
     labels = np.loadtxt(folder / "metadata.tsv")
     import sslcli
     from sslcli.components import build_dataset
-    from sslcli.data.base import balanced
+    from sslcli.data.selection import balanced
 
     dataset = build_dataset(compose(*FAST)).held_out
     index = balanced(dataset.labels, 2000)

@@ -210,7 +210,7 @@ def test_a_reconstruction_is_the_decoders_pixels_where_hidden(simmim):
     found = visuals(config, parts)
     held_out, field = parts.dataset.held_out, parts.dataset.spec["image"]
     assert found.masked.count == min(MEASURED, len(held_out))
-    from sslcli.data.base import balanced
+    from sslcli.data.selection import balanced
     from sslcli.features import Features
     from sslcli.randomness import Randomness
 

@@ -10,11 +10,12 @@ from support.helpers import plain_state
 
 from sslcli.errors import UserError
 from sslcli.loggers.csv import CSV
-from sslcli.run_dir import checkpoint, inside, normalisation
+from sslcli.run_dir import checkpoint, fitted, inside, normalisation
 from sslcli.run_dir.bad_samples import BadSampleList
 from sslcli.run_dir.checkpoint import open_run
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.eval_json import add_metrics, settled_size
+from sslcli.run_dir.fitted import Fitted
 from sslcli.run_dir.layout import make_room, read_config, refuse_links
 from sslcli.run_dir.lock import in_turn, locked
 from sslcli.run_dir.metrics_jsonl import JsonLines, read_lines
@@ -48,7 +49,12 @@ def save(run_dir):
 
 
 def normalised(run_dir):
-    normalisation.write(run_dir, normalisation.Normalisation((0.5,), (0.5,), "as measured"))
+    numbers = normalisation.Normalisation((0.5,), (0.5,), "as measured")
+    Fitted({normalisation.NAME: numbers.content()}).write(run_dir, "data")
+
+
+def fit(run_dir):
+    Fitted({"ids.json": b"{}"}).write(run_dir, "data")
 
 
 def table(run_dir):
@@ -67,6 +73,9 @@ WRITERS = {
     "eval.json": lambda run_dir: add_metrics(run_dir, {}, step=1, dataset=None),
     "bad_samples.txt": lambda run_dir: BadSampleList(run_dir / "bad_samples.txt", 10, 1.0, print).add([Bad()]),
     "preprocessor_config.json": normalised,
+    "fitted": fit,
+    "fitted/ids.json": fit,
+    "fitted/index.json": fit,
     "checkpoints/last": save,
     "checkpoints/best": save,
     "checkpoints/step-00000009.pt": save,
@@ -77,7 +86,8 @@ READERS = {
     "result.json": read_result,
     "eval.json": lambda run_dir: settled_size(run_dir, None),
     "config.yaml": read_config,
-    "preprocessor_config.json": normalisation.read,
+    "preprocessor_config.json": fitted.read,
+    "fitted/index.json": fitted.read,
     "checkpoints": checkpoint.steps,
 }
 
@@ -117,13 +127,15 @@ def test_nothing_is_written_through_a_link(tmp_path, victim, name, relative):
 
 @pytest.mark.parametrize("name", READERS)
 def test_nothing_is_read_through_a_link(tmp_path, victim, name):
-    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).parent.mkdir(parents=True)
     (tmp_path / "run" / name).symlink_to(victim if name == "checkpoints" else victim / "keys")
     with pytest.raises(UserError, match="is a link"):
         READERS[name](tmp_path / "run")
 
 
-@pytest.mark.parametrize("name", [name for name in WRITERS if "/" not in name and name != "checkpoints"])
+@pytest.mark.parametrize(
+    "name", [name for name in WRITERS if "/" not in name and name not in ("checkpoints", "fitted")]
+)
 def test_a_fifo_is_refused_and_does_not_block(tmp_path, name):
     os.mkfifo(tmp_path / name)
     for act in (WRITERS[name], READERS.get(name, refuse_links)):

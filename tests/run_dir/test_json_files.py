@@ -130,8 +130,7 @@ def test_a_config_that_is_none_is_refused_in_a_line(tmp_path, content):
     {"range": [1.0]}, {"range": ["a", "b"], "range_source": "s"},
 ])  # fmt: skip
 def test_numbers_of_another_type_are_no_normalisation(tmp_path, change):
-    normalisation.write(tmp_path, normalisation.Normalisation((0.5,), (0.2,), "measured"))
-    path = tmp_path / normalisation.NAME
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}, indent=2) + "\n")
+    content = normalisation.Normalisation((0.5,), (0.2,), "measured").content()
+    changed = json.dumps({**json.loads(content), **change}, indent=2) + "\n"
     with pytest.raises(UserError, match="cannot be read"):
-        normalisation.read(tmp_path)
+        normalisation.parse(changed.encode())

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sslcli.data.base import Dataset, drawn
+from sslcli.data.base import Dataset
 from sslcli.data.pictures.reading import Reading
+from sslcli.data.selection import drawn
 from sslcli.errors import UserError
 
 KEY = "dataset.range"

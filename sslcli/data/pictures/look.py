@@ -8,13 +8,13 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from sslcli.data.base import drawn
 from sslcli.data.pictures.arrays import NPY, TIFF, opened_tiff, read_npy
 from sslcli.data.pictures.deep import is_deep
 from sslcli.data.pictures.levels import MEASURED, levels_of
 from sslcli.data.pictures.numbers import is_deep_array, stored_values
 from sslcli.data.pictures.opening import FORMATS, BadPicture, Source, opened, reasons
 from sslcli.data.pictures.reading import COLOURS, Reading
+from sslcli.data.selection import drawn
 
 LOOKED = 64  # pictures whose headers are read when a dataset is opened
 _VALUES = 2**14  # numbers of each deep picture that are returned, evenly spread
