@@ -58,6 +58,6 @@ class Pretrained(nn.Module):
         """Compute tokens (B, T, token_dim), for images from left to right and from top to bottom, and features."""
         name = field or self.views.field
         if not isinstance(x, Tensor):
-            x = as_column(x, self.spec[name]).to(next(self.encoder.parameters()).device)
+            x = as_column(x, name, self.spec[name], self.fitted).to(next(self.encoder.parameters()).device)
         encoded: Encoded = self.encoder(self.views.evaluation_view({name: x}, name))
         return encoded
