@@ -25,6 +25,8 @@ FAMILIES = {
     "convnext": "convnext",
     "swin": "swin",
     "vit": "vit",
+    "textbag": "text_bag",
+    "texttransformer": "text_transformer",
 }
 Row = tuple[str, str, str, float]  # of these tables: the first row that fits gives the value
 # optimizer, family, objective: learning rate, before optimizer.scale
@@ -32,6 +34,8 @@ RATES: tuple[Row, ...] = (
     ("adamw", "convnet_small", ANY, 1e-2),
     ("adamw", "mlp", ANY, 1e-2),
     ("adamw", "resnet", ANY, 3e-3),
+    ("adamw", "text_bag", ANY, 1e-2),
+    ("adamw", "text_transformer", ANY, 5e-4),
     ("adamw", ANY, ANY, 1e-3),
     ("sgd", ANY, ANY, 0.06),
     ("lars", ANY, ANY, 0.3),

@@ -23,15 +23,20 @@ _TOKENS = ("token", "pos_embed", "position_bias")
 
 
 def parameter_groups(modules: Iterable[nn.Module]) -> Groups:
-    """Return two groups: parameters with weight decay, and those exempt from it (biases, norms, tokens, positions)."""
+    """Return two groups: parameters with weight decay, and those exempt from it.
+
+    Exempt are biases, norms, tokens, positions and tables of embeddings (``nn.Embedding``): decay would shrink the rows
+    of rare words in every step, and gradients reach them in few.
+    """
     decayed: list[nn.Parameter] = []
     exempt: list[nn.Parameter] = []
     for module in modules:
+        tables = {inner.weight for inner in module.modules() if isinstance(inner, nn.Embedding)}
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 continue
             last = name.rpartition(".")[2]
-            is_exempt = parameter.ndim <= 1 or any(word in last for word in _TOKENS)
+            is_exempt = parameter.ndim <= 1 or parameter in tables or any(word in last for word in _TOKENS)
             (exempt if is_exempt else decayed).append(parameter)
     return [{"params": decayed}, {"params": exempt}]
 

@@ -38,6 +38,8 @@ def test_every_encoder_has_a_rate_for_every_optimizer(encoder):
         "resnet18": 0.003,
         "resnet50": 0.003,
         "timm": 0.003,
+        "text_bag": 0.01,
+        "text_transformer": 0.0005,
     }
     own = own.get(encoder, 0.001)
     for optimizer, rate in {"adamw": own, "sgd": 0.06, "lars": 0.3}.items():

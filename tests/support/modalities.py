@@ -111,3 +111,36 @@ class Towers(Encoder):
     def forward(self, view: View, mask: Tensor | None = None) -> Encoded:
         pooled = self.towers[view.field](view.x)
         return Encoded(pooled[:, None], pooled)
+
+
+PAD, BEGIN, END, MASK = range(4)  # of padded_texts
+FIRST_WORD = 4
+
+
+def padded_texts(
+    num_samples: int = 128, length: int = 24, vocab: int = 60, *, pair: bool = False, shortest: int = 0
+) -> Columns:
+    """Texts of four topics between a begin and an end, of ``shortest`` to as many words as fit, then padding.
+
+    Two words of three are of the topic's own part of the vocabulary. ``pair`` adds a second, shorter text of it.
+    """
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(num_samples) % 4
+
+    def column(width: int) -> torch.Tensor:
+        own = (vocab - FIRST_WORD) // 4
+        of_topic = torch.randint(0, own, (num_samples, width), generator=generator) + labels[:, None] * own
+        of_any = torch.randint(0, 4 * own, (num_samples, width), generator=generator)
+        ids = FIRST_WORD + torch.where(torch.rand(num_samples, width, generator=generator) < 2 / 3, of_topic, of_any)
+        words = torch.randint(shortest, width - 1, (num_samples, 1), generator=generator)
+        place = torch.arange(width)
+        ids = torch.where(place > words, torch.where(place == words + 1, END, PAD), ids)
+        return torch.where(place == 0, BEGIN, ids)
+
+    def field(width: int) -> Field:
+        return Field("tokens", (width,), torch.int64, vocab, pad=PAD, mask=MASK, special=(BEGIN, END))
+
+    columns, spec = {"text": column(length)}, Spec(text=field(length))
+    if pair:
+        columns, spec = {**columns, "pair": column(length // 2)}, spec.having("pair", field(length // 2))
+    return Columns(spec, columns, labels)

@@ -256,13 +256,13 @@ def names_of(module, group):
     return {name for name, p in module.named_parameters() if id(p) in members}
 
 
-def test_biases_norms_tokens_and_position_tables_do_not_decay():
+def test_biases_norms_tokens_position_tables_and_embeddings_do_not_decay():
     model = Patches()
     decayed, kept = parameter_groups([model])
-    assert names_of(model, decayed) == {"embed.weight", "words.weight"}
+    assert names_of(model, decayed) == {"embed.weight"}
     assert names_of(model, kept) == {
         *("embed.bias", "norm.weight", "norm.bias", "batch_norm.weight", "batch_norm.bias"),
-        *("cls_token", "mask_token", "pos_embed", "relative_position_bias_table"),
+        *("cls_token", "mask_token", "pos_embed", "relative_position_bias_table", "words.weight"),
     }
 
 
@@ -273,6 +273,18 @@ def test_timms_own_list_of_parameters_without_decay_is_respected(name):
     own = {n for n, _ in model.named_parameters() if any(word in n for word in model.no_weight_decay())}
     one_dimensional = {n for n, p in model.named_parameters() if p.ndim <= 1}
     assert own and kept == own | one_dimensional
+
+
+def test_a_table_that_is_an_output_layer_too_is_not_decayed():
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = nn.Linear(3, 7, bias=False)
+            self.words = nn.Embedding(7, 3)
+            self.words.weight = self.out.weight
+
+    decayed, kept = parameter_groups([Tied()])
+    assert not decayed["params"] and len(kept["params"]) == 1
 
 
 def test_groups_of_several_modules_hold_every_trained_parameter_once():

@@ -1,0 +1,158 @@
+"""Encoders of text: padding changes nothing, hidden tokens are words, and the transformer is BERT."""
+
+import pytest
+import torch
+from support.modalities import BEGIN, END, FIRST_WORD, MASK, PAD, padded_texts
+from torch import nn
+from torch.nn import functional as F
+
+from sslcli.encoders.text_bag import TextBag
+from sslcli.encoders.text_transformer import TextTransformer
+from sslcli.errors import UserError
+from sslcli.types import Field, Spec, View
+
+LENGTH = 64
+SPEC = padded_texts(1, LENGTH).spec
+SMALL = {"hidden_dim": 32, "depth": 2, "num_heads": 2, "dropout": 0.0}
+ENCODERS = {
+    "bag": lambda: TextBag(SPEC, hidden_dim=16),
+    "bag with a projection": lambda: TextBag(SPEC, hidden_dim=16, projection=8),
+    "transformer": lambda: TextTransformer(SPEC, **SMALL),
+    "transformer, cls": lambda: TextTransformer(SPEC, **SMALL, pool="cls"),
+}
+
+
+def texts(width=24, extra=0, count=9):
+    """A view of the first samples, of which the second has no words, with ``extra`` more padding."""
+    ids = padded_texts(count, width).columns["text"].clone()
+    ids[1] = torch.tensor([BEGIN, END, *[PAD] * (width - 2)])
+    ids = F.pad(ids, (0, extra), value=PAD)
+    return View(ids, "text", ids != PAD)
+
+
+def made(name):
+    torch.manual_seed(0)
+    return ENCODERS[name]()
+
+
+@pytest.mark.parametrize("hides", [False, True])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_more_padding_changes_no_feature_no_loss_and_no_gradient(name, hides):
+    found = []
+    for extra in (0, 32):
+        encoder, view = made(name), texts(extra=extra)
+        mask = torch.zeros_like(view.x, dtype=torch.bool)
+        mask[:, 2:24:5] = True
+        encoded = encoder(view, mask if hides else None)
+        assert encoded.tokens.shape == (9, 24 + extra, encoder.token_dim) and torch.equal(encoded.valid, view.valid)
+        assert encoder.grid(view) == (24 + extra,)
+        loss = (F.normalize(encoded.pooled) * torch.linspace(-1, 1, encoder.dim)).sum(1).square().mean()
+        loss = loss + (encoded.tokens * view.valid[..., None]).square().mean() * (24 + extra)
+        loss.backward()
+        found.append([encoded.pooled, loss, *(p.grad for p in encoder.parameters() if p.grad is not None)])
+    for narrow, wide in zip(*found):
+        torch.testing.assert_close(narrow, wide, rtol=1e-5, atol=1e-6)
+
+
+def test_a_bag_is_the_mean_of_the_embeddings_of_tokens_that_are_no_padding():
+    encoder, view = made("bag with a projection"), texts()
+    for ids, pooled in zip(view.x, encoder(view).pooled):
+        rows = torch.stack([encoder.embed.weight[token] for token in ids.tolist() if token != PAD])
+        torch.testing.assert_close(pooled, encoder.out(rows.mean(0)))
+
+
+def test_the_order_of_words_means_nothing_to_a_bag_and_something_to_a_transformer():
+    view = texts()
+    turned = View(view.x.clone(), "text", view.valid)
+    turned.x[0, 1:3] = view.x[0, 1:3].flip(0)
+    assert view.x[0, 1] != view.x[0, 2]
+    for name, same in (("bag", True), ("transformer", False)):
+        encoder = made(name)
+        assert torch.allclose(encoder(view).pooled, encoder(turned).pooled, atol=1e-6) == same
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_mask_over_everything_hides_words_only(name):
+    encoder, view = made(name), texts()
+    found = encoder.ids(view, encoder.hidden(view, torch.ones_like(view.x, dtype=torch.bool)))
+    words = view.x >= FIRST_WORD
+    assert torch.equal(found, torch.where(words, MASK, view.x)) and words.any()
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_text_of_nothing_but_padding_is_finite(name):
+    encoder, view = made(name), texts()
+    view.x[0], view.valid[0] = PAD, False
+    encoded = encoder(view)
+    encoded.pooled.sum().backward()
+    assert encoded.pooled.isfinite().all() and all(
+        p.grad is None or p.grad.isfinite().all() for p in encoder.parameters()
+    )
+
+
+def test_hidden_tokens_are_left_out_of_the_mean():
+    encoder, view = made("bag"), texts()
+    mask = torch.zeros_like(view.x, dtype=torch.bool)
+    mask[:, 1] = True
+    kept = torch.cat([view.x[:, :1], view.x[:, 2:]], 1)
+    without = encoder(View(kept, "text", kept != PAD))
+    rows = view.valid[:, 1] & (view.x[:, 1] >= FIRST_WORD)
+    torch.testing.assert_close(encoder(view, mask).pooled[rows], without.pooled[rows])
+
+
+def test_blocks_that_are_computed_again_have_the_same_gradient():
+    found = []
+    for recompute in (False, True):
+        encoder = made("transformer").train()
+        if recompute:
+            encoder.recompute_blocks()
+        encoder(texts()).pooled.square().sum().backward()
+        found.append([p.grad for p in encoder.parameters()])
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other)
+
+
+def test_the_training_noise_of_two_passes_differs_and_evaluation_has_none():
+    encoder, view = TextTransformer(SPEC, **{**SMALL, "dropout": 0.1}), texts()
+    assert not torch.equal(encoder(view).pooled, encoder(view).pooled)
+    encoder.eval()
+    assert torch.equal(encoder(view).pooled, encoder(view).pooled)
+
+
+def test_what_does_not_fit_is_said():
+    with pytest.raises(ValueError, match="reads token ids, and the dataset has none: x"):
+        TextBag(Spec(x=Field("vector", (3,), torch.float32)))
+    with pytest.raises(ValueError, match="different ones: text 60, code 9"):
+        TextBag(SPEC.having("code", Field("tokens", (4,), torch.int64, 9)))
+    with pytest.raises(ValueError, match="num_heads=5 does not divide hidden_dim=32"):
+        TextTransformer(SPEC, hidden_dim=32, num_heads=5)
+    with pytest.raises(UserError, match=r"has 65 tokens, and this encoder reads 64. Set dataset.length=64"):
+        made("transformer")(texts(extra=65 - 24))
+    with pytest.raises(ValueError, match="reads text, and a view is of the column 'title'"):
+        made("bag")(View(texts().x, "title"))
+    with pytest.raises(ValueError, match="no id that hides a token"):
+        TextBag(Spec(text=Field("tokens", (24,), torch.int64, 60)))(texts(), texts().valid)
+
+
+@pytest.mark.slow  # transformers takes seconds to import
+def test_it_is_bert_with_the_same_weights():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        vocab_size=60, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128,
+        max_position_embeddings=LENGTH, pad_token_id=PAD,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    theirs = transformers.BertModel(config, add_pooling_layer=False).eval()
+    for parameter in theirs.parameters():  # biases and norms, too, must be in their places
+        nn.init.normal_(parameter, std=0.1)
+    ours = TextTransformer(SPEC, **SMALL).eval()
+    ours.load_state_dict(theirs.state_dict())
+    assert {name: p.shape for name, p in ours.named_parameters()} == {
+        name: p.shape for name, p in theirs.named_parameters()
+    }
+    view = texts()
+    expected = theirs(input_ids=view.x, attention_mask=view.valid.long()).last_hidden_state
+    found = ours(view)
+    torch.testing.assert_close(found.tokens[view.valid], expected[view.valid], rtol=1e-4, atol=1e-5)
+    mean = (expected * view.valid[..., None]).sum(1) / view.valid.sum(1, keepdim=True)
+    torch.testing.assert_close(found.pooled, mean, rtol=1e-4, atol=1e-5)
