@@ -20,21 +20,24 @@ def mlp_head(
     last_norm: bool = False,
     last_bias: bool = True,
 ) -> nn.Sequential:
-    """Build a projector of ``depth`` linear layers, with norm and ReLU after all but the last.
+    """Build a projector of ``depth`` linear layers, with norm and ReLU after all but the last; 0 is the identity.
 
     ``batch`` couples the samples of a forward pass, as published; ``layer`` and ``none`` do not.
     ``last_norm`` adds the norm, without scale and shift, after the last layer (MoCo v3, SimSiam).
     ``last_bias=False`` omits the bias of the last layer, where the loss does not depend on it (VICReg, Barlow Twins).
+    Without a layer the output has ``in_dim`` columns, whatever ``out_dim`` is.
     """
-    if min(hidden_dim, out_dim, depth) < 1:
-        raise ValueError("the head's hidden_dim, width and depth must be at least 1")
+    if min(hidden_dim, out_dim) < 1 or depth < 0:
+        raise ValueError("the head's hidden_dim and width must be at least 1, and its depth at least 0")
     layers: list[nn.Module] = []
     for _ in range(depth - 1):
         layers += [nn.Linear(in_dim, hidden_dim, bias=norm == "none"), *_norm(norm, hidden_dim), nn.ReLU(True)]
         in_dim = hidden_dim
     normed = last_norm and norm != "none"
-    layers.append(nn.Linear(in_dim, out_dim, bias=last_bias and not normed))
-    return nn.Sequential(*layers, *(_norm(norm, out_dim, affine=False) if normed else []))
+    if depth:
+        layers.append(nn.Linear(in_dim, out_dim, bias=last_bias and not normed))
+        in_dim = out_dim
+    return nn.Sequential(*layers, *(_norm(norm, in_dim, affine=False) if normed else []))
 
 
 def widened(rows: Tensor) -> Tensor:
