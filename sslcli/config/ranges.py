@@ -35,6 +35,7 @@ class Range:
 Count = Annotated[int, Range(1)]
 Natural = Annotated[int, Range(0)]
 Depth = Annotated[int, Range(1, 1000)]  # layers: each is an object
+HeadDepth = Annotated[int, Range(0, 1000)]  # layers of a head that may be none
 Side = Annotated[int, Range(2, 65536)]  # of a picture, in pixels
 Positive = Annotated[float, Range(0, open_low=True)]
 NotNegative = Annotated[float, Range(0)]

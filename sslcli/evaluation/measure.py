@@ -32,7 +32,7 @@ from sslcli.pretrained.fit import check_fit
 from sslcli.randomness import Randomness
 from sslcli.run_dir import inside
 from sslcli.run_dir.console import Console
-from sslcli.types import Compute
+from sslcli.types import Compute, Loss
 from sslcli.views.base import Views
 
 
@@ -205,14 +205,13 @@ def held_out_loss(config: TrainConfig, components: Components, compute: Compute)
     if components.weights != "student":
         return {}  # the heads of the loss are the student's
     columns = {name: c.to(compute.device) for name, c in held_out.fetch(drawn(len(held_out), size)).items()}
-    value = dry_loss(components, columns, compute, seed=config.seed)
-    chance = components.objective.chance(size)
+    loss = _dry(components, columns, compute, seed=config.seed)
     metric = Metric(
-        value,
+        float(loss.total),
         f"the objective's loss on {size:,} held-out samples, eval mode",
         unit="",
         higher_is_better=False,
-        baselines={} if chance is None else {"chance": chance},
+        baselines={} if loss.chance is None else {"chance": float(loss.chance)},
         split="held out",
         seed=config.seed,
         headline=True,
@@ -220,9 +219,13 @@ def held_out_loss(config: TrainConfig, components: Components, compute: Compute)
     return {"held_out_loss": metric}
 
 
-@torch.no_grad()
 def dry_loss(components: Components, columns: dict[str, Tensor], compute: Compute, *, seed: int) -> float:
     """Return the objective's loss on a batch in eval mode, without changing any state."""
+    return float(_dry(components, columns, compute, seed=seed).total)
+
+
+@torch.no_grad()
+def _dry(components: Components, columns: dict[str, Tensor], compute: Compute, *, seed: int) -> Loss:
     size = len(next(iter(columns.values())))
     randomness = Randomness(seed, 0, np.arange(size), compute.device)
     with evaluating(components.encoder, components.objective):
@@ -230,4 +233,4 @@ def dry_loss(components: Components, columns: dict[str, Tensor], compute: Comput
             views = components.views(columns, randomness)
             check_readable(components.encoder, views, components.views.num_local)
             outputs = components.objective.project(Features(components.encoder, views, randomness, columns))
-        return float(components.objective.loss(outputs).total)
+        return components.objective.loss(outputs)

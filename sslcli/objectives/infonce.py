@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sslcli.config.ranges import Count, Depth, TemperatureValue
+from sslcli.config.ranges import Count, HeadDepth, TemperatureValue
 from sslcli.encoders.base import Encoder
+from sslcli.errors import suggest
 from sslcli.features import Features
 from sslcli.objectives.base import Objective, two_views
 from sslcli.objectives.heads import Norm, mlp_head, widened
 from sslcli.objectives.losses import contrastive as contrast
+from sslcli.objectives.losses.equal_samples import num_equal, numbers_of
 from sslcli.objectives.multi_crop import local_rows, with_local
 from sslcli.objectives.temperature import Temperature
-from sslcli.types import Loss
+from sslcli.types import Field, Loss
 
 Form = Literal["nt_xent", "cross_view", "decoupled", "sigmoid", "supervised"]
 
@@ -46,9 +48,11 @@ class InfoNCE(Objective):
         label: in ``supervised``, the column name given to the dataset's labels.
         hidden_dim: width of the projector's hidden layers.
         width: width of the embedding.
-        depth: linear layers in the projector.
+        depth: linear layers in the projector; 0 compares the encoder's output itself, whatever its width.
         norm: norm in the projector; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
         last_norm: add the norm, without scale and shift, after the projector's last layer, as SimCLR's code does.
+        same: a column of tokens or ids: samples with equal values there are no negatives of each other, as the same
+            text twice in a batch is none of itself. Padding does not count.
         reads: the numbers of the two views that it compares; null is the first two.
     """
 
@@ -66,9 +70,10 @@ class InfoNCE(Objective):
         label: str | None = None,
         hidden_dim: Count = 256,
         width: Count = 128,
-        depth: Depth = 3,
+        depth: HeadDepth = 3,
         norm: Norm = "batch",
         last_norm: bool = False,
+        same: str | None = None,
         reads: list[int] | None = None,
     ) -> None:
         super().__init__()
@@ -76,6 +81,7 @@ class InfoNCE(Objective):
         if (form == "supervised") != (label is not None):
             raise ValueError("form=supervised and label=NAME belong together: give both or neither")
         self.form, self.symmetric, self.label = form, symmetric, label
+        self.same, self.same_field = same, None if same is None else _field_of_same(encoder, form, same)
         self.takes_local = form in ("nt_xent", "cross_view")
         self.temperature = Temperature(temperature, learned=learn_temperature)
         self.bias: float | nn.Parameter = bias
@@ -92,6 +98,8 @@ class InfoNCE(Objective):
         outputs = {"z1": z1, "z2": z2, **local_rows(features, self.num_local, self._embedded)}
         if self.label is not None:
             outputs["label"] = features.columns[self.label]
+        if self.same is not None and self.same_field is not None:
+            outputs["same"] = numbers_of(features.columns[self.same], self.same_field)
         return outputs
 
     def _embedded(self, pooled: Tensor) -> Tensor:
@@ -107,31 +115,43 @@ class InfoNCE(Objective):
             "sigmoid": self._sigmoid,
             "supervised": self._supervised,
         }
-        return Loss(forms[self.form](**outputs), parts, self.chance(len(z1)))
+        same = outputs.get("same")
+        chance = self.chance(len(z1)) if same is None else self._chance_of(len(z1) - num_equal(same))
+        return Loss(forms[self.form](**outputs), parts, chance)
 
-    def _nt_xent(self, z1: Tensor, z2: Tensor, local: Tensor | None = None) -> Tensor:
-        return self._with_local(contrast.nt_xent(z1, z2, self.temperature()), local, z1, z2)
+    def _nt_xent(self, z1: Tensor, z2: Tensor, local: Tensor | None = None, same: Tensor | None = None) -> Tensor:
+        return self._with_local(contrast.nt_xent(z1, z2, self.temperature(), same), local, (z1, z2), same)
 
-    def _cross_view(self, z1: Tensor, z2: Tensor, local: Tensor | None = None) -> Tensor:
-        full = contrast.info_nce(z1, z2, self.temperature(), symmetric=self.symmetric)
-        return self._with_local(full, local, *((z1, z2) if self.symmetric else (z2,)))
+    def _cross_view(self, z1: Tensor, z2: Tensor, local: Tensor | None = None, same: Tensor | None = None) -> Tensor:
+        full = contrast.info_nce(z1, z2, self.temperature(), symmetric=self.symmetric, same=same)
+        return self._with_local(full, local, (z1, z2) if self.symmetric else (z2,), same)
 
-    def _with_local(self, full: Tensor, local: Tensor | None, *targets: Tensor) -> Tensor:
+    def _with_local(self, full: Tensor, local: Tensor | None, targets: Sequence[Tensor], same: Tensor | None) -> Tensor:
         def pair(anchors: Tensor, target: Tensor) -> Tensor:
-            return contrast.info_nce(anchors, target, self.temperature(), symmetric=False) / len(targets)
+            return contrast.info_nce(anchors, target, self.temperature(), symmetric=False, same=same) / len(targets)
 
         return with_local(full, local, targets, pair)
 
-    def _decoupled(self, z1: Tensor, z2: Tensor) -> Tensor:
-        return contrast.decoupled(z1, z2, self.temperature())
+    def _decoupled(self, z1: Tensor, z2: Tensor, same: Tensor | None = None) -> Tensor:
+        return contrast.decoupled(z1, z2, self.temperature(), same)
 
-    def _sigmoid(self, z1: Tensor, z2: Tensor) -> Tensor:
-        return contrast.sigmoid(z1, z2, 1 / self.temperature(), self.bias)
+    def _sigmoid(self, z1: Tensor, z2: Tensor, same: Tensor | None = None) -> Tensor:
+        return contrast.sigmoid(z1, z2, 1 / self.temperature(), self.bias, same)
 
     def _supervised(self, z1: Tensor, z2: Tensor, label: Tensor) -> Tensor:
         return contrast.supervised(z1, z2, label, self.temperature())
 
+    def _chance_of(self, negatives: Tensor) -> Tensor | None:
+        """Return the chance level of a batch whose samples have ``negatives`` (N,) other samples as negatives."""
+        candidates = {"nt_xent": 2 * negatives + 1, "cross_view": negatives + 1, "decoupled": 2 * negatives}
+        if self.form not in candidates:
+            return None
+        full = candidates[self.form].clamp(min=1).log().mean()
+        return (full + self.num_local * (negatives + 1).log().mean()) / (1 + self.num_local)
+
     def chance(self, batch_size: int) -> float | None:
+        if self.same is not None:
+            return None  # it depends on the batch
         candidates = {
             "nt_xent": 2 * batch_size - 1,
             "cross_view": batch_size,
@@ -141,3 +161,15 @@ class InfoNCE(Objective):
         if not candidates:
             return None
         return (math.log(candidates) + self.num_local * math.log(batch_size)) / (1 + self.num_local)
+
+
+def _field_of_same(encoder: Encoder, form: Form, same: str) -> Field:
+    """Return the description of the column ``same``; ValueError if it cannot say which samples are equal."""
+    if form == "supervised":
+        raise ValueError(f"same={same}: form=supervised has positives by label; leave same null")
+    if same not in encoder.spec:
+        raise ValueError(f"same={same}: the dataset has no such column. {suggest(same, encoder.spec)}")
+    field = encoder.spec[same]
+    if not field.is_ids:
+        raise ValueError(f"same={same}: only tokens and ids are compared, and this column has {field}")
+    return field

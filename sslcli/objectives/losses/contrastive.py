@@ -1,19 +1,23 @@
 """Contrastive losses as plain functions: exact, in float32 or better, in O(N D) memory.
 
 Embeddings may have any norm and are normalised here; temperatures are numbers or tensors () that may be learned.
-Row i of ``z1`` and row i of ``z2`` are two views of one sample.
+Row i of ``z1`` and row i of ``z2`` are two views of one sample. ``same`` (N,) numbers the samples by what they are,
+where a batch may hold one thing twice, such as a text: samples with equal numbers are no negatives of each other.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sslcli.objectives.losses.equal_samples import numbered
 from sslcli.objectives.losses.tiled_logsumexp import cross_logsumexp, pair_softplus_sum, rows_logsumexp, self_logsumexp
 
 
-def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor) -> Tensor:
+def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor, same: Tensor | None = None) -> Tensor:
     """SimCLR's loss (Chen et al. 2020, equation 1): classify the positive among the 2N - 1 other views.
 
     The mean is over the 2N anchors. It is log(2N - 1) when all embeddings are equal, and 0 for a single pair.
@@ -22,13 +26,16 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor) -> Tensor:
         z1: (N, D) embeddings of the first views.
         z2: (N, D) embeddings of the second views.
         temperature: divides the cosine similarities.
+        same: (N,) int64, or None.
     """
     z1, z2 = _normalised(z1, z2)
     scale = _inverse(temperature, z1)
-    return self_logsumexp(torch.cat([z1, z2]), scale).mean() - scale * (z1 * z2).sum(1).mean()
+    return self_logsumexp(torch.cat([z1, z2]), scale, same=_twice(same)).mean() - scale * (z1 * z2).sum(1).mean()
 
 
-def info_nce(z1: Tensor, z2: Tensor, temperature: float | Tensor, symmetric: bool = True) -> Tensor:
+def info_nce(
+    z1: Tensor, z2: Tensor, temperature: float | Tensor, symmetric: bool = True, same: Tensor | None = None
+) -> Tensor:
     """InfoNCE (van den Oord et al. 2018, equation 4; CLIP, SimCSE, MoCo v3): classify the positive among N views.
 
     The candidates of a first view are the N second views; other first views are no negatives. The loss is log N when
@@ -39,35 +46,41 @@ def info_nce(z1: Tensor, z2: Tensor, temperature: float | Tensor, symmetric: boo
         z2: (N, D) embeddings of the second views.
         temperature: divides the cosine similarities.
         symmetric: take the mean of the losses with anchors ``z1`` and with anchors ``z2`` (CLIP), else the first only.
+        same: (N,) int64, or None.
     """
     z1, z2 = _normalised(z1, z2)
     scale = _inverse(temperature, z1)
     positive = scale * (z1 * z2).sum(1).mean()
     if not symmetric:
-        return rows_logsumexp(z1, z2, scale).mean() - positive
-    among_z2, among_z1 = cross_logsumexp(z1, z2, scale)
+        return rows_logsumexp(z1, z2, scale, same=same).mean() - positive
+    among_z2, among_z1 = cross_logsumexp(z1, z2, scale, same=same)
     return (among_z2.mean() + among_z1.mean()) / 2 - positive
 
 
-def decoupled(z1: Tensor, z2: Tensor, temperature: float | Tensor) -> Tensor:
+def decoupled(z1: Tensor, z2: Tensor, temperature: float | Tensor, same: Tensor | None = None) -> Tensor:
     """DCL (Yeh et al. 2022, arXiv 2110.06848): NT-Xent without the positive in the denominator.
 
-    The mean is over the 2N anchors and may be negative. For a single pair, which has no negatives, it is 0.
+    The mean is over the 2N anchors and may be negative. An anchor without negatives, as a single pair is, counts as 0.
 
     Args:
         z1: (N, D) embeddings of the first views.
         z2: (N, D) embeddings of the second views.
         temperature: divides the cosine similarities.
+        same: (N,) int64, or None.
     """
     z1, z2 = _normalised(z1, z2)
     scale = _inverse(temperature, z1)
-    positive = scale * (z1 * z2).sum(1).mean()
+    positive = scale * (z1 * z2).sum(1)
     if len(z1) == 1:
-        return 0 * positive
-    return self_logsumexp(torch.cat([z1, z2]), scale, exclude_partner=True).mean() - positive
+        return 0 * positive.mean()
+    among = self_logsumexp(torch.cat([z1, z2]), scale, exclude_partner=True, same=_twice(same))
+    if same is None:
+        return among.mean() - positive.mean()
+    each = among - torch.cat([positive, positive])
+    return torch.where(among == -math.inf, torch.zeros_like(each), each).mean()
 
 
-def sigmoid(z1: Tensor, z2: Tensor, scale: float | Tensor, bias: float | Tensor) -> Tensor:
+def sigmoid(z1: Tensor, z2: Tensor, scale: float | Tensor, bias: float | Tensor, same: Tensor | None = None) -> Tensor:
     """SigLIP's loss (Zhai et al. 2023, arXiv 2303.15343): binary classification of each of the N^2 pairs.
 
     The sum over all pairs is divided by N. As published, scale and bias are learned (the scale as its logarithm),
@@ -78,9 +91,10 @@ def sigmoid(z1: Tensor, z2: Tensor, scale: float | Tensor, bias: float | Tensor)
         z2: (N, D) embeddings of the second views.
         scale: multiplies the cosine similarities.
         bias: added to the scaled similarities; compensates for the N - 1 negatives of each positive.
+        same: (N,) int64, or None; the pairs that are no negatives are left out of the sum.
     """
     z1, z2 = _normalised(z1, z2)
-    return pair_softplus_sum(z1, z2, scale, bias) / len(z1)
+    return pair_softplus_sum(z1, z2, scale, bias, same=same) / len(z1)
 
 
 def supervised(z1: Tensor, z2: Tensor, labels: Tensor, temperature: float | Tensor) -> Tensor:
@@ -96,16 +110,18 @@ def supervised(z1: Tensor, z2: Tensor, labels: Tensor, temperature: float | Tens
     """
     z = torch.cat(_normalised(z1, z2))
     scale = _inverse(temperature, z)
-    # sum over p of z_i . z_p = z_i . (class sum - z_i), without pairs. Classes are numbered by sorting, because
-    # torch.unique synchronises with the device to return their number.
-    in_order, order = labels.sort()
-    number = torch.empty_like(labels, dtype=torch.long)
-    number[order] = F.pad(in_order.diff() != 0, (1, 0)).cumsum(0)
+    # sum over p of z_i . z_p = z_i . (class sum - z_i), without pairs.
+    number = numbered(labels)
     number = torch.cat([number, number])
     sums = torch.zeros_like(z).index_add(0, number, z)
     counts = torch.zeros_like(z[:, 0]).index_add(0, number, torch.ones_like(z[:, 0]))
     positive = (z * (sums[number] - z)).sum(1) / (counts[number] - 1)
     return self_logsumexp(z, scale).mean() - scale * positive.mean()
+
+
+def _twice(same: Tensor | None) -> Tensor | None:
+    """Return the numbers of the rows [z1; z2]."""
+    return None if same is None else torch.cat([same, same])
 
 
 def _normalised(z1: Tensor, z2: Tensor) -> tuple[Tensor, Tensor]:

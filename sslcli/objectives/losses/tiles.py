@@ -84,6 +84,25 @@ def fill_diagonals(tile: Tensor, rows: slice, columns: slice, offsets: tuple[int
             tile.diagonal(k).fill_(value)
 
 
+def hide_equal(
+    tile: Tensor, rows: slice, columns: slice, keys: Tensor | None, kept: tuple[int, ...], value: float
+) -> None:
+    """Fill the entries of this tile whose row and column have equal ``keys``, but none on the diagonals ``kept``.
+
+    Args:
+        tile: a tile of an (M, M) matrix.
+        rows: where it is.
+        columns: where it is.
+        keys: (M,) int64; None fills nothing.
+        kept: offsets of diagonals, as those of ``fill_diagonals``.
+        value: what the entries become.
+    """
+    if keys is not None:
+        equal = keys[rows, None] == keys[columns]
+        fill_diagonals(equal, rows, columns, kept, False)
+        tile.masked_fill_(equal, value)
+
+
 def negate_diagonal(tile: Tensor, rows: slice, columns: slice) -> None:
     if rows.start == columns.start:  # tiles are square, so the diagonal crosses only these
         tile.diagonal().neg_()
