@@ -19,6 +19,7 @@ from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.loader import Loader, MakeCrops
 from sslcli.data.ram_cache import RamCache, free_memory, num_bytes
 from sslcli.data.shared_memory import ReadAhead, that_fits
+from sslcli.data.widths import can_trim, lengths, pad_of, trimmed, width_for
 from sslcli.data.workers import by_workers, default_workers
 from sslcli.distributed.ranks import Ranks
 from sslcli.distributed.start import available_cpus
@@ -26,6 +27,7 @@ from sslcli.errors import UserError
 from sslcli.randomness import to_device
 from sslcli.run_dir.bad_samples import BadSampleList
 from sslcli.run_dir.console import Console
+from sslcli.types import Spec
 
 T = TypeVar("T")
 
@@ -146,22 +148,39 @@ class OnDevice(Columns):
         self, dataset: Dataset, device: torch.device, *, workers: int, on_bad: Callable[[Iterable[CorruptSample]], None]
     ) -> None:
         columns: dict[str, Tensor] = {}
+        self._lengths: dict[str, Tensor] = {}  # of texts, on the host, where the width of a batch is found
         start = 0
         bar = tqdm(total=len(dataset), desc="reading", unit=" samples", unit_scale=True, leave=False)
         for piece, bad in in_pieces(dataset, torch.arange(len(dataset)), workers):
             on_bad(bad)
             for name, rows in piece.items():
                 if name not in columns:
-                    columns[name] = torch.empty(len(dataset), *rows.shape[1:], dtype=rows.dtype, device=device)
-                columns[name][start : start + len(rows)] = rows.to(device)
+                    columns[name] = self._room(len(dataset), name, rows, dataset.spec, device)
+                span = slice(start, start + len(rows))
+                if name in self._lengths:  # the piece is as wide as its longest text
+                    self._lengths[name][span] = lengths(rows, pad_of(dataset.spec[name]))
+                    columns[name][span, : rows.shape[1]] = rows.to(device)
+                else:
+                    columns[name][span] = rows.to(device)
             start += len(rows)
             bar.update(len(rows))
         bar.close()
         super().__init__(dataset.spec, columns, dataset.labels, dataset.classes)
         self._device = device
 
+    def _room(self, count: int, name: str, rows: Tensor, spec: Spec, device: torch.device) -> Tensor:
+        """Return room for ``count`` samples like ``rows`` on the device; texts in it are padding."""
+        field = spec.get(name)
+        if field is None or not can_trim(field):
+            return torch.empty(count, *rows.shape[1:], dtype=rows.dtype, device=device)
+        self._lengths[name] = torch.zeros(count, dtype=torch.int64)
+        return torch.full((count, *field.shape), pad_of(field), dtype=rows.dtype, device=device)
+
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
-        return super().fetch(to_device(index, self._device))
+        found = super().fetch(to_device(index, self._device))
+        for name, each in self._lengths.items():
+            found[name] = found[name][:, : width_for(int(each[index].max()), self.spec[name])]
+        return found
 
 
 def in_pieces(
@@ -169,7 +188,7 @@ def in_pieces(
 ) -> Iterator[tuple[dict[str, Tensor], list[CorruptSample]]]:
     """Yield the samples at ``index`` in order, in pieces of 512, with corrupt samples replaced.
 
-    Each piece is its columns and the list of its corrupt samples.
+    Each piece is its columns, texts as wide as its longest one needs, and the list of its corrupt samples.
 
     Args:
         dataset: the dataset to read.
@@ -215,4 +234,5 @@ class _Pieces(TorchDataset):
         return len(self.parts)
 
     def __getitem__(self, number: int) -> tuple[dict[str, Tensor], list[CorruptSample]]:
-        return self.dataset.fetch(self.parts[number]), self.dataset.last_corrupt
+        columns = trimmed(self.dataset.fetch(self.parts[number]), self.dataset.spec)
+        return columns, self.dataset.last_corrupt

@@ -17,6 +17,7 @@ from sslcli.data.prefetch import Batch, on_device
 from sslcli.data.ram_cache import num_bytes
 from sslcli.data.sampler import permuted
 from sslcli.data.shared_memory import ReadAhead
+from sslcli.data.widths import trimmed
 from sslcli.data.workers import by_workers
 from sslcli.distributed.ranks import Ranks
 from sslcli.errors import UserError
@@ -154,7 +155,10 @@ class _MicroBatches(Sampler[Where]):
 
 
 class _Fetch(TorchDataset):
-    """Reads micro-batches, in this process or in a worker. A UserError is returned, since workers add a traceback."""
+    """Reads micro-batches, in this process or in a worker, as wide as their longest texts need.
+
+    A UserError is returned, since workers add a traceback.
+    """
 
     def __init__(self, dataset: CorruptReplaced, crops: MakeCrops | None, seed: int) -> None:
         self.dataset, self.crops, self.seed = dataset, crops, seed
@@ -165,7 +169,7 @@ class _Fetch(TorchDataset):
         try:
             crops = self._crops(step, positions)
             if crops is None:
-                return self.dataset.fetch(index), self.dataset.last_corrupt
+                return trimmed(self.dataset.fetch(index), self.dataset.spec), self.dataset.last_corrupt
             return self.dataset.fetch_crops(index, crops), self.dataset.last_corrupt
         except UserError as error:
             return error

@@ -12,6 +12,7 @@ from torch import Tensor
 from sslcli import signals
 from sslcli.data.base import Dataset
 from sslcli.data.selection import drawn
+from sslcli.data.widths import trimmed
 from sslcli.encoders.base import Encoder
 from sslcli.evaluation.context import Columns, random_view
 from sslcli.evaluation.label_free import collapse, spread
@@ -62,7 +63,7 @@ class CollapseMonitor:
     def _columns(self) -> Columns:
         """The samples, read at the first use, as only one of several processes needs them."""
         with signals.waiting(signals.GRACE):
-            return self._source.fetch(drawn(len(self._source), self.count))
+            return trimmed(self._source.fetch(drawn(len(self._source), self.count)), self._source.spec)
 
     @torch.no_grad()
     def __call__(self, encoder: Encoder) -> dict[str, float]:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from sslcli.config.ranges import Count, NotNegative, Positive, Share
 from sslcli.data.base import with_label
+from sslcli.data.widths import joined
 from sslcli.evaluation.base import Metric, Probe
 from sslcli.evaluation.classification import predicted_metrics
 from sslcli.evaluation.classifier import Classifier, predict
@@ -182,8 +183,7 @@ class Finetune(Probe):
 
     def _view(self, context: ProbeContext, index: Tensor, seed: int) -> View:
         """Return a view of the samples at ``index``, on the device."""
-        pieces = list(context.pieces(context.dataset, index))
-        columns = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+        columns = joined(list(context.pieces(context.dataset, index)), context.dataset.spec)
         with torch.no_grad(), context.compute.autocast():
             if self.augment:
                 return context.views(columns, Randomness(seed, 0, np.arange(len(index)), context.compute.device))[0]
