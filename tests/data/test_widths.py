@@ -25,7 +25,7 @@ def uneven(num_samples=600, pair=False):
 
 def needed(ids):
     """The length of the longest text, by a loop."""
-    return max((max((k + 1 for k, token in enumerate(text) if token != PAD), default=0) for text in ids.tolist()))
+    return max(max((k + 1 for k, token in enumerate(text) if token != PAD), default=0) for text in ids.tolist())
 
 
 def test_lengths_count_up_to_the_last_token_that_is_no_padding():
