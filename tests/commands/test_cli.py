@@ -412,6 +412,7 @@ def test_a_watched_run_keeps_its_best_checkpoint_which_can_be_evaluated(run, tmp
     assert (tmp_path / "r" / "checkpoints" / f"step-{best:08d}.pt").is_file()  # what `best` names stays
 
 
+@pytest.mark.slow
 def test_patience_ends_a_run_which_is_then_finished(run, tmp_path):
     options = ("debug=tiny", "dataset.size=16", "dataset.num_samples=300", "device=cpu", "run_dir=r", "probe=none",
                *NO_PAGE, "train.steps=400", "optimizer.lr=0", "probe.every=2", "probe.share=null", "probe.patience=3",
@@ -450,6 +451,7 @@ def test_loading_and_exporting_need_no_data(run, tmp_path):
     assert run("run=r", command="export")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_page_of_a_run_and_of_a_sweep(run, tmp_path):
     run(*FAST, "-m", "seed=0,1", "run_dir=sweep")
     code, out, _ = run("run=sweep", command="report")

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.marks import rest_is_slow
 
 from sslcli.distributed.local import _failed, run_ranks
 from sslcli.distributed.start import LeftAlone
@@ -88,7 +89,10 @@ def test_a_terminals_ctrl_c_reaches_the_ranks_through_the_parent_only():
     assert len(out.splitlines()) == 3 and parent.returncode == 230
 
 
-@pytest.mark.parametrize(("code", "as_code"), [("sys.exit(2)", 2), ("sys.exit(75)", 75), ("sys.exit(1)", 1)])
+LEAVING = [("sys.exit(2)", 2), ("sys.exit(75)", 75), ("sys.exit(1)", 1)]
+
+
+@pytest.mark.parametrize(("code", "as_code"), rest_is_slow(LEAVING, LEAVING[1]))
 def test_one_rank_that_leaves_takes_the_others_along(code, as_code):
     parent = started(RANK + f"{code} if rank == 1 else time.sleep(30)")
     _, err = parent.communicate(timeout=30)

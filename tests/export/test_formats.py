@@ -163,6 +163,7 @@ def test_other_lines_than_those_shown_would_not_do(run, tmp_path):
     assert (pooled["with"] - pooled["without"]).abs().max() > 1e-2
 
 
+@pytest.mark.slow
 def test_the_printed_lines_run_where_nothing_else_is_imported(run, tmp_path):
     made(tmp_path / "r", *timm_model("test_vit", patch_size=8))
     assert run("run=r", "format=timm", command="export")[0] == 0

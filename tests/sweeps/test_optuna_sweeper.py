@@ -65,6 +65,7 @@ def test_a_failed_trial_fails_the_sweep_and_does_not_end_it(tmp_path):
     assert code == 1 and "the best is trial" in output and ", 0.5: seed=2" in output, output
 
 
+@pytest.mark.slow
 def test_a_mistake_is_told_before_anything_is_written(run, tmp_path, monkeypatch):
     space = "objective.temperature=0.1,0.2"
     for overrides, said in (

@@ -50,6 +50,7 @@ def wait_for(condition, process=None):
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_jobs_run_side_by_side_and_never_more_than_n(tmp_path):
     counts = tmp_path / "counts"
 

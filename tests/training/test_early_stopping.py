@@ -183,6 +183,7 @@ def slow(seconds):
     return measure
 
 
+@pytest.mark.slow
 def test_evaluations_are_left_out_once_they_have_had_their_share(tmp_path, capsys):
     """Each takes far longer than a step, so that only the first and the last are made."""
     trainer = evaluated_by(make_trainer(tmp_path, *TINY, "train.steps=4", "probe.every=1", "probe.share=0.01"), slow(1))
@@ -195,6 +196,7 @@ def test_evaluations_are_left_out_once_they_have_had_their_share(tmp_path, capsy
     assert [line["step"] for line in lines(tmp_path) if "probe/rankme" in line] == [1, 4, 6]
 
 
+@pytest.mark.slow
 def test_the_time_of_evaluations_is_no_training_time(tmp_path):
     trainer = evaluated_by(make_trainer(tmp_path, *TINY, "probe.every=1", "probe.share=null"), slow(1))
     start = time.perf_counter()

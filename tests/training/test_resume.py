@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from support.forked import Forked
 from support.helpers import TINY, hook_of, make_trainer
+from support.marks import rest_is_slow
 
 from sslcli import signals
 from sslcli.cli import train
@@ -193,7 +194,10 @@ def test_kills_while_workers_read_a_folder_with_damaged_pictures(tmp_path, crop)
     assert lists[0] == lists[1] and len(lists[0]) == 2
 
 
-@pytest.mark.parametrize("signum, code", [(signal.SIGTERM, 75), (signal.SIGINT, 130), (signal.SIGUSR1, 75)])
+SIGNALS = [(signal.SIGTERM, 75), (signal.SIGINT, 130), (signal.SIGUSR1, 75)]
+
+
+@pytest.mark.parametrize("signum, code", rest_is_slow(SIGNALS, SIGNALS[0]))
 def test_signal_saves_the_step_and_exits_with_its_code(undisturbed, tmp_path, signum, code):
     run_dir = tmp_path / "run"
     process = start(run_dir, "checkpoint.every=1000000")
