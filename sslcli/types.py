@@ -15,6 +15,7 @@ from torch import Tensor
 from sslcli.errors import UserError, suggest
 
 Kind = Literal["image", "tokens", "id", "vector"]
+WIDTHS = 16  # batches of texts are a multiple of this wide: kernels are made for it, and a compiled encoder meets few
 _NUM_AXES = {"image": 3, "tokens": 1, "id": 0}  # of one sample; a vector may have any number
 
 
@@ -68,9 +69,31 @@ class Field:
         """The bytes of one sample."""
         return math.prod(self.shape) * self.dtype.itemsize
 
+    def words(self, ids: Tensor) -> Tensor:
+        """Return bool like ``ids`` of tokens, True where an id stands for a word: none of pad, mask and special."""
+        found = torch.ones_like(ids, dtype=torch.bool)
+        for number in (self.pad, self.mask, *self.special):
+            if number is not None:
+                found &= ids != number
+        return found
+
+    def width_of(self, ids: Tensor) -> int:
+        """Return how wide a batch of tokens (B, T) on the host needs to be: its longest text, rounded up to 16."""
+        return self.rounded(int(lengths(ids, self.pad).max()) if len(ids) else 0)
+
+    def rounded(self, longest: int) -> int:
+        """Return a width for texts of up to ``longest`` tokens: a multiple of 16, at most the field's own width."""
+        return min(-(-max(longest, 1) // WIDTHS) * WIDTHS, self.shape[0])
+
     def __str__(self) -> str:
         ids = f" of {self.vocab:,} ids" if self.is_ids else ""
         return f"{self.kind}{ids} of shape {list(self.shape)} and dtype {name_of(self.dtype)}"
+
+
+def lengths(ids: Tensor, pad: int | None) -> Tensor:
+    """Return the number of tokens (N,) of each text in ids (N, T), up to its last one that is no padding."""
+    places = torch.arange(1, ids.shape[1] + 1, device=ids.device)
+    return places[-1].expand(len(ids)) if pad is None else torch.where(ids != pad, places, 0).amax(1)
 
 
 def name_of(dtype: torch.dtype) -> str:

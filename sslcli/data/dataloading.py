@@ -19,7 +19,7 @@ from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.loader import Loader, MakeCrops
 from sslcli.data.ram_cache import RamCache, free_memory, num_bytes
 from sslcli.data.shared_memory import ReadAhead, that_fits
-from sslcli.data.widths import can_trim, lengths, pad_of, trimmed, width_for
+from sslcli.data.widths import trimmed
 from sslcli.data.workers import by_workers, default_workers
 from sslcli.distributed.ranks import Ranks
 from sslcli.distributed.start import available_cpus
@@ -27,7 +27,7 @@ from sslcli.errors import UserError
 from sslcli.randomness import to_device
 from sslcli.run_dir.bad_samples import BadSampleList
 from sslcli.run_dir.console import Console
-from sslcli.types import Spec
+from sslcli.types import Spec, lengths
 
 T = TypeVar("T")
 
@@ -158,7 +158,7 @@ class OnDevice(Columns):
                     columns[name] = self._room(len(dataset), name, rows, dataset.spec, device)
                 span = slice(start, start + len(rows))
                 if name in self._lengths:  # the piece is as wide as its longest text
-                    self._lengths[name][span] = lengths(rows, pad_of(dataset.spec[name]))
+                    self._lengths[name][span] = lengths(rows, dataset.spec[name].pad)
                     columns[name][span, : rows.shape[1]] = rows.to(device)
                 else:
                     columns[name][span] = rows.to(device)
@@ -171,15 +171,15 @@ class OnDevice(Columns):
     def _room(self, count: int, name: str, rows: Tensor, spec: Spec, device: torch.device) -> Tensor:
         """Return room for ``count`` samples like ``rows`` on the device; texts in it are padding."""
         field = spec.get(name)
-        if field is None or not can_trim(field):
+        if field is None or field.pad is None:
             return torch.empty(count, *rows.shape[1:], dtype=rows.dtype, device=device)
         self._lengths[name] = torch.zeros(count, dtype=torch.int64)
-        return torch.full((count, *field.shape), pad_of(field), dtype=rows.dtype, device=device)
+        return torch.full((count, *field.shape), field.pad, dtype=rows.dtype, device=device)
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
         found = super().fetch(to_device(index, self._device))
         for name, each in self._lengths.items():
-            found[name] = found[name][:, : width_for(int(each[index].max()), self.spec[name])]
+            found[name] = found[name][:, : self.spec[name].rounded(int(each[index].max()))]
         return found
 
 

@@ -49,7 +49,7 @@ class TextEncoder(Encoder):
         if view.field not in self.texts:
             names = ", ".join(self.texts)
             raise ValueError(f"{type(self).__name__} reads {names}, and a view is of the column '{view.field}'")
-        return None if mask is None else mask & words(view, self.texts[view.field])
+        return None if mask is None else mask & self.texts[view.field].words(view.x)
 
     def ids(self, view: View, hidden: Tensor | None) -> Tensor:
         """Return the ids (B, T) of a view, with the field's id for masks where ``hidden`` (B, T) is True.
@@ -71,14 +71,6 @@ class TextEncoder(Encoder):
                 f"dataset: a text has {width} tokens, and this encoder reads {self.max_length}. "
                 f"Set dataset.length={self.max_length}."
             )
-
-
-def words(view: View, field: Field) -> Tensor:
-    """Return (B, T) bool, True where a token is a word: neither padding nor one of the field's special ids."""
-    found = torch.ones_like(view.x, dtype=torch.bool) if view.valid is None else view.valid
-    for special in field.special:
-        found = found & (view.x != special)
-    return found
 
 
 def visible(view: View, hidden: Tensor | None) -> Tensor | None:

@@ -22,6 +22,7 @@ class Views(nn.Module):
 
     field: str  # the column that ``evaluation_view`` reads
     with_target: bool = True  # whether training views have a target; False if no objective reads it
+    by_dropout: bool = False  # whether views of a sample are equal, so that only the encoder's dropout tells them apart
     num_local: int = 0  # number of smaller views, which come after the others (multi-crop)
 
     def forward(self, columns: Mapping[str, Tensor], randomness: Randomness) -> list[View]:
@@ -67,6 +68,7 @@ class PassThrough(Views):
         if columns:
             check_count("columns", columns, num_views)
         self.field = self.columns[0]
+        self.by_dropout = len(set(self.columns)) < len(self.columns)
         self.described = {name: spec[name] for name in self.columns}
         for name, column in self.described.items():
             if column.kind == "image":

@@ -28,7 +28,8 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-IMAGE_PIPELINES = [option for option in options("views") if option not in ("columns", "image_text")]
+OF_TEXTS = {"dropout", "token_crop", "token_delete", "span_mask", "pairs"}
+IMAGE_PIPELINES = [option for option in options("views") if option not in {"columns", "image_text", *OF_TEXTS}]
 NEEDS_NO_FILES = [
     option for option in options("dataset") if "path" not in OmegaConf.load(CONF / f"dataset/{option}.yaml")
 ]

@@ -8,8 +8,8 @@ from sslcli.data.base import Columns
 from sslcli.data.checked import Checked
 from sslcli.data.dataloading import OnDevice, in_pieces, kept_in_memory
 from sslcli.data.loader import Loader
-from sslcli.data.widths import joined, lengths, trimmed, width_for
-from sslcli.types import Field, Spec
+from sslcli.data.widths import joined, trimmed
+from sslcli.types import Field, Spec, lengths
 
 LENGTH = 100
 
@@ -31,11 +31,12 @@ def needed(ids):
 def test_lengths_count_up_to_the_last_token_that_is_no_padding():
     ids = torch.tensor([[5, 0, 6, 0], [0, 0, 0, 0], [1, 2, 3, 4]])
     assert lengths(ids, 0).tolist() == [3, 0, 4]
+    assert lengths(ids, None).tolist() == [4, 4, 4]
 
 
 @pytest.mark.parametrize(("longest", "width"), [(0, 16), (1, 16), (16, 16), (17, 32), (96, 96), (97, 100), (100, 100)])
 def test_widths_are_multiples_of_16_up_to_the_fields(longest, width):
-    assert width_for(longest, Field("tokens", (LENGTH,), torch.int64, 60, pad=PAD)) == width
+    assert Field("tokens", (LENGTH,), torch.int64, 60, pad=PAD).rounded(longest) == width
 
 
 @pytest.mark.parametrize("workers", [0, 1])

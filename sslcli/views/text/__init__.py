@@ -1,0 +1,1 @@
+"""Views of texts as token ids, drawn for a whole batch on the device."""
