@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -15,9 +16,10 @@ from sslcli.data.selection import drawn
 from sslcli.data.widths import trimmed
 from sslcli.encoders.base import Encoder
 from sslcli.evaluation.context import Columns, random_view
-from sslcli.evaluation.label_free import collapse, spread
+from sslcli.evaluation.dropout import are_equal, dropping
+from sslcli.evaluation.label_free import OF_VIEWS, collapse, spread
 from sslcli.features import evaluating
-from sslcli.randomness import Randomness
+from sslcli.randomness import Randomness, fold
 from sslcli.types import View
 from sslcli.views.base import Views
 
@@ -32,7 +34,8 @@ class CollapseMonitor:
     """Measures RankMe, alignment, uniformity, per-dimension std, LiDAR and alpha-ReQ of an encoder's pooled features.
 
     The samples are always the same, and held out if the dataset has a held-out part. The encoder is in eval mode, and
-    the augmented views have their own random numbers, so measuring does not change a run.
+    the augmented views have their own random numbers, so measuring does not change a run. Where the views of a sample
+    are equal, the encoder keeps its dropout for them; without dropout there is no alignment and no LiDAR.
 
     Args:
         dataset: the training split.
@@ -71,7 +74,7 @@ class CollapseMonitor:
         if self.count < FEWEST:
             return {}
         with evaluating(encoder):
-            found = self._measure(lambda view: _pooled(encoder, view))
+            found = self._measure(encoder)
         self.judge(found, encoder.dim)
         return found
 
@@ -87,15 +90,26 @@ class CollapseMonitor:
                 self._warned.add(metric)
                 self._warn(f"{text}. {ADVICE}.")
 
-    def _measure(self, embed: Callable[[View], Tensor]) -> dict[str, float]:
+    def _measure(self, encoder: Encoder) -> dict[str, float]:
         everything = {name: column.to(self._device) for name, column in self._columns.items()}
-        clean = embed(self._views.evaluation_view(everything))
-        one, two = (embed(self._augmented(everything, draw)) for draw in (0, 1))
-        if not self._full:
-            return spread(clean, one, two)
-        few = {name: column[:LIDAR_SAMPLES] for name, column in everything.items()}
-        groups = torch.stack([embed(self._augmented(few, draw)) for draw in range(LIDAR_VIEWS)], dim=1)
-        return spread(clean, one, two, groups)
+        clean = _pooled(encoder, self._views.evaluation_view(everything))
+        views = [self._augmented(everything, draw) for draw in (0, 1)]
+        by_dropout = are_equal(*views)
+
+        def embed(view: View, draw: int) -> Tensor:
+            seed = fold(self._seed, "dropout", draw)
+            with dropping(encoder, seed, self._device) if by_dropout else nullcontext():
+                return _pooled(encoder, view)
+
+        one, two = (embed(view, draw) for draw, view in enumerate(views))
+        groups = None
+        if self._full:
+            few = {name: column[:LIDAR_SAMPLES] for name, column in everything.items()}
+            groups = torch.stack([embed(self._augmented(few, draw), draw) for draw in range(LIDAR_VIEWS)], dim=1)
+        found = spread(clean, one, two, groups)
+        if by_dropout and torch.equal(one, two):  # there is no dropout
+            found = {name: value for name, value in found.items() if name not in OF_VIEWS}
+        return found
 
     def _augmented(self, columns: Columns, number: int) -> View:
         positions = np.arange(len(next(iter(columns.values()))))

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 from sslcli.data.base import Dataset, with_label
 from sslcli.data.selection import balanced
 from sslcli.encoders.base import Encoder
+from sslcli.evaluation.dropout import are_equal, dropping
 from sslcli.evaluation.rows import Columns, counted, gathered
 from sslcli.features import evaluating
-from sslcli.randomness import Randomness
+from sslcli.randomness import Randomness, fold
 from sslcli.types import Compute, Field, View
 from sslcli.views.base import Views
 
@@ -54,6 +55,7 @@ class ProbeContext:
     settled: int | None = None
     raw_input: bool = True
     left_out: list[str] = field(default_factory=list)
+    _views_are_equal: bool | None = field(default=None, repr=False)
     _features: dict[tuple[str, int, bytes], Tensor] = field(default_factory=dict, repr=False)
 
     @property
@@ -88,6 +90,9 @@ class ProbeContext:
     def draw(self, dataset: Dataset, index: Tensor, number: int | None) -> dict[str, Tensor]:
         """Return one view of each sample as float32 rows (N, D) on the CPU: each encoder's features, and the raw input.
 
+        Where the random views of a sample are equal, encoders keep their dropout, drawn anew for each view; then the
+        raw input is left out.
+
         Args:
             dataset: a split.
             index: (N,) positions of the samples.
@@ -99,16 +104,34 @@ class ProbeContext:
         for columns in counted(self.pieces(dataset, index), "embedding views", len(index)):
             count = len(next(iter(columns.values())))
             positions = index[start : start + count].numpy()
+            dropout = None
+            if number is not None and self._by_dropout(columns, positions):
+                dropout = fold(self.seed, "dropout", number, start)
             start += count
             with torch.inference_mode(), self.compute.autocast():
                 view = self._view(columns, positions, number)
                 column = dataset.spec[view.field]
                 same = len(set(self.views.fields)) == 1  # rows of different columns do not compare
-                if self.raw_input and same and not column.is_ids:
+                if self.raw_input and same and not column.is_ids and dropout is None:
                     found.setdefault("raw_input", []).append(numbers(view.x, column).cpu())
             for name, encoder in self.encoders.items():
-                found.setdefault(name, []).append(_read(encoder, view, self.compute))
+                found.setdefault(name, []).append(_read(encoder, view, self.compute, dropout))
         return {name: torch.cat(parts) for name, parts in found.items()}
+
+    @property
+    def kind_of_views(self) -> str:
+        """What random views of a sample are, for a protocol; known once some were drawn."""
+        return "passes with dropout" if self._views_are_equal else "random views"
+
+    def nothing_differs(self, one: Tensor, two: Tensor) -> bool:
+        """Return whether drawn features of two views are equal because the views are, and there is no dropout."""
+        return bool(self._views_are_equal) and torch.equal(one, two)
+
+    def _by_dropout(self, columns: Columns, positions: np.ndarray) -> bool:
+        """Return whether two random views of a sample are equal, as those of the first samples are."""
+        if self._views_are_equal is None:
+            self._views_are_equal = are_equal(*(self._view(columns, positions, number) for number in (0, 1)))
+        return self._views_are_equal
 
     def _view(self, columns: Columns, positions: np.ndarray, number: int | None) -> View:
         if number is None:
@@ -174,6 +197,8 @@ def embed(
 
 
 @torch.inference_mode()
-def _read(encoder: Encoder, view: View, compute: Compute) -> Tensor:
-    with evaluating(encoder), compute.autocast():
+def _read(encoder: Encoder, view: View, compute: Compute, dropout: int | None = None) -> Tensor:
+    """Return pooled features in eval mode, or with dropout drawn from the seed ``dropout``."""
+    mode = evaluating(encoder) if dropout is None else dropping(encoder, dropout, compute.device)
+    with mode, compute.autocast():
         return encoder(view).pooled.float().cpu()

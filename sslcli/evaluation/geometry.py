@@ -13,7 +13,7 @@ from sslcli.data.selection import drawn
 from sslcli.evaluation.base import Metric, NoProbe, Probe, compared
 from sslcli.evaluation.collapse_monitor import FEWEST, SAMPLES
 from sslcli.evaluation.context import ProbeContext
-from sslcli.evaluation.label_free import HIGHER_IS_BETTER, spread
+from sslcli.evaluation.label_free import HIGHER_IS_BETTER, OF_VIEWS, spread
 from sslcli.evaluation.label_free_scores import SCORES, Drawn
 from sslcli.run_dir.measurements import best_baseline
 
@@ -69,7 +69,10 @@ def _measured(
     groups = {name: torch.stack([view[name] for view in views], dim=1) if views else None for name in clean}
     samples = {name: Drawn(clean[name], one[name], two[name], groups[name]) for name in clean}
     found = {name: spread(*each) for name, each in samples.items()}
-    sizes = _sizes(context.split, samples["trained"])
+    if context.nothing_differs(one["trained"], two["trained"]):
+        context.leave_out("alignment and lidar: the views of a sample are equal, and the encoder has no dropout")
+        found["trained"] = {title: value for title, value in found["trained"].items() if title not in OF_VIEWS}
+    sizes = _sizes(context.split, samples["trained"], context.kind_of_views)
     metrics = {}
     for title in found["trained"]:
         values = {name: each[title] for name, each in found.items() if title in each}
@@ -89,11 +92,11 @@ def _scored(title: str, values: Mapping[str, float], samples: Mapping[str, Drawn
     return {**values, **{name: each for name, each in scores.items() if each.isfinite().all()}}
 
 
-def _sizes(split: str, trained: Drawn) -> dict[str, str]:
+def _sizes(split: str, trained: Drawn, kind: str) -> dict[str, str]:
     count, width = trained.clean.shape
     groups = (0, 0) if trained.groups is None else trained.groups.shape
     return {
         "clean": f"{count:,} {split} features of width {width}",
-        "pairs": f"two random views of {count:,} {split} samples",
-        "groups": f"{groups[0]:,} {split} samples by {groups[1]} random views of each",
+        "pairs": f"two {kind} of {count:,} {split} samples",
+        "groups": f"{groups[0]:,} {split} samples by {groups[1]} {kind} of each",
     }

@@ -25,6 +25,8 @@ HIGHER_IS_BETTER: Mapping[str, bool | None] = {
     "alpha_req_r2": None,
 }
 
+OF_VIEWS = ("alignment", "lidar")  # what compares the views of a sample, and says nothing where they are equal
+
 
 def rankme(features: Tensor) -> float:
     """RankMe (Garrido et al. 2023, arXiv:2210.02885): the effective rank of features (N, D), in [1, min(N, D)].

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,11 +26,12 @@ from sslcli.errors import UserError, described
 from sslcli.evaluation.base import Embed, Metric, Probe, headline, with_headline
 from sslcli.evaluation.context import ProbeContext
 from sslcli.evaluation.context import embed as features_of
+from sslcli.evaluation.dropout import are_equal, dropping
 from sslcli.evaluation.geometry import label_free
 from sslcli.features import Features, evaluating
 from sslcli.objectives.multi_crop import check_readable
 from sslcli.pretrained.fit import check_fit
-from sslcli.randomness import Randomness
+from sslcli.randomness import Randomness, fold
 from sslcli.run_dir import inside
 from sslcli.run_dir.console import Console
 from sslcli.types import Compute, Loss
@@ -205,10 +207,11 @@ def held_out_loss(config: TrainConfig, components: Components, compute: Compute)
     if components.weights != "student":
         return {}  # the heads of the loss are the student's
     columns = {name: c.to(compute.device) for name, c in held_out.fetch(drawn(len(held_out), size)).items()}
-    loss = _dry(components, columns, compute, seed=config.seed)
+    loss, by_dropout = _dry(components, columns, compute, seed=config.seed)
+    mode = "views by dropout" if by_dropout else "eval mode"
     metric = Metric(
         float(loss.total),
-        f"the objective's loss on {size:,} held-out samples, eval mode",
+        f"the objective's loss on {size:,} held-out samples, {mode}",
         unit="",
         higher_is_better=False,
         baselines={} if loss.chance is None else {"chance": float(loss.chance)},
@@ -221,16 +224,20 @@ def held_out_loss(config: TrainConfig, components: Components, compute: Compute)
 
 def dry_loss(components: Components, columns: dict[str, Tensor], compute: Compute, *, seed: int) -> float:
     """Return the objective's loss on a batch in eval mode, without changing any state."""
-    return float(_dry(components, columns, compute, seed=seed).total)
+    return float(_dry(components, columns, compute, seed=seed)[0].total)
 
 
 @torch.no_grad()
-def _dry(components: Components, columns: dict[str, Tensor], compute: Compute, *, seed: int) -> Loss:
+def _dry(components: Components, columns: dict[str, Tensor], compute: Compute, *, seed: int) -> tuple[Loss, bool]:
+    """Return the loss, and whether dropout was on because the first two views that the objective reads are equal."""
+    encoder, reads = components.encoder, components.objective.reads
     size = len(next(iter(columns.values())))
     randomness = Randomness(seed, 0, np.arange(size), compute.device)
-    with evaluating(components.encoder, components.objective):
+    with evaluating(encoder, components.objective):
         with compute.autocast():
             views = components.views(columns, randomness)
-            check_readable(components.encoder, views, components.views.num_local)
-            outputs = components.objective.project(Features(components.encoder, views, randomness, columns))
-        return components.objective.loss(outputs)
+            check_readable(encoder, views, components.views.num_local)
+            by_dropout = len(reads) > 1 and are_equal(views[reads[0]], views[reads[1]])
+            with dropping(encoder, fold(seed, "dropout"), compute.device) if by_dropout else nullcontext():
+                outputs = components.objective.project(Features(encoder, views, randomness, columns))
+        return components.objective.loss(outputs), by_dropout

@@ -15,7 +15,7 @@ from sslcli.data.selection import drawn
 from sslcli.evaluation.base import BANK, Metric, Probe, compared
 from sslcli.evaluation.context import ProbeContext
 from sslcli.evaluation.information_scores import club_scores, gaussian_bias, gaussian_scores, info_nce_scores
-from sslcli.evaluation.pca import principal_axes
+from sslcli.evaluation.pca import whitening
 from sslcli.evaluation.standard_errors import standard_error
 from sslcli.objectives.losses.critics import Separable
 from sslcli.objectives.losses.densities import ConditionalGaussian
@@ -49,6 +49,8 @@ class Interval:
 
 class MutualInformation(Probe):
     """The information between ``components`` whitened principal components of the features of two random views.
+
+    Where views are equal, they differ by the encoder's dropout; without dropout nothing is measured.
 
     - ``mi_floor`` is InfoNCE, a lower bound in expectation on this information, and therefore on the information
       between the whole features, and on that between a sample and the features of one random view. At most log N.
@@ -95,11 +97,14 @@ class MutualInformation(Probe):
             context.leave_out(f"mutual information: {fewest} held-out pairs are too few, it needs {_FEWEST}")
             return {}
         pairs = [self._pairs(context, dataset) for dataset in (context.dataset, held_out)]
+        if context.nothing_differs(*pairs[1]["trained"]):
+            context.leave_out("mutual information: the views of a sample are equal, and the encoder has no dropout")
+            return {}
         found = {name: self._interval(pairs[0][name], pairs[1][name], context) for name in pairs[0]}
         trained = found["trained"]
         count, queried = (len(part["trained"][0]) for part in pairs)
         size = min(self.batch_size, queried)
-        between = f"between {trained.components} principal components of two views"
+        between = f"between {trained.components} principal components of two {context.kind_of_views}"
         fitted = f"fitted to {count:,} train pairs, mean over batches of {size:,} of {queried:,} held-out pairs"
         ceilings = {name: interval.ceiling for name, interval in found.items() if interval.has_ceiling}
         no_ceiling = "" if "trained" in ceilings else "; no mi_ceiling: CLUB fell below this floor, so its q is wrong"
@@ -165,7 +170,7 @@ class MutualInformation(Probe):
 
     def _interval(self, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], context: ProbeContext) -> Interval:
         device = context.compute.device
-        reduce = _components(torch.cat(train), self.components)
+        reduce = whitening(torch.cat(train), self.components)
         x, y = (reduce(rows).to(device) for rows in train)
         seed = fold(context.seed, "mutual information")
         with torch.random.fork_rng():
@@ -238,12 +243,3 @@ def _normal_marginals(rows: Tensor) -> Callable[[Tensor], Tensor]:
         return torch.special.ndtri((rank + 0.5) / count).to(part.dtype).T
 
     return apply
-
-
-def _components(rows: Tensor, count: int) -> Callable[[Tensor], Tensor]:
-    """Return the map to the ``count`` largest principal components of ``rows`` (N, D), scaled to unit variance."""
-    mean = rows.mean(0)
-    variance, axes = principal_axes(rows - mean, count)
-    used = variance > 1e-8 * variance.max()  # in an unused direction, scaling would amplify rounding noise
-    axes = axes[:, used] / variance[used].sqrt()
-    return lambda part: (part - mean) @ axes

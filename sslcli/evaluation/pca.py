@@ -78,3 +78,12 @@ def whitened(bank: Tensor, queries: Tensor, *, components: int) -> tuple[Tensor,
         for rows in (bank, queries)
     )
     return one, two
+
+
+def whitening(rows: Tensor, count: int) -> Callable[[Tensor], Tensor]:
+    """Return the map to the ``count`` largest principal components of ``rows`` (N, D), scaled to unit variance."""
+    mean = rows.mean(0)
+    variance, axes = principal_axes(rows - mean, count)
+    used = variance > 1e-8 * variance.max()  # in an unused direction, scaling would amplify rounding noise
+    axes = axes[:, used] / variance[used].sqrt()
+    return lambda part: (part - mean) @ axes
