@@ -16,6 +16,7 @@ from sslcli.config.instantiate import build
 from sslcli.config.options import describe
 from sslcli.errors import UserError
 from sslcli.evaluation.base import Probe
+from sslcli.run_dir.fitted import Fitted
 from sslcli.training.optim import parameter_groups
 from sslcli.training.schedule import Schedule
 from sslcli.views.image.pipeline import ImageViews
@@ -109,7 +110,8 @@ def test_every_objective_trains_every_encoder_family(tmp_path, encoder, objectiv
 
 @pytest.mark.parametrize("option", NEEDS_NO_FILES)
 def test_every_dataset_that_needs_no_files_trains(tmp_path, option):
-    trainer = make_trainer(tmp_path, f"dataset={option}", "train.batch_size=16", "train.steps=2")
+    reader = ("encoder=text_bag", "views=columns") if option == "wordnet_mini" else ()
+    trainer = make_trainer(tmp_path, f"dataset={option}", *reader, "train.batch_size=16", "train.steps=2")
     trainer.fit()
     assert trainer.step == 2
 
@@ -152,5 +154,6 @@ def test_joint_parts_share_the_encoder_and_keep_their_own_keys():
 
 def test_training_never_sees_labels():
     for option in NEEDS_NO_FILES:
-        dataset = build_dataset(compose(f"dataset={option}"))
-        assert set(dataset.fetch(torch.arange(2))) == set(dataset.spec) == {"image"}
+        dataset = build_dataset(compose(f"dataset={option}")).fit(Fitted())
+        columns = {"text", "pair"} if option == "wordnet_mini" else {"image"}
+        assert set(dataset.fetch(torch.arange(2))) == set(dataset.spec) == columns

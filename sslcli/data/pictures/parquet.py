@@ -18,11 +18,11 @@ from sslcli.data.pictures.file_patterns import find
 from sslcli.data.pictures.opening import BadPicture
 from sslcli.data.pictures.table import Table
 from sslcli.data.pictures.table_index import index_tables
+from sslcli.data.split_names import TRAIN, split_in
 from sslcli.errors import UserError
 
 SUFFIXES = (".parquet", ".arrow")
 _LEFTOVER = re.compile(r"cache-\w+\.arrow|tmp\w{8}(\.arrow)?")  # what ``datasets`` keeps beside a set that it maps
-_SPLITS = {"train": "train", "test": "test", **dict.fromkeys(("validation", "valid", "val", "dev"), "validation")}
 
 
 def parquet(
@@ -107,7 +107,7 @@ def _splits(path: str, column: str | None, label: str | None) -> tuple[list[Path
     if not tables:
         raise UserError(f"dataset.path: {path} holds {found[0].name} and no other table. Give its path to read it.")
     for table in tables:
-        parts[split_of(table.relative_to(root) if root.is_dir() else Path(table.name))].append(table)
+        parts[split_in(table.relative_to(root) if root.is_dir() else Path(table.name)) or TRAIN].append(table)
     if not parts["train"]:
         return tables, []
     if parts["validation"] and not any(_has_labels(Table(table, column, label)) for table in parts["test"]):
@@ -118,16 +118,3 @@ def _splits(path: str, column: str | None, label: str | None) -> tuple[list[Path
 def _has_labels(table: Table) -> bool:
     classes = table.classes()
     return classes is not None and labels_of([(classes, [])])[0] is not None
-
-
-def split_of(table: Path) -> str:
-    """Return the split in the name of a table, else in the name of its folder, else ``train``.
-
-    Args:
-        table: a path relative to the folder that the user gave.
-    """
-    for name in (table.stem, table.parent.name):
-        words = [_SPLITS[word] for word in re.split(r"[-_. ]", name.lower()) if word in _SPLITS]
-        if words:
-            return words[-1]
-    return "train"

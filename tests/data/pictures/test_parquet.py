@@ -17,8 +17,9 @@ from support.settled import cached, settle
 
 from sslcli.data.base import CorruptSamples
 from sslcli.data.classes import class_name, unshared
-from sslcli.data.pictures.parquet import parquet, split_of
+from sslcli.data.pictures.parquet import parquet
 from sslcli.data.pictures.table_index import find_places
+from sslcli.data.split_names import split_in
 from sslcli.errors import UserError
 
 
@@ -395,7 +396,7 @@ def test_what_is_of_no_split_is_trained_on_and_a_test_split_alone_as_well(tmp_pa
     ],
 )  # fmt: skip
 def test_a_split_is_a_word_of_the_files_name_or_else_of_its_folders(name, split):
-    assert split_of(Path(name)) == split
+    assert (split_in(Path(name)) or "train") == split
 
 
 # --- what is refused --------------------------------------------------------------------------------
