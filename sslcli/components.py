@@ -141,7 +141,7 @@ def restore_encoder(state: State, device: torch.device, weights: str = "student"
         UserError: the objective of this run has no teacher.
     """
     encoder, _, views = _rebuilt(state, weights)
-    return encoder.to(device).eval(), views
+    return encoder.to(device).eval(), views.to(device)
 
 
 def restore(state: State, device: torch.device, weights: str = "student") -> tuple[Encoder, Objective, Views]:
@@ -149,7 +149,7 @@ def restore(state: State, device: torch.device, weights: str = "student") -> tup
     encoder, objective, views = _rebuilt(state, weights)
     check_fit(objective, state["objective"], "objective")
     objective.load_state_dict(state["objective"])
-    return encoder.to(device).eval(), objective.to(device).eval(), views
+    return encoder.to(device).eval(), objective.to(device).eval(), views.to(device)
 
 
 def _rebuilt(state: State, weights: str) -> tuple[Encoder, Objective, Views]:
@@ -247,4 +247,4 @@ def load(
     exported = Path(run).suffix == ".safetensors"
     state = read_export(expand(str(run))) if exported else open_run(str(run))[1]
     encoder, views = restore_encoder(state, torch.device(device), weights or state.get("weights", "student"))
-    return Pretrained(encoder, views.to(device), spec_of(state), of_state(state))
+    return Pretrained(encoder, views, spec_of(state), of_state(state))

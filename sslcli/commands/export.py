@@ -81,7 +81,7 @@ def _source(config: ExportConfig, kind: Format) -> Source:
     compute = choose(config.device.name if kind.reads_data else "cpu", "fp32")
     run_dir, state = open_run(config.run)
     encoder, views = restore_encoder(state, compute.device, config.weights)
-    model = Pretrained(encoder, views.to(compute.device), spec_of(state), of_state(state))
+    model = Pretrained(encoder, views, spec_of(state), of_state(state))
     return Source(run_dir, state, model, compute, config.dataset, tuple(config.plugins), config.weights)
 
 

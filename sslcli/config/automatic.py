@@ -28,6 +28,7 @@ FAMILIES = {
     "textbag": "text_bag",
     "texttransformer": "text_transformer",
 }
+VIEWS = {"vectors": "scarf"}  # the option of ``views`` for a dataset, by the end of its ``_target_``
 Row = tuple[str, str, str, float]  # of these tables: the first row that fits gives the value
 # optimizer, family, objective: learning rate, before optimizer.scale
 RATES: tuple[Row, ...] = (
@@ -75,7 +76,7 @@ def settle(plain: dict[str, Any], views: str | None, views_of: Callable[[str], A
         plain["schedule"]["warmup"] = share
         found.append(f"warm-up {share:g} of training")
     if views == AUTO:
-        option = views_option(plain.get("objective"))
+        option = views_option(plain.get("objective"), plain.get("dataset"))
         if option != STARTS_FROM:  # composing again would take as long as all else before torch is loaded
             plain["views"] = views_of(option)
         found.append(f"views {option}")
@@ -88,12 +89,15 @@ def family(encoder: Any) -> str:
     return next((word for beginning, word in FAMILIES.items() if name.startswith(beginning)), "other")
 
 
-def views_option(objective: Any) -> str:
-    """Return the option of ``views`` for an objective.
+def views_option(objective: Any, dataset: Any = None) -> str:
+    """Return the option of ``views`` for an objective, and for a dataset whose samples are no images.
 
     A masked objective reconstructs what it sees, so its views are mildly cropped and not recoloured, as published for
     SimMIM; else it would learn to remove noise. All others need strong augmentations, so a joint takes theirs.
     """
+    target = str(dataset.get("_target_") or "") if isinstance(dataset, Mapping) else ""
+    if target.rpartition(".")[2] in VIEWS:
+        return VIEWS[target.rpartition(".")[2]]
     parts = objective.get("parts") if isinstance(objective, Mapping) else None
     members = list(parts.values()) if isinstance(parts, Mapping) else [objective]
     return "simmim" if members and all(_name(member) == "simmim" for member in members) else "small"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sslcli.pretrained.pictures import read_pictures
+from sslcli.pretrained.rows import read_rows
 from sslcli.run_dir.fitted import Fitted
 from sslcli.types import Field, Kind
 
@@ -35,4 +36,4 @@ def _numbers(samples: Any, name: str, column: Field, fitted: Fitted) -> Tensor:
     return torch.as_tensor(samples)
 
 
-READERS: Mapping[Kind, Reader] = {"image": read_pictures, "tokens": _numbers, "id": _numbers, "vector": _numbers}
+READERS: Mapping[Kind, Reader] = {"image": read_pictures, "tokens": _numbers, "id": _numbers, "vector": read_rows}

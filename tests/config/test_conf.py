@@ -29,8 +29,13 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-OF_TEXTS = {"dropout", "token_crop", "token_delete", "span_mask", "pairs"}
-IMAGE_PIPELINES = [option for option in options("views") if option not in {"columns", "image_text", *OF_TEXTS}]
+def made_by(option: str) -> str:
+    """The ``_target_`` of an option of views, its own or that of the option it changes."""
+    found = OmegaConf.load(CONF / f"views/{option}.yaml")
+    return str(found.get("_target_") or made_by(found.defaults[0]))
+
+
+IMAGE_PIPELINES = [option for option in options("views") if made_by(option).endswith(".ImageViews")]
 NEEDS_NO_FILES = [
     option for option in options("dataset") if "path" not in OmegaConf.load(CONF / f"dataset/{option}.yaml")
 ]

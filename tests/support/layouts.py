@@ -33,6 +33,7 @@ EXACT = ("train.precision=fp32", "encoder.norm=layer", "optimizer=sgd", "optimiz
 UNCOUPLED = {"norm": "layer", "dropout": 0.0, "drop_path": 0.0}  # what the promise of equal layouts asks for
 LAYER = "objective.norm=layer"
 SMALL = ("views.num_local=2", "views.local_size=0.5")  # multi-crop
+TABLE = ("dataset=vectors", "dataset.name=wine", "encoder=mlp", "encoder.hidden_dim=16", "train.steps=3")
 VIT = ("encoder=timm", "encoder.name=test_vit")  # 6 blocks, 64 wide
 
 
@@ -90,6 +91,9 @@ VARIANTS = {
     "infomax gaussian": ("objective=infomax", "objective.estimator=gaussian", "objective.width=8", LAYER),
     "infomax local": ("objective=infomax", "objective.pairs=local", "objective.estimator=jsd", LAYER),
     "infomax noise": ("objective=infomax", "objective.pairs=noise", LAYER),
+    "vectors": (*TABLE, LAYER),
+    "vectors, moco": (*TABLE, "objective=moco", "objective.queue=150", LAYER),
+    "vectors, infomax": (*TABLE, "views=mask_features", "objective=infomax", LAYER),
     "nt_xent, small views": (LAYER, *SMALL),
     "all that take small views": (
         "objective=joint",
@@ -122,7 +126,8 @@ OF_YAMLS = [case for case in MEASURED if case not in OF_VARIANTS]
 
 def config_of(case: Case) -> TrainConfig:
     """The config of a case with the whole batch at once."""
-    return compose("device=cpu", *TINY, *EXACT, *case.options)
+    tiny = () if set(TABLE) <= set(case.options) else TINY
+    return compose("device=cpu", *tiny, *EXACT, *case.options)
 
 
 def measure(case: Case, accumulate: int, ranks: Ranks) -> dict[str, Tensor]:

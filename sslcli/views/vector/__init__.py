@@ -1,0 +1,1 @@
+"""Views of vectors: some features replaced, or hidden."""
