@@ -10,6 +10,7 @@ from sslcli.data.base import Dataset
 from sslcli.evaluation.context import ProbeContext, numbers
 from sslcli.evaluation.pca import principal_axes
 from sslcli.evaluation.rows import gathered
+from sslcli.views.base import normalise
 
 Rows = tuple[Tensor, Tensor]  # (bank, queries), (N, D) and (Q, D)
 
@@ -25,7 +26,11 @@ def inputs(context: ProbeContext, bank: Tensor, held_out: Dataset, queries: Tens
 
 
 def raw(context: ProbeContext, bank: Tensor, held_out: Dataset, queries: Tensor) -> Rows | None:
-    """Return the column that the encoder reads as rows of numbers; None for ids, whose distances mean nothing."""
+    """Return the column that the encoder reads as rows of numbers; None for ids, whose distances mean nothing.
+
+    Vectors are standardised, as the encoder gets them: their numbers have units of their own, and in cosines the column
+    with the largest would be all that counts. Pixels have one unit, and stay as they are.
+    """
     if not context.raw_input:
         return None
     name = context.views.field
@@ -49,5 +54,11 @@ def reduced(rows: Rows) -> Iterator[tuple[str, Rows]]:
 
 
 def _rows(context: ProbeContext, dataset: Dataset, index: Tensor, name: str) -> Tensor:
-    parts = (numbers(columns[name], dataset.spec[name]).cpu() for columns in context.pieces(dataset, index))
-    return gathered(parts, len(index), "reading raw_input")
+    field = dataset.spec[name]
+
+    def parts() -> Iterator[Tensor]:
+        for columns in context.pieces(dataset, index):
+            x = normalise(columns[name].float(), field) if field.kind == "vector" else columns[name]
+            yield numbers(x, field).cpu()
+
+    return gathered(parts(), len(index), "reading raw_input")
