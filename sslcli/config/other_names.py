@@ -102,6 +102,8 @@ OPTIONS: dict[str, dict[str, str]] = {
         "rankme": "probe=geometry",
         "lidar": "probe=geometry",
         "mutualinformation": "probe=mi",
+        "mrr": "probe=retrieval",
+        "informationretrieval": "probe=retrieval",
     },
     "logger": {
         "tb": "logger=tensorboard",

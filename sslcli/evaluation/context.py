@@ -56,7 +56,7 @@ class ProbeContext:
     raw_input: bool = True
     left_out: list[str] = field(default_factory=list)
     _views_are_equal: bool | None = field(default=None, repr=False)
-    _features: dict[tuple[str, int, bytes], Tensor] = field(default_factory=dict, repr=False)
+    _features: dict[tuple[str, int, bytes, str], Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def split(self) -> str:
@@ -76,16 +76,27 @@ class ProbeContext:
         """Return ``labels_of`` the dataset."""
         return labels_of(self.dataset)
 
-    def embed(self, name: str, dataset: Dataset, index: Tensor) -> Tensor:
-        """Return float32 features (N, dim), on the CPU, of clean views of the samples ``index`` (N,), in eval mode."""
-        return embed(self.encoders[name], self.views, self.compute, self.pieces(dataset, index), len(index), name)
+    def embed(self, name: str, dataset: Dataset, index: Tensor, column: str | None = None) -> Tensor:
+        """Return float32 features (N, dim), on the CPU, of clean views of the samples ``index`` (N,), in eval mode.
 
-    def features(self, name: str, dataset: Dataset, index: Tensor) -> Tensor:
+        They are of the column ``column``, by default that of the run's evaluation; ``reads`` must be true of it.
+        """
+        pieces, seen, usual = self.pieces(dataset, index), column, self.views.field
+        if column is not None and column not in (usual, *self.views.fields):
+            pieces, seen = ({usual: piece[column]} for piece in pieces), None  # read as the column that it is like
+        return embed(self.encoders[name], self.views, self.compute, pieces, len(index), name, seen)
+
+    def features(self, name: str, dataset: Dataset, index: Tensor, column: str | None = None) -> Tensor:
         """Return the same as ``embed``, computed at the first call and kept."""
-        key = (name, id(dataset), index.numpy().tobytes())
+        key = (name, id(dataset), index.numpy().tobytes(), column or self.views.field)
         if key not in self._features:
-            self._features[key] = self.embed(name, dataset, index)
+            self._features[key] = self.embed(name, dataset, index, column)
         return self._features[key]
+
+    def reads(self, column: str) -> bool:
+        """Return whether the encoder reads a column: by a view of its own, or as that of the evaluation, if alike."""
+        like, field = self.dataset.spec[column], self.dataset.spec[self.views.field]
+        return column in self.views.fields or (like.kind, like.vocab, like.pad) == (field.kind, field.vocab, field.pad)
 
     def draw(self, dataset: Dataset, index: Tensor, number: int | None) -> dict[str, Tensor]:
         """Return one view of each sample as float32 rows (N, D) on the CPU: each encoder's features, and the raw input.
@@ -180,17 +191,23 @@ def numbers(x: Tensor, field: Field) -> Tensor:
 
 
 def embed(
-    encoder: Encoder, views: Views, compute: Compute, pieces: Iterator[Columns], count: int, name: str = "samples"
+    encoder: Encoder,
+    views: Views,
+    compute: Compute,
+    pieces: Iterator[Columns],
+    count: int,
+    name: str = "samples",
+    column: str | None = None,
 ) -> Tensor:
     """Return float32 features (N, dim), on the CPU, of clean views of the N samples in ``pieces``, in eval mode.
 
-    A progress bar shows ``name`` and the remaining time.
+    A progress bar shows ``name`` and the remaining time. The views are of ``column``; None is that of the evaluation.
     """
 
     def parts() -> Iterator[Tensor]:
         for columns in pieces:
             with torch.inference_mode(), compute.autocast():
-                view = views.evaluation_view(columns)
+                view = views.evaluation_view(columns, column) if column else views.evaluation_view(columns)
             yield _read(encoder, view, compute)
 
     return gathered(parts(), count, f"embedding {name}")

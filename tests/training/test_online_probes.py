@@ -26,6 +26,7 @@ PROBES = {
     "linear": LINEAR,
     "mi": {"online_mi_floor", "online_mi_ceiling"},
     "geometry": set(),
+    "retrieval": set(),  # these data have no pairs
     "none": set(),
     "all": KNN | LINEAR | {"online_mi_floor", "online_mi_ceiling"},
 }
