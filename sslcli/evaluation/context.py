@@ -101,8 +101,7 @@ class ProbeContext:
     def draw(self, dataset: Dataset, index: Tensor, number: int | None) -> dict[str, Tensor]:
         """Return one view of each sample as float32 rows (N, D) on the CPU: each encoder's features, and the raw input.
 
-        Where the random views of a sample are equal, encoders keep their dropout, drawn anew for each view; then the
-        raw input is left out.
+        Where the random views of a sample are equal, encoders keep their dropout, drawn anew for each view.
 
         Args:
             dataset: a split.
@@ -123,7 +122,7 @@ class ProbeContext:
                 view = self._view(columns, positions, number)
                 column = dataset.spec[view.field]
                 same = len(set(self.views.fields)) == 1  # rows of different columns do not compare
-                if self.raw_input and same and not column.is_ids and dropout is None:
+                if self.raw_input and same and not column.is_ids:
                     found.setdefault("raw_input", []).append(numbers(view.x, column).cpu())
             for name, encoder in self.encoders.items():
                 found.setdefault(name, []).append(_read(encoder, view, self.compute, dropout))
@@ -135,7 +134,7 @@ class ProbeContext:
         return "passes with dropout" if self._views_are_equal else "random views"
 
     def nothing_differs(self, one: Tensor, two: Tensor) -> bool:
-        """Return whether drawn features of two views are equal because the views are, and there is no dropout."""
+        """Return whether drawn rows of two views are equal because the views are, and there is no dropout."""
         return bool(self._views_are_equal) and torch.equal(one, two)
 
     def _by_dropout(self, columns: Columns, positions: np.ndarray) -> bool:

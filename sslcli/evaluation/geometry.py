@@ -69,9 +69,11 @@ def _measured(
     groups = {name: torch.stack([view[name] for view in views], dim=1) if views else None for name in clean}
     samples = {name: Drawn(clean[name], one[name], two[name], groups[name]) for name in clean}
     found = {name: spread(*each) for name, each in samples.items()}
-    if context.nothing_differs(one["trained"], two["trained"]):
+    for name, each in found.items():
+        if context.nothing_differs(one[name], two[name]):
+            found[name] = {title: value for title, value in each.items() if title not in OF_VIEWS}
+    if "alignment" not in found["trained"]:
         context.leave_out("alignment and lidar: the views of a sample are equal, and the encoder has no dropout")
-        found["trained"] = {title: value for title, value in found["trained"].items() if title not in OF_VIEWS}
     sizes = _sizes(context.split, samples["trained"], context.kind_of_views)
     metrics = {}
     for title in found["trained"]:

@@ -97,10 +97,11 @@ class MutualInformation(Probe):
             context.leave_out(f"mutual information: {fewest} held-out pairs are too few, it needs {_FEWEST}")
             return {}
         pairs = [self._pairs(context, dataset) for dataset in (context.dataset, held_out)]
-        if context.nothing_differs(*pairs[1]["trained"]):
+        different = [name for name, (one, two) in pairs[1].items() if not context.nothing_differs(one, two)]
+        if "trained" not in different:
             context.leave_out("mutual information: the views of a sample are equal, and the encoder has no dropout")
             return {}
-        found = {name: self._interval(pairs[0][name], pairs[1][name], context) for name in pairs[0]}
+        found = {name: self._interval(pairs[0][name], pairs[1][name], context) for name in different}
         trained = found["trained"]
         count, queried = (len(part["trained"][0]) for part in pairs)
         size = min(self.batch_size, queried)

@@ -83,10 +83,13 @@ def test_without_dropout_nothing_is_measured_of_views_and_the_reader_is_told(tex
 
 def test_the_raw_input_has_no_dropout():
     vectors = vector_dataset()
-    context = make_context(vectors, trained=Flat(10))
-    index = torch.arange(9)
-    assert "raw_input" in context.draw(vectors, index, None)
-    assert context.draw(vectors, index, 0).keys() == {"trained"}
+    context = make_context(vectors, trained=Normed(), random_init=Flat(10))
+    found = Geometry(max_samples=100)(context)
+    assert found["rankme"].baselines.keys() == {"raw_input", "random_init"}
+    assert found["alignment"].value > 0.1 and found["alignment"].baselines == found["lidar"].baselines == {}
+    vectors.held_out = vectors
+    found = MutualInformation(components=4, batch_size=50, steps=2, hidden_dim=8)(context)
+    assert found["mi_floor"].baselines == {}
 
 
 @pytest.mark.parametrize("full", [False, True])
