@@ -49,6 +49,8 @@ def run(config: EvalConfig) -> dict[str, Metric]:
         raise UserError(f"probe: nothing was measured. {'; '.join(measured.left_out)}".rstrip())
     console = Console()
     console.line(f"{run_dir}, step {state['step']}" + (", the teacher" if config.weights == "teacher" else ""))
+    for word, text in () if is_own else components.dataset.notes:
+        console.line(f"{word:<9} {text}")
     if labels_of(components.dataset) is None:
         console.line("labels are missing in one split of these data, or in both: metrics that need them are left out")
     for text in unshared(components.dataset):

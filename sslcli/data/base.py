@@ -49,6 +49,7 @@ class Dataset:
     labels: Tensor | None = None  # (N,) int64, -1 for none, or (N, C) bool, several a sample; None where no one has any
     classes: tuple[str, ...] = ()  # the name of each label, by its value; () where the names are not known
     notes: Notes = ()
+    counted: str = ""  # what was changed or left out when samples were read, for the protocols of measurements
     held_out: Dataset | None = None  # samples that training never reads; probes use them as queries
     cuts_crops: bool = False  # whether training uses ``fetch_crops``
     keeps: bool = False  # whether samples are cached in memory when they are first read

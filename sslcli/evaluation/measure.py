@@ -107,6 +107,7 @@ def measure(
         if isinstance(part, CorruptReplaced)
     )
     notes += f"; {replaced} unreadable samples replaced by others" if replaced else ""
+    notes += f"; {components.dataset.counted}" if components.dataset.counted else ""
     for metric in (*metrics.values(), *others.values()):
         metric.protocol += notes
     unmarked = {name: replace(metric, headline=False) for name, metric in others.items()}

@@ -16,8 +16,8 @@ from sslcli.views.base import Views
 class Pretrained(nn.Module):
     """A trained encoder with its preprocessing, in eval mode.
 
-    ``model(x)`` gives features (B, dim), and ``model.encode(x)`` the tokens, too. The samples ``x`` are pictures, rows
-    or a tensor:
+    ``model(x)`` gives features (B, dim), and ``model.encode(x)`` the tokens, too. The samples ``x`` are pictures, rows,
+    texts or a tensor:
 
     - A picture is a PIL image of any size and mode, or a NumPy array (H, W) or (H, W, C), uint8 or floats in [0, 1].
       Several are a list, of any sizes, or one array (B, H, W, C). One is a batch of one. Grey is repeated for an
@@ -27,6 +27,7 @@ class Pretrained(nn.Module):
       resized as a whole, without a cut. A column of ids or numbers is as the dataset has it.
     - A row of a table is a dict, or a list or array of its columns in their order; several are a list of these, or one
       array (B, K). Each is standardised, and its categories numbered, as ``dataset=vectors`` reads a row of its file.
+    - A text, or a list of texts, is read by the run's tokenizer and cut at its ``dataset.length``.
 
     Where the run's data are no pixels (``dataset.channels``, floats), numbers are taken as they are.
 

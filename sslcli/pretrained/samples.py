@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sslcli.pretrained.pictures import read_pictures
 from sslcli.pretrained.rows import read_rows
+from sslcli.pretrained.texts import read_texts
 from sslcli.run_dir.fitted import Fitted
 from sslcli.types import Field, Kind
 
@@ -36,4 +37,4 @@ def _numbers(samples: Any, name: str, column: Field, fitted: Fitted) -> Tensor:
     return torch.as_tensor(samples)
 
 
-READERS: Mapping[Kind, Reader] = {"image": read_pictures, "tokens": _numbers, "id": _numbers, "vector": read_rows}
+READERS: Mapping[Kind, Reader] = {"image": read_pictures, "tokens": read_texts, "id": _numbers, "vector": read_rows}

@@ -62,3 +62,14 @@ def notes_of(
     if split.fraction:
         found.append(("split", f"{split.fraction:.0%} of the texts are held out by their hash, equal texts together"))
     return tuple(found)
+
+
+def counted(counts: Mapping[str, int], length: int) -> str:
+    """Return what was changed in texts or left out of them, with its number; "" for nothing."""
+    words = (
+        *((key, f"rows {what} left out") for key, what in _LEFT_OUT),
+        *((key, f"rows {what}") for key, what in _CHANGED),
+        ("cut", f"texts cut at {length} tokens"),
+        ("unknown", f"of {counts.get('tokens', 0):,} tokens unknown"),
+    )
+    return ", ".join(f"{counts[key]:,} {what}" for key, what in words if counts.get(key))

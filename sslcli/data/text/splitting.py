@@ -21,11 +21,11 @@ class Split:
     """How texts are split; a text's part depends on nothing but the text and its own row.
 
     Attributes:
-        has_parts: whether the rows say to which part they belong.
-        fraction: the fraction of the training rows that is held out by a hash of the text; 0 for none.
+        by_parts: whether the rows' own parts choose what is held out; otherwise test and validation are not used.
+        fraction: the fraction of the training rows that is held out by a hash of the text.
     """
 
-    has_parts: bool
+    by_parts: bool
     fraction: float
 
     @classmethod
@@ -37,8 +37,10 @@ class Split:
         """
         if holdout is not None and not 0 <= holdout < 1:
             raise UserError(f"dataset.holdout: {holdout} is not a fraction; give a number from 0 to below 1.")
-        default = 0.0 if source.has_parts else 0.2 if source.has_labels else 0.05
-        return cls(source.has_parts, default if holdout is None else holdout)
+        if holdout is None and source.has_parts:
+            return cls(True, 0.0)
+        default = 0.2 if source.has_labels else 0.05
+        return cls(False, default if holdout is None else holdout)
 
     def part_of(self, row: Row) -> int:
         """Return ``TRAIN`` or what ``settled`` needs to know of a row."""
@@ -49,17 +51,22 @@ class Split:
     def settled(self, parts: np.ndarray) -> np.ndarray:
         """Return ``TRAIN``, ``HELD_OUT`` or ``LEFT_OUT`` (N,) of what ``part_of`` returned.
 
-        The test part is held out, or the validation part if there is no test part; with a fraction, neither is used.
-
         Raises:
-            UserError: all rows belong to one part.
+            UserError: no row is left for training, or the rows' own parts leave none to hold out.
         """
-        queries = _HASHED if self.fraction else _TEST if (parts == _TEST).any() else _VALIDATION
+        own = _TEST if (parts == _TEST).any() else _VALIDATION  # validation where there is no test part
+        queries = own if self.by_parts else _HASHED
         settled = np.full(len(parts), LEFT_OUT, np.uint8)
         settled[parts == TRAIN] = TRAIN
         settled[parts == queries] = HELD_OUT
         if not (settled == TRAIN).any():
-            raise UserError("dataset: no text is left for training; look at dataset.split and dataset.holdout.")
+            raise UserError(
+                "dataset.split: no text is left for training; dataset.split=none splits by a hash of the text."
+            )
+        if self.by_parts and not (settled == HELD_OUT).any():
+            raise UserError(
+                "dataset.split: no text belongs to test or validation; dataset.split=none splits by a hash of the text."
+            )
         return settled
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 
 import numpy as np
@@ -12,12 +13,13 @@ import torch
 from torch import Tensor
 
 from sslcli.data.base import Dataset, Notes, Subset
+from sslcli.data.disk_cache import replacing
 from sslcli.data.fingerprints import LIMIT, of_files
 from sslcli.data.text.given import given_tokenizer
-from sslcli.data.text.notes import notes_of
+from sslcli.data.text.notes import counted, notes_of
 from sslcli.data.text.rows import Source
 from sslcli.data.text.splitting import HELD_OUT, TRAIN, Split
-from sslcli.data.text.tokenised import Tokenised, present, tokenised
+from sslcli.data.text.tokenised import Tokenised, place_of, present, tokenised
 from sslcli.data.text.train_tokenizer import VOCAB_SIZE, trained
 from sslcli.data.text.vocabulary import NAME, Vocabulary, library
 from sslcli.errors import UserError
@@ -90,6 +92,18 @@ class Texts(Dataset):
     def _tokenizer(self) -> bytes:
         if self.given is not None:
             return self.given
+        try:
+            place = place_of(self.source, f"{self.kind} {self.vocab_size} {self.split}").with_suffix(".json")
+        except RuntimeError:  # no home folder
+            return self._trained()
+        if place.is_file():
+            return place.read_bytes()
+        content = self._trained()
+        with suppress(OSError, UserError), replacing(place) as file:  # for other runs, such as a sweep's jobs
+            file.write(content)
+        return content
+
+    def _trained(self) -> bytes:
         return trained(self.kind, self._training_texts(), self.vocab_size)
 
     def _training_texts(self) -> Iterator[str]:
@@ -111,6 +125,7 @@ class TokenisedTexts(Dataset):
 
     def __init__(self, found: Tokenised, source: Source, vocabulary: Vocabulary, length: int, notes: Notes) -> None:
         self.found, self.source, self.vocabulary, self.length, self.notes = found, source, vocabulary, length, notes
+        self.counted = counted(found.about.counts, length)
         self.spec = Spec({name: vocabulary.field(length) for name in source.columns})
         if source.has_labels and found.about.classes:
             self.classes = tuple(sorted(found.about.classes, key=_in_order))

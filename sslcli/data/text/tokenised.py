@@ -84,10 +84,8 @@ def tokenised(
         part_of: the part that a row belongs to.
         key: what the result depends on beside the files of the source.
     """
-    stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in source.files]
-    name = hashlib.sha256(json.dumps([_LAYOUT, stamps, source.settings, length, key]).encode()).hexdigest()[:32]
     try:
-        folder = cache_dir() / "texts" / name
+        folder = place_of(source, f"{length} {key}")
     except RuntimeError:  # no home folder
         return _temporary(source, vocabulary, length, part_of)
     found = _read(folder)
@@ -102,14 +100,26 @@ def tokenised(
         unfinished = folder.with_name(f".{uuid.uuid4().hex}.tmp")
         try:
             unfinished.mkdir(parents=True)
+        except OSError:  # the cache is read-only
+            return _temporary(source, vocabulary, length, part_of)
+        try:
             write(unfinished, source, vocabulary, length, part_of)
             shutil.rmtree(folder, ignore_errors=True)  # a damaged one
             unfinished.rename(folder)
-        except PermissionError:
-            return _temporary(source, vocabulary, length, part_of)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return Tokenised(folder)
+
+
+def place_of(source: Source, key: str) -> Path:
+    """Return the path in the user's cache for what is made of a source while its files do not change.
+
+    Raises:
+        RuntimeError: there is no home folder.
+    """
+    stamps = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in source.files]
+    name = hashlib.sha256(json.dumps([_LAYOUT, stamps, source.settings, key]).encode()).hexdigest()[:32]
+    return cache_dir() / "texts" / name
 
 
 def write(folder: Path, source: Source, vocabulary: Vocabulary, length: int, part_of: Callable[[Row], int]) -> None:

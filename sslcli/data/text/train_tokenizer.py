@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,8 @@ VOCAB_SIZE = 8000  # of a tokenizer for which no size is given
 _WORDPIECE = {"pad": "[PAD]", "unknown": "[UNK]", "begin": "[CLS]", "end": "[SEP]", "mask": "[MASK]"}  # as BERT
 _BPE = {"begin": "<s>", "pad": "<pad>", "end": "</s>", "unknown": "<unk>", "mask": "<mask>"}  # as RoBERTa
 _START = "\u2581"  # marks the begin of a word while pieces of words are counted
-_ALPHABET = 8  # characters are at most one in this many tokens
+_ALPHABET = 8  # characters are at most one in this many tokens, or 256
+_LONG = re.compile(r"\S{100}")  # counting pairs in a word takes the square of its length
 
 
 def trained(kind: str, texts: Iterator[str], vocab_size: int) -> bytes:
@@ -25,6 +27,7 @@ def trained(kind: str, texts: Iterator[str], vocab_size: int) -> bytes:
     """
     lib = library()
     names = _WORDPIECE if kind == "wordpiece" else _BPE
+    texts = (_LONG.sub(r"\g<0> ", text) for text in texts)
     tokenizer = (_wordpiece if kind == "wordpiece" else _bpe)(lib, texts, vocab_size)
     tokenizer.add_special_tokens(list(names.values()))
     ends = [(names[role], tokenizer.token_to_id(names[role])) for role in ("begin", "end")]
@@ -50,7 +53,7 @@ def _wordpiece(lib: Any, texts: Iterator[str], vocab_size: int) -> Any:
     counting.train_from_iterator(
         texts,
         lib.trainers.BpeTrainer(
-            vocab_size=vocab_size, limit_alphabet=max(1, vocab_size // _ALPHABET), show_progress=False
+            vocab_size=vocab_size, limit_alphabet=max(256, vocab_size // _ALPHABET), show_progress=False
         ),
     )
     vocabulary = counting.get_vocab()

@@ -75,6 +75,7 @@ class Vocabulary:
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
         ends = self.tokenizer.encode("").ids
+        self._num_ends = len(ends)
         others = {*special.values(), *ends} - {self.pad, self.mask, self.unknown}
         self.special = tuple(sorted(others))
 
@@ -93,10 +94,10 @@ class Vocabulary:
         Raises:
             UserError: ``length`` has no room for a word beside begin and end.
         """
-        try:
-            self.tokenizer.enable_truncation(length)
-        except Exception as error:
-            raise UserError(f"dataset.length={length} is too short ({described(error)}).") from None
+        if length <= self._num_ends:
+            least = self._num_ends + 1
+            raise UserError(f"dataset.length={length} is too short beside begin and end; give {least} or more.")
+        self.tokenizer.enable_truncation(length)
         return [(found.ids, bool(found.overflowing)) for found in self.tokenizer.encode_batch_fast(list(texts))]
 
     def padded(self, texts: Sequence[str], length: int) -> Tensor:
