@@ -52,17 +52,18 @@ class Features:
             self._clean[which] = self._together(self.encode, which)
         return self._clean[which]
 
-    def masked(self, i: int, mask: Tensor, *, visible_only: bool = False) -> Encoded:
+    def masked(self, i: int, mask: Tensor, *, view: View | None = None, visible_only: bool = False) -> Encoded:
         """Return the encoding of view ``i`` where ``mask`` (B, *grid) hides patches, in a separate forward pass.
 
         Args:
             i: number of the view.
             mask: True hides a patch. With ``visible_only`` every sample must have the same number of hidden patches.
+            view: what is encoded in its place, such as a text in which words were exchanged.
             visible_only: drop hidden tokens instead of replacing them; the encoder's ``can_drop`` must be True.
         """
         if visible_only:
             return self.encode(self.views[i], mask, visible_only=True)
-        return self.encode(self.views[i], mask)
+        return self.encode(view or self.views[i], mask)
 
     @torch.no_grad()
     def teacher(self, encode: Encode, *which: int) -> list[Encoded]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from sslcli.errors import UserError
 from sslcli.features import Features
 from sslcli.randomness import Randomness
-from sslcli.types import Loss, Reconstruction, View
+from sslcli.types import Encoded, Loss, Reconstruction, View
 
 
 class Objective(nn.Module):
@@ -60,7 +61,7 @@ class Objective(nn.Module):
         """Update queues and averages; called after each weight update, except those that the fp16 scaler skipped."""
 
     def hidden(self, view: View, randomness: Randomness, i: int) -> Tensor | None:
-        """Return the mask (B, H, W) of view ``i`` in this step, True where pixels are hidden; None if none are."""
+        """Return what of view ``i`` is hidden, True at pixels (B, H, W) or words (B, T); None if nothing is."""
         return None
 
     def reconstruction(self, features: Features, i: int) -> Reconstruction | None:
@@ -70,6 +71,16 @@ class Objective(nn.Module):
     def chance(self, batch_size: int) -> float | None:
         """Return the loss of an uninformative encoder (chance level), where it has a closed form."""
         return None
+
+
+@runtime_checkable
+class Masking(Protocol):
+    """An objective that hides parts of views, in a pass that others can share (``joint share=masked``)."""
+
+    reads: tuple[int, ...]
+
+    def masked_pass(self, features: Features, i: int) -> Encoded:
+        """Return the encoding of view ``i`` with what is hidden in this step; every call returns the same."""
 
 
 def two_views(reads: Sequence[int] | None) -> tuple[int, int]:

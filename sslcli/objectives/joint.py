@@ -12,9 +12,8 @@ from sslcli.config.instantiate import build
 from sslcli.encoders.base import Encoder
 from sslcli.errors import suggest
 from sslcli.features import Features
-from sslcli.objectives.base import Objective
+from sslcli.objectives.base import Masking, Objective
 from sslcli.objectives.ramped_weight import Weight
-from sslcli.objectives.simmim import SimMIM
 from sslcli.randomness import Randomness
 from sslcli.types import Encoded, Loss, Reconstruction, View, scalar
 
@@ -142,11 +141,9 @@ class Joint(Objective):
 class _MaskedStudentFeatures(Features):
     """Features in which the student sees every view masked and the teacher sees every view clean."""
 
-    def __init__(self, features: Features, masked: SimMIM) -> None:
+    def __init__(self, features: Features, masked: Masking) -> None:
         super().__init__(features.encode, features.views, features.randomness, features.columns, features.ranks)
-        self._encode_masked: Callable[[int], Encoded] = lambda i: masked.encode(
-            features, i, masked.draw(features.randomness, i)
-        )
+        self._encode_masked: Callable[[int], Encoded] = lambda i: masked.masked_pass(features, i)
 
     def clean(self, *which: int) -> list[Encoded]:
         for i in which:
@@ -154,16 +151,16 @@ class _MaskedStudentFeatures(Features):
                 self._clean[i,] = [self._encode_masked(i)]
         return [self._clean[i,][0] for i in which]
 
-    def masked(self, i: int, mask: Tensor, *, visible_only: bool = False) -> Encoded:
+    def masked(self, i: int, mask: Tensor, *, view: View | None = None, visible_only: bool = False) -> Encoded:
         """Return the encoding of ``clean``: the mask is a function of the step's randomness, so it is the same."""
         return self.clean(i)[0]
 
 
-def _the_masked_part(parts: Mapping[str, Objective]) -> SimMIM:
-    """Return the one SimMIM part, whose masks all parts share."""
-    found = [part for part in parts.values() if isinstance(part, SimMIM)]
+def _the_masked_part(parts: Mapping[str, Objective]) -> Masking:
+    """Return the one part that hides something, whose masked pass all parts share."""
+    found = [part for part in parts.values() if isinstance(part, Masking)]
     if len(found) != 1:
-        raise ValueError(f"share=masked needs one masked part (simmim), and there are {len(found)}")
+        raise ValueError(f"share=masked needs one masked part (simmim or masked_tokens), and there are {len(found)}")
     for name, part in parts.items():
         if part is not found[0] and not part.needs_teacher:
             raise ValueError(

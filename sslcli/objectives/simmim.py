@@ -129,6 +129,10 @@ class SimMIM(Objective):
         mask = self.draw(features.randomness, i)
         return self.reconstruct(self.encode(features, i, mask), features.views[i], mask)
 
+    def masked_pass(self, features: Features, i: int) -> Encoded:
+        """Encode view ``i`` with its mask hidden; every call in a step returns the same."""
+        return self.encode(features, i, self.draw(features.randomness, i))
+
     def encode(self, features: Features, i: int, mask: Tensor) -> Encoded:
         """Encode view ``i`` with ``mask`` (B, cells, cells) hidden."""
         return features.masked(i, scaled_to(mask, *self.grid), visible_only=self.visible_only)

@@ -20,6 +20,7 @@ from torch import Tensor
 from sslcli.cli import conf_dir
 from sslcli.config.composed import TrainConfig
 from sslcli.config.instantiate import allow
+from sslcli.config.options import describe
 from sslcli.distributed.ranks import Ranks, joined
 from sslcli.distributed.start import Start
 from support.helpers import TINY, compose, trainer_of
@@ -35,6 +36,10 @@ LAYER = "objective.norm=layer"
 SMALL = ("views.num_local=2", "views.local_size=0.5")  # multi-crop
 TABLE = ("dataset=vectors", "dataset.name=wine", "encoder=mlp", "encoder.hidden_dim=16", "train.steps=3")
 VIT = ("encoder=timm", "encoder.name=test_vit")  # 6 blocks, 64 wide
+# What a case of texts has in the place of pictures. A text has 0 to 22 words, so micro-batches have unequal numbers.
+TEXTS = {"_target_": "support.modalities.padded_texts"}
+OF_TEXTS = ("encoder=text_transformer", "encoder.hidden_dim=16", "encoder.depth=1", "encoder.num_heads=2",
+            "encoder.dropout=0", *(option for option in EXACT if "norm" not in option))  # fmt: skip
 
 
 def sections(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -65,6 +70,11 @@ def found_in_conf() -> Iterator[tuple[str, tuple[str, ...], bool]]:
         yield name, (choice, *uncoupled), masks
 
 
+def is_of_texts(name: str) -> bool:
+    """Whether an objective reads texts only, which is what its yaml begins with."""
+    return describe(Path(conf_dir()) / "objective" / f"{name}.yaml").startswith("texts")
+
+
 def added(**parts: tuple[str, ...]) -> tuple[str, ...]:
     """Further parts of ``objective=joint``, each an objective's name (and a number) with its options."""
     found: list[str] = []
@@ -74,7 +84,9 @@ def added(**parts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(found)
 
 
-YAMLS = {name: (options, masks) for name, options, masks in found_in_conf()}
+FOUND = {name: (options, masks) for name, options, masks in found_in_conf()}
+YAMLS = {name: found for name, found in FOUND.items() if not is_of_texts(name)}
+YAMLS_OF_TEXTS = {name: options for name, (options, _) in FOUND.items() if name not in YAMLS}
 VARIANTS = {
     "cross_view": ("objective.form=cross_view", "objective.learn_temperature=true", LAYER),
     "one direction": ("objective.form=cross_view", "objective.symmetric=false", LAYER),
@@ -103,6 +115,22 @@ VARIANTS = {
         *added(byol=("norm=layer",), simsiam=("norm=layer",), moco=("queue=150",), moco3=("version=3", "norm=layer")),
     ),
 }
+VARIANTS_OF_TEXTS = {
+    f"{name}, texts": options
+    for name, options in {
+        "infonce": (LAYER, "views=token_delete"),
+        "moco 3": (*VARIANTS["moco 3"], "views=token_crop"),
+        "infomax": ("objective=infomax", LAYER, "views=span_mask"),
+        "joint": (
+            "objective=joint_masked",
+            "objective.parts.moco.norm=layer",
+            "~objective.parts.simmim",
+            "~objective.weights.simmim",
+            *added(masked_tokens=()),
+            "views=token_crop",
+        ),
+    }.items()
+}
 CASES = {name: options for name, (options, _) in YAMLS.items()} | VARIANTS
 MASKED = {name: options for name, (options, masks) in YAMLS.items() if masks}
 MASKED["simmim of a ViT"] = VARIANTS["simmim of a ViT"]
@@ -111,23 +139,30 @@ WRONG = {"wrong": ("objective=simmim", "objective._target_=support.masks.MeanOfM
 
 @dataclass(frozen=True)
 class Case:
-    """The options of a command, and whether its samples hide unequal numbers of cells."""
+    """The options of a command, whether its samples hide unequal numbers of cells, and whether they are texts."""
 
     options: tuple[str, ...]
     unequal: bool = False
+    texts: bool = False
 
 
+TEXT_CASES = {name: Case(options, texts=True) for name, options in (YAMLS_OF_TEXTS | VARIANTS_OF_TEXTS).items()}
 EQUAL = {name: Case(options) for name, options in (CASES | WRONG).items()}
 UNEQUAL = {f"{name}, unequal masks": Case(options, unequal=True) for name, options in (MASKED | WRONG).items()}
-MEASURED = EQUAL | UNEQUAL
-OF_VARIANTS = [case for case in MEASURED if case.partition(",")[0] in VARIANTS or case in VARIANTS]
+MEASURED = EQUAL | UNEQUAL | TEXT_CASES
+OF_VARIANTS = [
+    case for case in MEASURED if case.partition(",")[0] in VARIANTS or case in (VARIANTS | VARIANTS_OF_TEXTS)
+]
 OF_YAMLS = [case for case in MEASURED if case not in OF_VARIANTS]
 
 
 def config_of(case: Case) -> TrainConfig:
     """The config of a case with the whole batch at once."""
-    tiny = () if set(TABLE) <= set(case.options) else TINY
-    return compose("device=cpu", *tiny, *EXACT, *case.options)
+    if not case.texts:
+        tiny = () if set(TABLE) <= set(case.options) else TINY
+        return compose("device=cpu", *tiny, *EXACT, *case.options)
+    config = compose("device=cpu", "views=columns", "train.steps=3", *OF_TEXTS, *case.options)
+    return replace(config, dataset=replace(config.dataset, node=TEXTS))
 
 
 def measure(case: Case, accumulate: int, ranks: Ranks) -> dict[str, Tensor]:

@@ -1,0 +1,148 @@
+"""Masked language modelling: predict words that are hidden from a text (BERT, Devlin et al. 2018, arXiv:1810.04805)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sslcli.config.ranges import Share
+from sslcli.encoders.base import Encoder
+from sslcli.features import Features
+from sslcli.objectives.base import Objective, distinct
+from sslcli.randomness import Randomness
+from sslcli.types import Encoded, Field, Loss, View
+
+
+@dataclass
+class Hidden:
+    """Which words of a batch of texts are to be predicted, and what the encoder reads instead.
+
+    Each text has the same number of places M, so that no shape depends on the texts; ``weight`` says which count.
+    """
+
+    places: Tensor  # (B, M) int64
+    weight: Tensor  # (B, M) float32, 1 where the word at that place is predicted, else 0
+    view: View  # with other words where words were exchanged
+    mask: Tensor  # (B, T) bool, True where the encoder hides the word
+
+
+class MaskedTokens(Objective):
+    """Choose words of each text at random, hide most of them, and predict all of them from the text around.
+
+    Of a text with n words, max(1, round(mask_ratio * n)) are chosen. The encoder sees the mask's id in their places, or
+    for ``random_share`` of them another word, and for ``kept_share`` the word itself (appendix A.1 of the paper).
+    Padding and special ids are never chosen, so a text without words adds nothing to the loss.
+
+    The output layer is the encoder's table of embeddings, with a bias, behind a linear layer, GELU and LayerNorm. The
+    loss is the mean cross-entropy over all chosen words of the whole batch, so that long texts count more.
+
+    Args:
+        encoder: the encoder to train; its tokens read each other, and ``word_embeddings`` is its table.
+        mask_ratio: share of the words that are predicted.
+        random_share: share of these that the encoder sees as a random other word.
+        kept_share: share of these that the encoder sees as they are.
+        reads: the numbers of the views whose words it predicts; null is the first.
+
+    Raises:
+        ValueError: the encoder has no such table, its texts have no id for masks, or a share is out of range.
+    """
+
+    words: Tensor  # the ids that stand for words
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        mask_ratio: Share = 0.15,
+        random_share: Share = 0.1,
+        kept_share: Share = 0.1,
+        reads: list[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.reads = distinct((0,) if reads is None else reads)
+        table = getattr(encoder, "word_embeddings", None)
+        if not isinstance(table, nn.Embedding):
+            raise ValueError(
+                "masked_tokens predicts words from the words around them, and this encoder has no word_embeddings to "
+                "do it; use encoder=text_transformer"
+            )
+        if not 0 < mask_ratio < 1 or random_share + kept_share > 1:
+            raise ValueError("mask_ratio must be between 0 and 1, and random_share + kept_share at most 1")
+        self.texts: dict[str, Field] = {
+            name: field
+            for name, field in encoder.view_spec.items()
+            if field.kind == "tokens" and field.mask is not None
+        }
+        if not self.texts:
+            raise ValueError("masked_tokens hides words, and no column has an id for it (Field.mask)")
+        self._outside = (table,)  # in a tuple it is no parameter of this module: it is the encoder's
+        self.mask_ratio, self.random_share, self.kept_share = mask_ratio, random_share, kept_share
+        ids = torch.arange(table.num_embeddings)
+        every = torch.stack([field.words(ids) for field in self.texts.values()]).all(0)
+        self.register_buffer("words", ids[every], persistent=False)
+        width = encoder.token_dim
+        self.transform = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
+        self.bias = nn.Parameter(torch.zeros(table.num_embeddings))
+
+    def project(self, features: Features) -> dict[str, Tensor]:
+        parts = [self._predicted(features, i) for i in self.reads]
+        return {name: torch.stack([part[name] for part in parts]).sum(0) for name in parts[0]}
+
+    def masked_pass(self, features: Features, i: int) -> Encoded:
+        """Encode view ``i`` with its chosen words hidden or exchanged; every call in a step returns the same."""
+        hidden = self.draw(features.views[i], features.randomness, i)
+        return features.masked(i, hidden.mask, view=hidden.view)
+
+    def draw(self, view: View, randomness: Randomness, i: int) -> Hidden:
+        """Choose the words of view ``i``; what is drawn for a word depends on its sample and its place only."""
+        field = self.texts.get(view.field)
+        if field is None:
+            raise ValueError(f"masked_tokens: view {i} is of '{view.field}', which has no id for masks")
+        name, width = f"mask{i}" if i else "mask", view.x.shape[1]
+        words = field.words(view.x)
+        count = (self.mask_ratio * words.sum(1)).round().clamp(min=1).minimum(words.sum(1))
+        order = torch.where(words, randomness.uniform(name, width), 2.0).argsort(dim=1, stable=True)
+        places = order[:, : math.ceil(self.mask_ratio * width)]
+        weight = (torch.arange(places.shape[1], device=count.device) < count[:, None]).float()
+        chosen = torch.zeros_like(words).scatter(1, places, weight > 0)
+        how = randomness.uniform(f"{name}, how", width)
+        others = self.words[(randomness.uniform(f"{name}, other words", width) * len(self.words)).long()]
+        kept, exchanged = how < self.kept_share, (how >= self.kept_share) & (how < self.kept_share + self.random_share)
+        read = View(torch.where(chosen & exchanged, others, view.x), view.field, view.valid)
+        return Hidden(places, weight, read, chosen & ~kept & ~exchanged)
+
+    def hidden(self, view: View, randomness: Randomness, i: int) -> Tensor | None:
+        if i not in self.reads:
+            return None
+        drawn = self.draw(view, randomness, i)
+        return torch.zeros_like(drawn.mask).scatter(1, drawn.places, drawn.weight > 0)
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """Return the scores (..., ids) of every id, in float32, for tokens (..., D) of the encoder."""
+        rows = self.transform(tokens)
+        with torch.autocast(rows.device.type, enabled=False):
+            return F.linear(rows.float(), self._outside[0].weight.float(), self.bias)
+
+    def _predicted(self, features: Features, i: int) -> dict[str, Tensor]:
+        """Return of each text the summed cross-entropy (B,), and how many words are chosen, and guessed right."""
+        hidden = self.draw(features.views[i], features.randomness, i)
+        tokens = features.masked(i, hidden.mask, view=hidden.view).tokens
+        at = hidden.places[:, :, None].expand(-1, -1, tokens.shape[2])
+        logits = self.logits(tokens.gather(1, at))
+        truth = features.views[i].x.gather(1, hidden.places)
+        error = F.cross_entropy(logits.transpose(1, 2), truth, reduction="none")
+        right = (logits.detach().argmax(2) == truth) * hidden.weight
+        return {"error": (error * hidden.weight).sum(1), "count": hidden.weight.sum(1), "right": right.sum(1)}
+
+    def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
+        count = outputs["count"].sum().clamp(min=1)
+        parts = {"masked_accuracy": outputs["right"].sum() / count}
+        return Loss(outputs["error"].sum() / count, parts, self.chance(len(outputs["count"])))
+
+    def chance(self, batch_size: int) -> float:
+        return math.log(len(self.bias))
