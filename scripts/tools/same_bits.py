@@ -39,6 +39,8 @@ def cases(tree: Path, steps: int) -> Iterator[tuple[str, list[str], bool]]:
         yield f"default {precision}", [*numeric, f"train.steps={steps}", "probe.max_samples=2000"], False
         for yaml in sorted((tree / "conf" / "objective").glob("*.yaml")):
             words = [*numeric, *SHORT, f"objective={yaml.stem}"]
+            if yaml.read_text().startswith("# texts"):
+                words += ["dataset=wordnet_mini", "encoder=text_transformer"]
             yield f"{yaml.stem} {precision}", words, False
             yield f"{yaml.stem} {precision} accumulate=2", [*words, "train.accumulate=2"], False
             yield f"{yaml.stem} {precision} killed", words, True

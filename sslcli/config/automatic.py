@@ -28,6 +28,7 @@ FAMILIES = {
     "textbag": "text_bag",
     "texttransformer": "text_transformer",
 }
+OF_TEXTS = ("text_bag", "text_transformer")  # the families that read texts
 VIEWS = {"vectors": "scarf"}  # the option of ``views`` for a dataset, by the end of its ``_target_``
 Row = tuple[str, str, str, float]  # of these tables: the first row that fits gives the value
 # optimizer, family, objective: learning rate, before optimizer.scale
@@ -76,7 +77,7 @@ def settle(plain: dict[str, Any], views: str | None, views_of: Callable[[str], A
         plain["schedule"]["warmup"] = share
         found.append(f"warm-up {share:g} of training")
     if views == AUTO:
-        option = views_option(plain.get("objective"), plain.get("dataset"))
+        option = views_option(plain.get("objective"), plain.get("dataset"), encoder)
         if option != STARTS_FROM:  # composing again would take as long as all else before torch is loaded
             plain["views"] = views_of(option)
         found.append(f"views {option}")
@@ -89,18 +90,24 @@ def family(encoder: Any) -> str:
     return next((word for beginning, word in FAMILIES.items() if name.startswith(beginning)), "other")
 
 
-def views_option(objective: Any, dataset: Any = None) -> str:
-    """Return the option of ``views`` for an objective, and for a dataset whose samples are no images.
+def views_option(objective: Any, dataset: Any = None, encoder: str = "") -> str:
+    """Return the option of ``views`` for an objective, and for a dataset or a family of encoders of other than images.
 
     A masked objective reconstructs what it sees, so its views are mildly cropped and not recoloured, as published for
-    SimMIM; else it would learn to remove noise. All others need strong augmentations, so a joint takes theirs.
+    SimMIM; else it would learn to remove noise. All others need strong augmentations, so a joint takes theirs. Of texts
+    a masked objective reads all words, and others compare two parts of a text.
     """
     target = str(dataset.get("_target_") or "") if isinstance(dataset, Mapping) else ""
     if target.rpartition(".")[2] in VIEWS:
         return VIEWS[target.rpartition(".")[2]]
     parts = objective.get("parts") if isinstance(objective, Mapping) else None
     members = list(parts.values()) if isinstance(parts, Mapping) else [objective]
-    return "simmim" if members and all(_name(member) == "simmim" for member in members) else "small"
+    names = {_name(member) for member in members}
+    if names == {"maskedtokens"}:
+        return "columns"
+    if encoder in OF_TEXTS:
+        return "token_crop"
+    return "simmim" if names == {"simmim"} else "small"
 
 
 def _name(section: Any) -> str:

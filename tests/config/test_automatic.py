@@ -53,7 +53,18 @@ def test_automatic_views_start_from_the_option_that_is_not_composed_again():
     assert section("views", "auto") == section("views", STARTS_FROM)
 
 
-@pytest.mark.parametrize("objective", options("objective"))
+@pytest.mark.parametrize("encoder", ["text_bag", "text_transformer"])
+def test_texts_are_cropped_or_read_whole(encoder):
+    for objective, made_by in (("infonce", "words.TokenCrop"), ("masked_tokens", "base.PassThrough")):
+        config = compose(f"encoder={encoder}", f"objective={objective}", "dataset=wordnet_mini")
+        assert config.views.node["_target_"].endswith(made_by)
+    texts = {"_target_": "sslcli.objectives.masked_tokens.MaskedTokens"}
+    contrast = {"_target_": "sslcli.objectives.infonce.InfoNCE"}
+    assert views_option({"_target_": "Joint", "parts": {"a": texts, "b": contrast}}, None, encoder) == "token_crop"
+    assert views_option({"_target_": "Joint", "parts": {"a": texts}}, None, encoder) == "columns"
+
+
+@pytest.mark.parametrize("objective", sorted(set(options("objective")) - {"masked_tokens"}))
 def test_a_masked_objective_gets_mild_views_and_a_joint_those_of_its_contrastive_part(objective):
     assert views_of(compose(f"objective={objective}")) == (SIMMIM if objective == "simmim" else SMALL)
 

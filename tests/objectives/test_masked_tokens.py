@@ -64,7 +64,7 @@ def test_the_loss_is_that_of_a_loop_over_texts_and_words():
             errors.append(math.log(sum(math.exp(score) for score in scores)) - scores[int(text[place])])
             right += scores.index(max(scores)) == int(text[place])
     found = loss_of(encoder, objective, ids)
-    assert float(found.total) == pytest.approx(sum(errors) / len(errors), rel=1e-5)
+    assert float(found.total.detach()) == pytest.approx(sum(errors) / len(errors), rel=1e-5)
     assert float(found.parts["masked_accuracy"]) == pytest.approx(right / len(errors))
 
 
@@ -167,7 +167,8 @@ def test_a_teacher_s_contrast_shares_the_pass_over_hidden_words():
     views = [view_of(TEXTS[:8]), view_of(TEXTS[:8])]
     found = joint.loss(joint.project(Features(encoder, views, randomness(8))))
     found.total.backward()
-    assert found.total.isfinite() and len(calls) == 2 and all(mask is not None for mask in calls)
+    assert found.total.isfinite()
+    assert [mask is not None for mask in calls] == [True, True, False, False]  # the teacher, a copy, sees all words
     with pytest.raises(ValueError, match="needs one masked part"):
         Joint(encoder, parts={"moco": nodes["moco"]}, weights={"moco": 1}, share="masked")
 

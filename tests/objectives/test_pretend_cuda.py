@@ -11,6 +11,7 @@ import pytest
 import torch
 from support.helpers import compose
 from support.layouts import YAMLS
+from support.modalities import padded_texts
 from support.pretend_cuda import CUDA, Waits, autocast, on_cuda, pretend_cuda
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -73,6 +74,10 @@ def columns():
     }
 
 
+def texts(spec):
+    return {name: torch.empty(BATCH, *field.shape, dtype=torch.int32, device=CUDA) for name, field in spec.items()}
+
+
 def step(encoder, objective, views):
     """What a training step calls before its backward pass, and what follows its update; the tensors made."""
     batch, randomness = columns(), Randomness(0, 0, np.arange(BATCH), CUDA)
@@ -83,7 +88,7 @@ def step(encoder, objective, views):
     loss = objective.loss(outputs)
     objective.after_step({name: rows.detach() for name, rows in outputs.items()})
     assert loss.total.dtype == torch.float32 and loss.total.requires_grad
-    assert all(view.x.dtype == torch.bfloat16 for view in made)
+    assert all(view.x.dtype in (torch.bfloat16, torch.int64) for view in made)  # pixels, ids
     return [loss.total, *loss.parts.values(), *outputs.values(), *(view.x for view in made)]
 
 
@@ -123,6 +128,20 @@ def test_no_views_wait(device, views):
     with device.watched():
         built.evaluation_view(columns())
         assert not device.blocking
+
+
+@pytest.mark.parametrize(
+    ("objective", "views"),
+    [("masked_tokens", "columns"), ("infonce", "token_crop"), ("infonce", "token_delete"), ("moco", "span_mask"),
+     ("infonce", "pairs")],
+)  # fmt: skip
+def test_no_objective_and_no_views_of_texts_wait(device, monkeypatch, objective, views):
+    spec = padded_texts(1, 24, pair=True).spec
+    config = compose("encoder=text_transformer", "encoder.depth=1", f"objective={objective}", f"views={views}")
+    encoder = build_encoder(config, spec)
+    built = build_objective(config, encoder)
+    monkeypatch.setattr(f"{__name__}.columns", lambda: texts(spec))
+    assert_never_waits(device, encoder, built, build_views(config, encoder, built))
 
 
 class Wrong(InfoNCE):

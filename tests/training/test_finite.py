@@ -3,15 +3,14 @@
 import copy
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
 from support.helpers import TINY, compose, make_trainer
+from support.layouts import YAMLS
 from support.pretend_cuda import CUDA, on_cuda, pretend_cuda
 from torch.optim import Optimizer
 
-from sslcli.cli import conf_dir
 from sslcli.components import build_encoder, build_objective
 from sslcli.config.instantiate import build
 from sslcli.errors import UserError
@@ -21,7 +20,7 @@ from sslcli.training.strategy import Strategy
 from sslcli.training.update import Update
 from sslcli.types import Field, Loss, Spec
 
-OBJECTIVES = sorted(path.stem for path in (Path(conf_dir()) / "objective").glob("*.yaml"))
+OBJECTIVES = sorted(YAMLS)
 BAD, END = 6, 9  # the seventh step of nine
 ONLY_COUNTED = ("step", "seconds", "hooks", "length")
 OPTIONS = {"moco": ("objective.queue=64",)}
