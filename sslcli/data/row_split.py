@@ -11,14 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from sslcli.data.base import Notes
+from sslcli.data.split_names import TEST, TRAIN, VALIDATION, named_split
 from sslcli.errors import UserError, one_line
 from sslcli.randomness import fold, mix
 
-_SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 Parts = tuple[np.ndarray, np.ndarray]  # positions of the training rows and of the held-out rows, in the file's order
 
 
@@ -55,22 +51,21 @@ def split_by_column(values: Sequence[str | None], name: str) -> tuple[dict[str, 
     Raises:
         UserError: a row has another value, or no row is for training.
     """
-    words = [_SPLITS.get((value or "").lower(), "") for value in values]
-    if "" in words:
-        i = words.index("")
+    words = [named_split(value or "") for value in values]
+    if None in words:
+        i = words.index(None)
         given = "nothing" if values[i] is None else f"'{one_line(str(values[i]))[:40]}'"
         raise UserError(
             f"dataset.split: the column '{name}' has {given} in row {i}. It takes train, validation and test."
         )
-    parts = {word: np.flatnonzero(np.array(words) == word) for word in ("train", "validation", "test")}
-    if not len(parts["train"]):
+    parts = {word: np.flatnonzero(np.array(words) == word) for word in (TRAIN, VALIDATION, TEST)}
+    if not len(parts[TRAIN]):
         raise UserError(f"dataset.split: the column '{name}' names no row for training.")
     counts = ", ".join(f"{word} {len(rows):,}" for word, rows in parts.items() if len(rows))
     return parts, (("split", f"by the column '{name}': {counts}"),)
 
 
 def held_out_by_name(parts: dict[str, np.ndarray], labelled: np.ndarray) -> str:
-    """Return which part probes query: ``test``, or ``validation`` if the test rows have no labels and these have."""
-    if labelled[parts["validation"]].any() and not labelled[parts["test"]].any():
-        return "validation"
-    return "test" if len(parts["test"]) or not len(parts["validation"]) else "validation"
+    """Return which part probes query: test, or validation if there are no test rows or only these have labels."""
+    with_labels = next((name for name in (TEST, VALIDATION) if labelled[parts[name]].any()), None)
+    return with_labels or (TEST if len(parts[TEST]) else VALIDATION)

@@ -15,8 +15,14 @@ def resized(spec: Spec, field: str, image_size: int | None) -> Spec:
     """Return the dataset's columns with the images of ``field`` at ``image_size``; None keeps the dataset's size.
 
     Raises:
-        ValueError: the column has no images, they are not square and ``image_size`` is None, or the size is below 1.
+        ValueError: the dataset or the column has no images, they are not square and ``image_size`` is None, or the size
+            is below 1.
     """
+    if not any(column.kind == "image" for column in spec.values()):
+        have = ", ".join(f"'{name}' ({column.kind})" for name, column in spec.items())
+        raise ValueError(
+            f"this encoder reads images, and the dataset has {have}. encoder=mlp reads vectors, encoder=text_bag tokens"
+        )
     column = spec[field]
     if column.kind != "image":
         raise ValueError(f"this encoder reads images; the column '{field}' is {column}")

@@ -83,23 +83,21 @@ def test_what_the_run_does_not_know_is_said(table):
             as_column(samples, "vector", field, fitted)
 
 
-def test_a_trained_run_takes_rows(run, tmp_path):
-    rows = "\n".join(f"{i % 17},{i * i % 13},{'ab'[i % 2]}" for i in range(80))
-    (tmp_path / "t.csv").write_text(f"x,y,label\n{rows}")
-    small = (
-        "train.steps=2",
-        "train.batch_size=16",
-        "probe=none",
-        "log.report=false",
-        "encoder.norm=layer",
-        "run_dir=r",
-    )
+def test_a_trained_run_takes_rows_and_counts_what_it_does_not_know(run, tmp_path):
+    rows = [f"{i % 17},{i * i % 13},{'pq'[i % 3 // 2]},{'ab'[i % 2]}" for i in range(80)]
+    for name, word in (("t", "p"), ("other", "new")):
+        (tmp_path / f"{name}.csv").write_text("\n".join(["x,y,c,label", *rows]).replace(",p,", f",{word},"))
+    small = ("train.steps=2", "train.batch_size=16", "probe=none", "log.report=false", "run_dir=r")
     code, out, err = run("dataset=vectors", "dataset.path=t.csv", "encoder=mlp", "encoder.hidden_dim=8", *small)
     assert code == 0 and "views scarf" in out, err
     model = sslcli.load("r")
-    found = model([{"x": 3, "y": 9}, {"x": 4, "y": 3}])
-    assert found.shape == (2, 8) and torch.equal(found, model(np.array([[3, 9], [4, 3]])))
+    found = model([{"x": 3, "y": 9, "c": "q"}, {"x": 4, "y": 3, "c": "p"}])
+    assert found.shape == (2, 8) and torch.equal(found, model(np.array([[3, 9, "q"], [4, 3, "p"]])))
     with pytest.raises(UserError, match="row 0 has no column 'y'"):
         model({"x": 3})
     code, _, err = run("run=r", "probe=none", "dataset.path=none.csv", command="eval")
     assert code == 2 and "No such file" in err
+    code, out, err = run("run=r", "probe=knn", "dataset.path=other.csv", command="eval")
+    assert code == 0 and "unknown   54 cells with a category that has no place of its own: c 54" in out, err
+    code, out, _ = run("run=r", "probe=knn", command="eval")
+    assert code == 0 and "unknown" not in out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -62,11 +63,15 @@ class Column:
         return False
 
     def numbers(self) -> np.ndarray:
-        """Return the values as float64, NaN for a missing one.
+        """Return the values as float64, NaN for a missing one; nothing is to be written into them.
 
         Raises:
             UserError: one is no number.
         """
+        return self._numbers
+
+    @cached_property
+    def _numbers(self) -> np.ndarray:
         if not self.has_texts:
             return self.values.astype(np.float64)
         found = np.full(len(self.values), np.nan)

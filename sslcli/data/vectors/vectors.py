@@ -14,6 +14,7 @@ from sslcli.config.ranges import Count
 from sslcli.data.base import Columns, Dataset, Notes
 from sslcli.data.fingerprints import LIMIT, Digest, of_files
 from sslcli.data.row_split import Parts, held_out_by_name, split_by_column, split_by_hash
+from sslcli.data.split_names import TRAIN
 from sslcli.data.vectors.column import Column
 from sslcli.data.vectors.fitted_columns import (
     NAME,
@@ -154,9 +155,9 @@ class Vectors(Dataset):
             return split_by_hash(self.hashes, holdout, labelled)
         parts, said = split_by_column(split.texts().tolist(), split.name)
         if holdout is not None:
-            (kept, held_out), more = split_by_hash(self.hashes[parts["train"]], holdout, labelled[parts["train"]])
-            return (parts["train"][kept], parts["train"][held_out]), (*said, ("split", f"of train, {more[0][1]}"))
-        return (parts["train"], parts[held_out_by_name(parts, labelled)]), said
+            (kept, held_out), more = split_by_hash(self.hashes[parts[TRAIN]], holdout, labelled[parts[TRAIN]])
+            return (parts[TRAIN][kept], parts[TRAIN][held_out]), (*said, ("split", f"of train, {more[0][1]}"))
+        return (parts[TRAIN], parts[held_out_by_name(parts, labelled)]), said
 
     def _column(self, name: str) -> Column:
         found = next((column for column in self.own if column.name == name), None)
