@@ -27,8 +27,9 @@ FAMILIES = {
     "vit": "vit",
     "textbag": "text_bag",
     "texttransformer": "text_transformer",
+    "huggingface": "hf",
 }
-OF_TEXTS = ("text_bag", "text_transformer")  # the families that read texts
+OF_TEXTS = ("text_bag", "text_transformer", "hf")  # the families that read texts
 VIEWS = {"vectors": "scarf"}  # the option of ``views`` for a dataset, by the end of its ``_target_``
 Row = tuple[str, str, str, float]  # of these tables: the first row that fits gives the value
 # optimizer, family, objective: learning rate, before optimizer.scale
@@ -38,6 +39,7 @@ RATES: tuple[Row, ...] = (
     ("adamw", "resnet", ANY, 3e-3),
     ("adamw", "text_bag", ANY, 1e-2),
     ("adamw", "text_transformer", ANY, 5e-4),
+    ("adamw", "hf", ANY, 3e-5),  # of weights that were trained before
     ("adamw", ANY, ANY, 1e-3),
     ("sgd", ANY, ANY, 0.06),
     ("lars", ANY, ANY, 0.3),

@@ -80,6 +80,15 @@ def visible(view: View, hidden: Tensor | None) -> Tensor | None:
     return view.valid & ~hidden
 
 
+def readable(valid: Tensor) -> Tensor:
+    """Return (B, T) bool, True at tokens that attention reads: all that are no padding, or the first of an empty text.
+
+    A softmax over nothing would be nan.
+    """
+    first = torch.arange(valid.shape[1], device=valid.device) == 0
+    return valid | (first & ~valid.any(1, keepdim=True))
+
+
 def mean_of(tokens: Tensor, which: Tensor | None) -> Tensor:
     """Return the float32 mean (B, D) of the tokens (B, T, D) that ``which`` (B, T) marks; 0 where it marks none."""
     if which is None:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from sslcli.config.ranges import Count, Depth, Share
-from sslcli.encoders.text import TextEncoder, drawn_normal, mean_of, visible
+from sslcli.encoders.text import TextEncoder, drawn_normal, mean_of, readable, visible
 from sslcli.types import Encoded, Spec, View
 
 _EPS = 1e-12  # of BERT's norms
@@ -66,20 +66,10 @@ class TextTransformer(TextEncoder):
     def forward(self, view: View, mask: Tensor | None = None) -> Encoded:
         self.check_length(view.x.shape[1])
         hidden = self.hidden(view, mask)
-        tokens = self.encoder(self.embeddings(self.ids(view, hidden)), _read(view.valid))
+        read = None if view.valid is None else readable(view.valid)[:, None, None]  # (B, 1, 1, T)
+        tokens = self.encoder(self.embeddings(self.ids(view, hidden)), read)
         pooled = tokens[:, 0].float() if self.pool == "cls" else mean_of(tokens, visible(view, hidden))
         return Encoded(tokens, pooled, view.valid)
-
-
-def _read(valid: Tensor | None) -> Tensor | None:
-    """Return which tokens attention reads, (B, 1, 1, T): all that are no padding, or the first of an empty text.
-
-    A softmax over nothing would be nan.
-    """
-    if valid is None:
-        return None
-    first = torch.arange(valid.shape[1], device=valid.device) == 0
-    return (valid | (first & ~valid.any(1, keepdim=True)))[:, None, None]
 
 
 class _Embeddings(nn.Module):

@@ -82,7 +82,7 @@ class MaskedTokens(Objective):
             raise ValueError("masked_tokens hides words, and no column has an id for it (Field.mask)")
         self._outside = (table,)  # in a tuple it is no parameter of this module: it is the encoder's
         self.mask_ratio, self.random_share, self.kept_share = mask_ratio, random_share, kept_share
-        ids = torch.arange(table.num_embeddings)
+        ids = torch.arange(min(field.vocab for field in self.texts.values()))
         every = torch.stack([field.words(ids) for field in self.texts.values()]).all(0)
         self.register_buffer("words", ids[every], persistent=False)
         width = encoder.token_dim

@@ -28,7 +28,7 @@ _PLACES = ("encoder", "state_dict_ema", "model_ema", "ema_state_dict", "state_di
 
 
 def read(source: str) -> dict[str, Tensor]:
-    """Read the tensors of a file, of a run directory, or of timm's pretrained model ``timm:NAME``, to the CPU.
+    """Read the tensors of a file, a run, a folder of transformers, or timm's model ``timm:NAME``, to the CPU.
 
     Raises:
         UserError: the file does not exist, is damaged, is of another kind, or is a pickle that would run code.
@@ -37,13 +37,15 @@ def read(source: str) -> dict[str, Tensor]:
         from sslcli.pretrained.hub import from_timm
 
         return from_timm(source.removeprefix("timm:"))
-    path = expand(source)
+    path = _in_folder(expand(source))
     if path.is_dir() or is_pointer(path):
         return _state_dict(open_run(source, KEY)[1], path)
     if not path.is_file():
         raise UserError(f"{KEY}: there is no file or run {path}.")
     if path.suffix == ".safetensors":
-        return read_safetensors(path, KEY)[1]
+        tensors = read_safetensors(path, KEY)[1]
+        # transformers writes a layer on the first token, which encoders of text here do not have, into most folders
+        return tensors if path == expand(source) else {name: t for name, t in tensors.items() if "pooler." not in name}
     return _state_dict(content_of(path), path)
 
 
@@ -57,7 +59,7 @@ def digest_of(source: str | None) -> str | None:
     """
     if source is None or source.startswith("timm:"):
         return source
-    path = expand(source)
+    path = _in_folder(expand(source))
     if path.is_dir():
         path = next(iter(checkpoint.steps(path)), path)
     elif is_pointer(path):
@@ -65,6 +67,12 @@ def digest_of(source: str | None) -> str | None:
     if not path.is_file():
         raise UserError(f"{KEY}: there is no file or run {path}.")
     return of_many(1, lambda _: str(path), b"", limit=0)
+
+
+def _in_folder(path: Path) -> Path:
+    """Return the file of weights in a folder that transformers wrote; any other path as it is."""
+    file = path / "model.safetensors"
+    return file if (path / "config.json").is_file() and file.is_file() else path
 
 
 def content_of(path: Path) -> Any:

@@ -28,15 +28,18 @@ from sslcli.training.hooks import Hook
 TIMINGS = {"samples_per_second", "data_wait"}
 STEPS = 40
 COMMAND = [
-    "dataset.size=16", "train.batch_size=16", f"train.steps={STEPS}", "checkpoint.every=2", "log.every=3",
+    "train.batch_size=16", f"train.steps={STEPS}", "checkpoint.every=2", "log.every=3",
     "probe=none", "device=cpu", "device.threads=1", "log.report=false",
 ]  # fmt: skip
+SIZE = "dataset.size=16"
 SYNTHETIC = ["dataset=synthetic", "dataset.num_samples=200"]
+TEXTS = ["dataset=wordnet_mini", "encoder=text_transformer", "encoder.hidden_dim=16", "encoder.depth=1"]
 
 
 def arguments(run_dir: Path, *extra: str) -> list[str]:
     data = [] if any(word.startswith("dataset=") for word in extra) else SYNTHETIC
-    return [*data, *COMMAND, f"run_dir={run_dir}", *extra]
+    size = [] if set(TEXTS) <= set(extra) else [SIZE]
+    return [*data, *size, *COMMAND, f"run_dir={run_dir}", *extra]
 
 
 def start(run_dir: Path, *extra: str) -> Forked:
@@ -113,6 +116,16 @@ def kill_and_restart(run_dir: Path, kills: int, rng: random.Random, *extra: str,
 def test_killed_run_ends_in_the_same_bits(undisturbed, tmp_path):
     kill_and_restart(tmp_path / "run", 3, random.Random(0))
     assert_same_run(undisturbed, tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("views", ["token_crop", "pairs"])
+def test_a_killed_run_on_texts_ends_in_the_same_bits(tmp_path, views):
+    """With dropout, words hidden and exchanged, and batches of several widths."""
+    options = (*TEXTS, "objective=joint_tokens", f"views={views}", "train.accumulate=2")
+    finish(tmp_path / "undisturbed", *options)
+    kill_and_restart(tmp_path / "run", 2, random.Random(0), *options)
+    assert_same_run(tmp_path / "undisturbed", tmp_path / "run")
 
 
 @pytest.mark.slow
