@@ -118,9 +118,11 @@ FIRST_WORD = 4
 
 
 def padded_texts(
-    num_samples: int = 128, length: int = 24, vocab: int = 60, *, pair: bool = False, shortest: int = 0
+    num_samples: int = 128, length: int = 24, vocab: int = 60, *, pair: bool = False, shortest: int = 0, room: int = 0
 ) -> Columns:
     """Texts of four topics between a begin and an end, of ``shortest`` to as many words as fit, then padding.
+
+    After ``length`` tokens there is ``room`` for as many more, which is padding in all texts.
 
     Two words of three are of the topic's own part of the vocabulary. ``pair`` adds a second, shorter text of it.
     """
@@ -135,10 +137,10 @@ def padded_texts(
         words = torch.randint(shortest, width - 1, (num_samples, 1), generator=generator)
         place = torch.arange(width)
         ids = torch.where(place > words, torch.where(place == words + 1, END, PAD), ids)
-        return torch.where(place == 0, BEGIN, ids)
+        return nn.functional.pad(torch.where(place == 0, BEGIN, ids), (0, room), value=PAD)
 
     def field(width: int) -> Field:
-        return Field("tokens", (width,), torch.int64, vocab, pad=PAD, mask=MASK, special=(BEGIN, END))
+        return Field("tokens", (width + room,), torch.int64, vocab, pad=PAD, mask=MASK, special=(BEGIN, END))
 
     columns, spec = {"text": column(length)}, Spec(text=field(length))
     if pair:
