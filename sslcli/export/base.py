@@ -117,6 +117,8 @@ class Format:
 def same_features(source: Source, lines: Lines) -> str:
     """Run ``lines`` on one drawn sample and on the source's; report the largest difference to the encoder's features.
 
+    Of tokens it runs on shorter texts, too.
+
     Raises:
         Different: the difference is above the tolerance, or a shape differs.
     """
@@ -126,7 +128,8 @@ def same_features(source: Source, lines: Lines) -> str:
         exec("\n".join(lines.load), scope)
     worst = 0.0
     several = samples(source.field, SAMPLES) if source.batch is None else source.batch
-    for batch in (samples(source.field, 1), several):  # graphs are traced with a batch of two
+    shorter = [several[:, : source.field.shape[0] // 2 + 1]] if source.field.kind == "tokens" else []
+    for batch in (samples(source.field, 1), several, *shorter):  # graphs are traced with a batch of two
         scope["batch"] = batch.numpy() if lines.array == "numpy" else batch
         with torch.no_grad():
             exec("\n".join(lines.use), scope)
@@ -159,6 +162,9 @@ def samples(column: Field, size: int) -> Tensor:
 
 def normalising(column: Field, array: str = "torch.tensor") -> list[str]:
     """Return lines that compute the normalised ``x`` from a raw ``batch``; ``array`` is the array constructor."""
+    if column.kind == "tokens":
+        filled = "" if column.pad is None else f"; {column.pad} fills short texts up"
+        return [f"# batch: whole numbers of shape (B, T), T at most {column.shape[0]}{filled}", "x = batch"]
     if column.is_ids:
         return [f"# batch: whole numbers of shape (B, {_sizes(column)})", "x = batch"]
     kind = "float32 in [0, 1]" if column.is_pixels else "float32"

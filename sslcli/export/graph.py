@@ -15,7 +15,6 @@ from sslcli.errors import UserError
 from sslcli.export.base import Source, normalising, samples
 from sslcli.run_dir.formatting import first_line
 from sslcli.types import View
-from sslcli.views.base import valid_tokens
 
 
 class Graph(nn.Module):
@@ -31,7 +30,7 @@ class Graph(nn.Module):
 
     def __init__(self, source: Source, *, preprocessing: bool) -> None:
         super().__init__()
-        self.encoder, self.name = source.model.encoder, source.model.views.field
+        self.encoder, self.views = source.model.encoder, source.model.views
         self.column = column = source.field
         if preprocessing and not column.mean:
             raise UserError("format.preprocessing: this data is not normalised, so there is nothing to include.")
@@ -45,22 +44,27 @@ class Graph(nn.Module):
         """Return the pooled features."""
         if self.preprocessing:
             x = (x - self.mean) / self.std
-        if self.column.is_ids:
-            x = x.long()
-        pooled: Tensor = self.encoder(View(x, self.name, valid_tokens(x, self.column))).pooled
+        name = self.views.field
+        # Ids have no preprocessing but that of the views, which say where padding is. The numbers of others come as
+        # the encoder reads them.
+        view = self.views.evaluation_view({name: x}) if self.column.is_ids else View(x, name)
+        pooled: Tensor = self.encoder(view).pooled
         return pooled
 
 
 def traced(source: Source, *, preprocessing: bool) -> ExportedProgram:
-    """Trace the encoder's graph for batches of any size.
+    """Trace the encoder's graph for batches of any size, and of tokens for texts of any length up to the column's.
 
     Raises:
         UserError: torch cannot trace it.
     """
     graph = Graph(source, preprocessing=preprocessing).eval()
+    sizes = {0: Dim("batch")}
+    if source.field.kind == "tokens" and source.field.shape[0] > 1:
+        sizes[1] = Dim("length", min=1, max=source.field.shape[0])
     try:
         with torch.no_grad(), plain_attention():
-            return torch.export.export(graph, (samples(source.field, 2),), dynamic_shapes={"x": {0: Dim("batch")}})
+            return torch.export.export(graph, (samples(source.field, 2),), dynamic_shapes={"x": sizes})
     except Exception as error:  # torch.export fails in many ways
         raise UserError(
             f"format: torch cannot trace this encoder ({first_line(error)}); use format=safetensors."

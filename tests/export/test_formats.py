@@ -42,6 +42,7 @@ from sslcli.data.ram_cache import RamCache
 from sslcli.data.selection import drawn
 from sslcli.data.synthetic import synthetic
 from sslcli.encoders.mlp import MLP
+from sslcli.encoders.text_transformer import TextTransformer
 from sslcli.errors import UserError
 from sslcli.export import onnx as onnx_format
 from sslcli.export.base import Source
@@ -245,6 +246,35 @@ def test_ids_and_vectors_are_exported_too(tmp_path, kind):
         assert first.startswith("# batch: " + ("whole numbers" if name == "text" else "float32"))
         checked = written.check(exported, path)
         assert checked.unexpected == [] and checked.matched > 0
+
+
+@pytest.mark.parametrize("kind", [Onnx, TorchExport])
+@pytest.mark.parametrize("encoder", [Bag, TextTransformer])
+def test_a_graph_of_texts_reads_any_number_of_any_length_and_no_padding(tmp_path, kind, encoder):
+    field = replace(token_dataset(length=20).spec["text"], pad=3, mask=4, special=(1, 2))
+    dataset = Columns(Spec(text=field), {"text": torch.ones(2, 20, dtype=torch.int64)})
+    small = {"hidden_dim": 32, "depth": 2} if encoder is TextTransformer else {}
+    exported = source(tmp_path, foreign.settled(encoder(dataset.spec, **small)), dataset)
+    path, written = tmp_path / f"texts{kind.suffix}", kind()
+    written.write(exported, path)
+    lines = written.lines(exported, path)
+    assert lines.use[0] == "# batch: whole numbers of shape (B, T), T at most 20; 3 fills short texts up"
+    names = {}
+    exec("\n".join(lines.load), names)
+
+    def features(batch):
+        scope = {**names, "batch": batch.numpy() if lines.array == "numpy" else batch}
+        exec("\n".join(lines.use), scope)
+        return torch.as_tensor(scope["features"])
+
+    generator = torch.Generator().manual_seed(0)
+    for size, width in ((1, 20), (5, 7), (3, 16), (1, 1)):
+        batch = torch.randint(5, 50, (size, width), generator=generator)
+        batch[0, (width + 1) // 2 :] = 3
+        with torch.no_grad():
+            torch.testing.assert_close(features(batch), exported.model(batch), rtol=1e-5, atol=1e-5)
+        wider = F.pad(batch, (0, 20 - width), value=3)
+        torch.testing.assert_close(features(wider), features(batch), rtol=1e-5, atol=1e-5)
 
 
 def test_onnx_refuses_what_one_file_cannot_hold(tmp_path, monkeypatch):
