@@ -17,9 +17,9 @@ from sslcli.pretrained.model import Pretrained
 from sslcli.run_dir import inside
 from sslcli.run_dir.checkpoint import open_run
 from sslcli.run_dir.console import Console
-from sslcli.run_dir.files import replacing, sweep, write_text
+from sslcli.run_dir.files import replacing, replacing_folder, sweep, write_text
 from sslcli.run_dir.fitted import of_state, spec_of
-from sslcli.run_dir.output import check_output, folder_for
+from sslcli.run_dir.output import folder_for
 from sslcli.training.device import choose
 
 
@@ -33,7 +33,7 @@ def run(config: ExportConfig) -> Path:
     console = Console()
     if not config.output:
         _refuse_links(source.run_dir, path)
-    replaces = check_output(path, kind.begins) and bool(config.output)
+    replaces = kind.replaces(path) and bool(config.output)
     check_place(_card_path(path, config.output))
     golden_path = path.with_name(f"{path.stem}{SUFFIX}")
     had_golden = not kind.reads_data and is_golden(golden_path)
@@ -41,7 +41,7 @@ def run(config: ExportConfig) -> Path:
     source.batch = golden.batch if golden else None
     with folder_for(path):
         sweep(path.parent, path.stem)
-        with replacing(path, "output") as temporary:
+        with (replacing_folder if kind.is_folder else replacing)(path, "output") as temporary:
             kind.write(source, temporary)
             checked = kind.check(source, temporary)
     lines = kind.lines(source, path)
@@ -89,7 +89,7 @@ def _path(config: ExportConfig, run_dir: Path, kind: Format) -> Path:
     """Return the path of the file: the user's, or one in a folder of the run directory."""
     if config.output:
         path = expand(config.output)
-        if path.suffix != kind.suffix:
+        if path.suffix != kind.suffix and not kind.is_folder:
             raise UserError(f"output: {path} must end in {kind.suffix}, the suffix of this format.")
         return path
     format_name = type(kind).__module__.rpartition(".")[2]

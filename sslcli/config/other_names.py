@@ -123,6 +123,7 @@ OPTIONS: dict[str, dict[str, str]] = {
         "pytorch": "format=safetensors",
         "statedict": "format=timm",
         "huggingface": "format=timm",
+        "sbert": "format=sentence_transformers",
         "features": "format=embeddings",
         "npy": "format=embeddings format.table=numpy",
         "parquet": "format=embeddings",

@@ -52,7 +52,7 @@ class TextTransformer(TextEncoder):
         self.embeddings = _Embeddings(self.num_ids, self.max_length, hidden_dim, dropout)
         self.encoder = _Blocks(hidden_dim, depth, num_heads, dropout)
         self.apply(drawn_normal)
-        self.pool = pool
+        self.num_heads, self.dropout, self.pool = num_heads, dropout, pool
         self.dim = self.token_dim = hidden_dim
 
     @property

@@ -20,6 +20,7 @@ from sslcli.errors import UserError
 from sslcli.pretrained.model import Pretrained
 from sslcli.run_dir.checkpoint import State
 from sslcli.run_dir.formatting import few
+from sslcli.run_dir.output import check_output
 from sslcli.types import Compute, Field
 
 SAMPLES = 3  # of the check's larger batch, and beside an export
@@ -92,6 +93,15 @@ class Format:
     begins: bytes = b""  # a regular expression for its first bytes; a file of another kind is never replaced
     name: str = "encoder"  # name of the file, if the user gives none
     reads_data: bool = False  # whether it reads a data set
+    is_folder: bool = False  # whether it writes a folder of files
+
+    def replaces(self, path: Path) -> bool:
+        """Return whether ``path``, which the user named, is an earlier export in this format.
+
+        Raises:
+            UserError: nothing can be written there, or something else would be lost.
+        """
+        return check_output(path, self.begins)
 
     def write(self, source: Source, path: Path) -> None:
         """Write the file.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,27 @@ def replacing(path: Path, key: str = "run_dir") -> Iterator[Path]:
         sync_path(path.parent)
 
 
+@contextmanager
+def replacing_folder(path: Path, key: str = "run_dir") -> Iterator[Path]:
+    """Yield a temporary path for a folder; at the end of the block it replaces ``path``, on an error it is removed."""
+    temporary, old = path.with_name(temporary_name(path)), path.with_name(f"{temporary_name(path)}.old")
+    with writable(path, key):
+        try:
+            yield temporary
+            for file in temporary.rglob("*"):
+                sync_path(file)
+            if path.exists():
+                path.rename(old)
+            temporary.rename(path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if old.exists() and not path.exists():
+                old.rename(path)
+            raise
+        sync_path(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def temporary_name(path: Path) -> str:
     """Return the name of this process's temporary file for ``path``; writers may need the suffix."""
     return f".{path.stem}.tmp.{os.getpid()}{path.suffix}"
@@ -64,7 +86,10 @@ def sweep(folder: Path, stem: str) -> None:
     """Remove temporary files of killed processes for files called ``stem`` in ``folder``."""
     for path in folder.iterdir():
         if is_left_over(path.name, stem):
-            path.unlink(missing_ok=True)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _is_other_live_process(pid: int) -> bool:

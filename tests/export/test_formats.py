@@ -459,7 +459,10 @@ def test_a_safetensors_file_of_somebody_elses_is_not_loaded(tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "module", "extra"),
-    [("format=onnx", "onnxruntime", "onnx"), ("format=embeddings", "pyarrow", "parquet")],
+    [
+        ("format=onnx", "onnxruntime", "onnx"),
+        ("format=embeddings", "pyarrow", "parquet"),
+    ],
 )
 def test_a_missing_library_is_a_line_with_its_extra(run, monkeypatch, tmp_path, arguments, module, extra):
     made(tmp_path / "r")
