@@ -38,7 +38,7 @@ RATES: tuple[Row, ...] = (
     ("adamw", "mlp", ANY, 1e-2),
     ("adamw", "resnet", ANY, 3e-3),
     ("adamw", "text_bag", ANY, 1e-2),
-    ("adamw", "text_transformer", ANY, 5e-4),
+    ("adamw", "text_transformer", ANY, 1e-3),
     ("adamw", "hf", ANY, 3e-5),  # of weights that were trained before
     ("adamw", ANY, ANY, 1e-3),
     ("sgd", ANY, ANY, 0.06),

@@ -38,9 +38,9 @@ class TextTransformer(TextEncoder):
         self,
         spec: Spec,
         *,
-        hidden_dim: Count = 256,
-        depth: Depth = 4,
-        num_heads: Count = 4,
+        hidden_dim: Count = 128,
+        depth: Depth = 2,
+        num_heads: Count = 2,
         dropout: Share = 0.1,
         pool: Literal["mean", "cls"] = "mean",
     ) -> None:

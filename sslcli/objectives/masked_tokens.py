@@ -17,6 +17,8 @@ from sslcli.objectives.base import Objective, distinct
 from sslcli.randomness import Randomness
 from sslcli.types import Encoded, Field, Loss, View
 
+LONGEST = 16  # tokens of a word that are hidden together
+
 
 @dataclass
 class Hidden:
@@ -46,6 +48,8 @@ class MaskedTokens(Objective):
         mask_ratio: share of the words that are predicted.
         random_share: share of these that the encoder sees as a random other word.
         kept_share: share of these that the encoder sees as they are.
+        whole_words: choose all tokens of a word together, word by word while they are no more than that share; one
+            word at least (Whole Word Masking of BERT's code).
         reads: the numbers of the views whose words it predicts; null is the first.
 
     Raises:
@@ -53,6 +57,7 @@ class MaskedTokens(Objective):
     """
 
     words: Tensor  # the ids that stand for words
+    continues: Tensor  # (ids,) bool, True where an id goes on with the word before it
 
     def __init__(
         self,
@@ -61,6 +66,7 @@ class MaskedTokens(Objective):
         mask_ratio: Share = 0.15,
         random_share: Share = 0.1,
         kept_share: Share = 0.1,
+        whole_words: bool = False,
         reads: list[int] | None = None,
     ) -> None:
         super().__init__()
@@ -85,6 +91,11 @@ class MaskedTokens(Objective):
         ids = torch.arange(min(field.vocab for field in self.texts.values()))
         every = torch.stack([field.words(ids) for field in self.texts.values()]).all(0)
         self.register_buffer("words", ids[every], persistent=False)
+        self.whole_words = whole_words
+        continues = encoder.view_spec.facts.get("tokens.continues")
+        if whole_words and continues is None:
+            raise ValueError("whole_words: these data do not say which tokens go on with a word")
+        self.register_buffer("continues", continues if whole_words else None, persistent=False)
         width = encoder.token_dim
         self.transform = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
         self.bias = nn.Parameter(torch.zeros(table.num_embeddings))
@@ -105,16 +116,30 @@ class MaskedTokens(Objective):
             raise ValueError(f"masked_tokens: view {i} is of '{view.field}', which has no id for masks")
         name, width = f"mask{i}" if i else "mask", view.x.shape[1]
         words = field.words(view.x)
-        count = (self.mask_ratio * words.sum(1)).round().clamp(min=1).minimum(words.sum(1))
-        order = torch.where(words, randomness.uniform(name, width), 2.0).argsort(dim=1, stable=True)
-        places = order[:, : math.ceil(self.mask_ratio * width)]
-        weight = (torch.arange(places.shape[1], device=count.device) < count[:, None]).float()
+        places, weight = self._chosen(view.x, words, randomness.uniform(name, width))
         chosen = torch.zeros_like(words).scatter(1, places, weight > 0)
         how = randomness.uniform(f"{name}, how", width)
         others = self.words[(randomness.uniform(f"{name}, other words", width) * len(self.words)).long()]
         kept, exchanged = how < self.kept_share, (how >= self.kept_share) & (how < self.kept_share + self.random_share)
         read = View(torch.where(chosen & exchanged, others, view.x), view.field, view.valid)
         return Hidden(places, weight, read, chosen & ~kept & ~exchanged)
+
+    def _chosen(self, ids: Tensor, words: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the places (B, M) of the tokens with the smallest ``drawn`` (B, T), and which of them count (B, M)."""
+        width = ids.shape[1]
+        count = (self.mask_ratio * words.sum(1)).round().clamp(min=1).minimum(words.sum(1))
+        most = math.ceil(self.mask_ratio * width)
+        if self.whole_words:
+            starts = words & ~(self.continues[ids] & F.pad(words, (1, -1)))
+            first = torch.where(starts, torch.arange(width, device=count.device), 0).cummax(1).values
+            drawn, most = drawn.gather(1, first), max(most, min(LONGEST, width))
+            first = torch.where(words, first, -1)
+        order = torch.where(words, drawn, 2.0).argsort(dim=1, stable=True)
+        places = order[:, :most]
+        number = torch.arange(most, device=count.device)
+        if self.whole_words:
+            number = _ends(first.gather(1, order))[:, :most]
+        return places, (number < count[:, None]).float()
 
     def hidden(self, view: View, randomness: Randomness, i: int) -> Tensor | None:
         if i not in self.reads:
@@ -146,3 +171,16 @@ class MaskedTokens(Objective):
 
     def chance(self, batch_size: int) -> float:
         return math.log(len(self.bias))
+
+
+def _ends(word: Tensor) -> Tensor:
+    """Return, for tokens (B, T) in the order in which they are chosen, the place in it of the last token of their word.
+
+    Args:
+        word: (B, T), the word of each token by a number; tokens of a word follow each other. Those of the first word
+            count as first, so that it is always chosen, up to ``LONGEST`` of them.
+    """
+    place = torch.arange(word.shape[1], device=word.device)
+    is_last = F.pad(word[:, 1:] != word[:, :-1], (0, 1), value=True)
+    later = torch.where(is_last, place, word.shape[1]).flip(1).cummin(1).values.flip(1)
+    return torch.where((word == word[:, :1]) & (place < LONGEST), 0, later)

@@ -39,7 +39,6 @@ def test_every_encoder_has_a_rate_for_every_optimizer(encoder):
         "resnet50": 0.003,
         "timm": 0.003,
         "text_bag": 0.01,
-        "text_transformer": 0.0005,
         "hf": 0.00003,
     }
     own = own.get(encoder, 0.001)

@@ -117,6 +117,49 @@ def test_what_is_drawn_depends_on_neither_the_width_nor_the_micro_batch():
     assert torch.equal(whole.view.x[10:20, :24][rows], part.view.x[rows])
 
 
+CONTINUES = torch.arange(VOCAB) % 3 == 0  # every third id goes on with a word
+
+
+def parts_of_words(**options):
+    spec = Spec(SPEC, facts={"tokens.continues": CONTINUES})
+    torch.manual_seed(0)
+    encoder = TextTransformer(spec, hidden_dim=32, depth=1, num_heads=2, dropout=0.0)
+    return encoder, MaskedTokens(encoder, whole_words=True, **options)
+
+
+@pytest.mark.parametrize("ratio", [0.15, 0.4])
+def test_whole_words_are_chosen_one_by_one_while_they_are_not_too_many(ratio):
+    _, objective = parts_of_words(mask_ratio=ratio)
+    view, drawn = view_of(TEXTS), randomness(400)
+    chosen = objective.hidden(view, drawn, 0)
+    keys, total, most = drawn.uniform("mask", 32), 0, 0
+    for text, row, key in zip(TEXTS, chosen, keys):
+        groups = []
+        for place, token in enumerate(text.tolist()):
+            if token < FIRST_WORD:
+                continue
+            if CONTINUES[token] and groups and groups[-1][-1] == place - 1:
+                groups[-1].append(place)
+            else:
+                groups.append([place])
+        count = sum(len(group) for group in groups)
+        budget, expected = max(1, int((torch.tensor(ratio) * count).round())), []
+        for number, group in enumerate(sorted(groups, key=lambda group: float(key[group[0]]))):
+            if number and len(expected) + len(group) > budget:
+                break
+            expected += group
+        assert row.nonzero()[:, 0].tolist() == sorted(expected)
+        total, most = total + len(expected), most + count
+    assert 0.8 * ratio < total / most < 1.1 * ratio
+
+
+def test_a_word_that_is_a_whole_text_is_chosen_up_to_its_longest_part():
+    _, objective = parts_of_words()
+    ids = torch.full((1, LENGTH), FIRST_WORD + 5)  # 9, which goes on
+    for width in (LENGTH, 40):
+        assert objective.hidden(view_of(ids[:, :width]), randomness(1), 0).nonzero()[:, 1].tolist() == list(range(16))
+
+
 def test_texts_without_words_add_nothing():
     encoder, objective = parts()
     bare = torch.full((4, 32), PAD)
@@ -197,6 +240,8 @@ def test_what_does_not_fit_is_said():
     bare = Spec(text=Field("tokens", (8,), torch.int64, VOCAB, pad=PAD))
     with pytest.raises(ValueError, match="no column has an id for it"):
         MaskedTokens(TextTransformer(bare, hidden_dim=8, depth=1, num_heads=1))
+    with pytest.raises(ValueError, match="do not say which tokens go on with a word"):
+        MaskedTokens(encoder, whole_words=True)
     for options in ({"mask_ratio": 0.0}, {"mask_ratio": 1.0}, {"random_share": 0.6, "kept_share": 0.5}):
         with pytest.raises(ValueError, match="mask_ratio must be"):
             MaskedTokens(encoder, **options)

@@ -23,9 +23,10 @@ from sslcli.data.text.tokenised import Tokenised, place_of, present, tokenised
 from sslcli.data.text.train_tokenizer import VOCAB_SIZE, trained
 from sslcli.data.text.vocabulary import NAME, Vocabulary, library
 from sslcli.errors import UserError
-from sslcli.run_dir.fitted import Fitted
+from sslcli.run_dir.fitted import FACTS, Fitted
 from sslcli.types import Spec
 
+CONTINUES = "tokens.continues"  # the fact which ids go on with a word, (ids,) bool
 TRAINED = ("wordpiece", "bpe")  # kinds of tokenizers that are trained here
 
 
@@ -79,6 +80,7 @@ class Texts(Dataset):
         counts, is_own = found.about.counts, not files.complete
         notes = notes_of(self.source, vocabulary, counts, self.length, self.split, parts, is_own=is_own)
         everything = TokenisedTexts(found, self.source, vocabulary, self.length, notes)
+        everything.spec.facts = files.tensors(FACTS, lambda: {CONTINUES: vocabulary.continues()})
         train, held_out = (
             Subset(everything, torch.from_numpy(np.flatnonzero(parts == part))) for part in (TRAIN, HELD_OUT)
         )

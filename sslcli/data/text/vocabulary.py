@@ -15,6 +15,7 @@ from sslcli.types import Field
 
 NAME = "tokenizer.json"  # the file in a run
 _ROLES = {"pad": re.compile(r"\W*pad\W*", re.I), "mask": re.compile(r"\W*mask\W*", re.I)}  # [PAD], <pad>, <|pad|>
+_BEGINS = ("\u0120", "\u2581")  # what begins the first token of a word: a blank in byte-level BPE, in SentencePiece
 _UNKNOWN = re.compile(r"\W*unk(nown)?\W*", re.I)
 
 
@@ -87,6 +88,18 @@ class Vocabulary:
     def field(self, length: int) -> Field:
         """Return the description of a column of texts of at most ``length`` tokens."""
         return Field("tokens", (length,), torch.int32, self.size, pad=self.pad, mask=self.mask, special=self.special)
+
+    def continues(self) -> Tensor:
+        """Return bool (size,), True where a token goes on with the word of the token before it.
+
+        WordPiece marks these pieces (``##``); byte-level BPE and SentencePiece mark the tokens that begin a word.
+        """
+        tokens = [self.tokenizer.id_to_token(number) or "" for number in range(self.size)]
+        prefix = getattr(self.tokenizer.model, "continuing_subword_prefix", None)
+        begins = next((mark for mark in _BEGINS if any(token.startswith(mark) for token in tokens)), None)
+        if prefix:
+            return torch.tensor([token.startswith(prefix) for token in tokens])
+        return torch.tensor([begins is not None and not token.startswith(begins) for token in tokens])
 
     def encode(self, texts: Sequence[str], length: int) -> list[tuple[list[int], bool]]:
         """Return the ids of each text, at most ``length`` with those of begin and end, and whether it was cut.

@@ -8,6 +8,7 @@ import tokenizers
 import torch
 
 from sslcli.data.text.files import text
+from sslcli.data.text.texts import CONTINUES
 from sslcli.data.text.train_tokenizer import trained
 from sslcli.data.text.vocabulary import Vocabulary
 from sslcli.errors import UserError
@@ -40,6 +41,31 @@ def test_bytes_have_no_unknown_and_spell_every_text():
     line = " Caf\u00e9 \u4e2d\u6587 \U0001f600"
     assert vocabulary.decode(vocabulary.padded([line], 64)) == [line]
     assert vocabulary.size == 300 and len(vocabulary.special) == 2
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
+def test_the_tokens_of_a_word_after_its_first_go_on_with_it(kind):
+    """As the words say into which the tokenizer itself cuts the text; a blank and the word after it count as one."""
+    vocabulary = Vocabulary(trained(kind, iter(TEXTS), 270 if kind == "bpe" else 60))
+    goes_on, pieces = vocabulary.continues(), 0
+    assert goes_on.shape == (vocabulary.size,) and goes_on.dtype == torch.bool
+    found = vocabulary.tokenizer.encode("the unbelievably slower day", add_special_tokens=False)
+    for k in range(1, len(found.ids)):
+        assert bool(goes_on[found.ids[k]]) == (found.word_ids[k] == found.word_ids[k - 1])
+        pieces += bool(goes_on[found.ids[k]])
+    assert 4 < pieces < len(found.ids) - 3
+
+
+def test_the_words_of_texts_are_facts_of_the_run(tmp_path):
+    files = Fitted()
+    train = text(path=_lines(tmp_path), tokenizer="wordpiece", holdout=0.0).fit(files)
+    assert torch.equal(train.spec.facts[CONTINUES], train.vocabulary.continues())
+    assert set(files.digests()) == {"tokenizer.json", "facts.safetensors"}
+
+
+def _lines(tmp_path):
+    (tmp_path / "a.txt").write_text("\n".join(TEXTS))
+    return str(tmp_path / "a.txt")
 
 
 def saved(path, names, model=None):
