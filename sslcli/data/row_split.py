@@ -40,8 +40,9 @@ def split_by_hash(hashes: np.ndarray, holdout: float | None, labelled: np.ndarra
     if has_labels:
         chosen = np.isin(hashes, np.unique(hashes[chosen & labelled]))
     copies = len(hashes) - len(np.unique(hashes))
-    text = f"{share:.0%} of {'labels' if has_labels and not labelled.all() else 'rows'} held out by a hash of the row"
-    notes = (("split", text + (f"; {copies:,} rows are copies, on the side of the first" if copies else "")),)
+    which = "labelled rows" if has_labels and not labelled.all() else "rows"
+    text = f"{share:.0%} of the {which} are held out by their hash"
+    notes = (("split", text + (f"; {copies:,} rows are copies, on the side of their first" if copies else "")),)
     return (np.flatnonzero(~chosen), np.flatnonzero(chosen)), notes
 
 

@@ -51,7 +51,7 @@ def read_rows(samples: Any, name: str, column: Field, fitted: Fitted) -> Tensor:
     vectors, counts = to_vectors(columns, found.__getitem__, count)
     odd = counts.unknown.total() + counts.infinite.total()
     if odd:
-        warnings.warn(f"{odd:,} cells have an unknown category or an infinite number", stacklevel=4)
+        warnings.warn(f"{odd:,} of the cells have an unknown category or an infinite number", stacklevel=4)
     return torch.from_numpy(vectors)
 
 

@@ -68,7 +68,7 @@ def test_what_the_run_does_not_know_is_said(table):
     _, _, field, fitted = table
     good = {"age": 3, "zip": "01", "colour": "red"}
     bad = {"agee": 3, "zip": "01", "colour": "red"}
-    with pytest.warns(UserWarning, match="2 cells have an unknown category or an infinite number"):
+    with pytest.warns(UserWarning, match="2 of the cells have an unknown category or an infinite number"):
         as_column([{**good, "colour": "violet"}, {**good, "age": float("inf")}], "vector", field, fitted)
     for samples, said in (
         ([], "no rows"),
