@@ -1,4 +1,4 @@
-"""The representations that a probe compares: the raw input without any encoder, and the features of each encoder."""
+"""The representations that a probe compares: the input without any encoder, and the features of each encoder."""
 
 from __future__ import annotations
 
@@ -10,17 +10,25 @@ from sslcli.data.base import Dataset
 from sslcli.evaluation.context import ProbeContext, numbers
 from sslcli.evaluation.pca import principal_axes
 from sslcli.evaluation.rows import gathered
+from sslcli.evaluation.sparse_rows import AnyRows
+from sslcli.evaluation.tfidf import TFIDF, reads_texts, tfidf
 from sslcli.views.base import normalise
 
 Rows = tuple[Tensor, Tensor]  # (bank, queries), (N, D) and (Q, D)
+Compared = tuple[AnyRows, AnyRows]
 
 
-def inputs(context: ProbeContext, bank: Tensor, held_out: Dataset, queries: Tensor) -> Iterator[tuple[str, Rows]]:
-    """Yield the raw input and each encoder's features by name, one at a time, as each may fill much of the memory."""
+def inputs(context: ProbeContext, bank: Tensor, held_out: Dataset, queries: Tensor) -> Iterator[tuple[str, Compared]]:
+    """Yield the input and each encoder's features by name, one at a time, as each may fill much of the memory.
+
+    The input is ``raw_input``; of texts, whose ids are no numbers, it is their TF-IDF, fitted on the bank.
+    """
     raw_rows = raw(context, bank, held_out, queries)
     if raw_rows is not None:
         yield "raw_input", raw_rows
     del raw_rows
+    if reads_texts(context):
+        yield TFIDF, tfidf(context, bank, held_out, queries)
     for name in context.encoders:
         yield name, (context.features(name, context.dataset, bank), context.features(name, held_out, queries))
 

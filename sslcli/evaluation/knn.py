@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -14,10 +15,13 @@ from sslcli.data.base import Dataset
 from sslcli.data.ram_cache import free_memory
 from sslcli.data.selection import balanced
 from sslcli.evaluation.base import BANK, QUERIES, Metric, Probe
-from sslcli.evaluation.baselines import Rows, inputs, reduced
+from sslcli.evaluation.baselines import Compared, Rows, inputs, reduced
 from sslcli.evaluation.classification import predicted_metrics
 from sslcli.evaluation.context import ProbeContext
 from sslcli.evaluation.pca import whitened
+from sslcli.evaluation.sparse_rows import AnyRows, SparseRows, nearest_rows
+from sslcli.evaluation.tfidf import in_protocol
+from sslcli.evaluation.votes import shares, vote
 from sslcli.run_dir.console import progress
 
 _LADDER = (500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
@@ -66,24 +70,6 @@ def nearest(
     return torch.cat(similarities), torch.cat(positions)
 
 
-def vote(similarity: Tensor, labels: Tensor, *, temperature: float, num_classes: int) -> Tensor:
-    """Return the class (Q,) with the largest sum of weights exp(cos / temperature).
-
-    Args:
-        similarity: (Q, k) cosines of the neighbours, descending.
-        labels: (Q, k) classes of the neighbours.
-        temperature: temperature of the weights.
-        num_classes: number of classes; all labels are below it.
-    """
-    weight = _weights(similarity, temperature)
-    return torch.zeros(len(labels), num_classes).scatter_add_(1, labels, weight).argmax(1)
-
-
-def _weights(similarity: Tensor, temperature: float) -> Tensor:
-    """Return the weights (Q, k) of neighbours, relative to the nearest, so that small temperatures do not overflow."""
-    return ((similarity - similarity[:, :1]) / temperature).exp()
-
-
 def knn_accuracy(
     bank: Tensor,
     labels: Tensor,
@@ -100,9 +86,9 @@ def knn_accuracy(
 
 
 def knn_classes(
-    bank: Tensor,
+    bank: AnyRows,
     labels: Tensor,
-    queries: Tensor,
+    queries: AnyRows,
     *,
     ks: Sequence[int],
     temperature: float,
@@ -119,18 +105,15 @@ def knn_classes(
         temperature: temperature of the vote.
         device: device of the search; None is that of the features.
     """
-    similarity, position = nearest(bank, queries, max(ks), device=device)
+    if isinstance(bank, SparseRows) and isinstance(queries, SparseRows):
+        similarity, position = nearest_rows(bank, queries, max(ks))
+    else:
+        similarity, position = nearest(cast(Tensor, bank), cast(Tensor, queries), max(ks), device=device)
     classes = labels[position]
     if labels.dim() == 2:
-        return [_shares(similarity[:, :k], classes[:, :k], temperature) for k in ks]
+        return [shares(similarity[:, :k], classes[:, :k], temperature) for k in ks]
     num_classes = int(labels.max()) + 1
     return [vote(similarity[:, :k], classes[:, :k], temperature=temperature, num_classes=num_classes) for k in ks]
-
-
-def _shares(similarity: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Return the share (Q, C) of the vote's weights that neighbours with each of their labels (Q, k, C) have."""
-    weight = _weights(similarity, temperature)
-    return (weight[:, None] @ labels.float())[:, 0] / weight.sum(1, keepdim=True)
 
 
 class KNN(Probe):
@@ -185,8 +168,8 @@ class KNN(Probe):
         white: dict[str, list[Tensor]] = {}
         for name, (rows, query_rows) in self._representations(context, bank, held_out, queries):
             plain[name] = self._classes(rows, labels, query_rows, context)
-            if self.whiten:
-                pair = whitened(rows, query_rows, components=self.whiten)
+            if self.whiten and isinstance(rows, Tensor):
+                pair = whitened(rows, cast(Tensor, query_rows), components=self.whiten)
                 white[name] = self._classes(pair[0], labels, pair[1], context)
                 del pair
             del rows, query_rows  # released before the next are read: each may fill much of the memory
@@ -194,7 +177,7 @@ class KNN(Probe):
         whitening = f", all rows PCA-whitened to at most {self.whiten}, fitted on the bank"
         found: dict[str, Metric] = {}
         top1 = "top1" if truth.dim() == 1 else "map"
-        for start, guesses, suffix in (("knn", plain, ""), ("knn_whitened", white, whitening)):
+        for start, guesses, suffix in (("knn", plain, in_protocol(context)), ("knn_whitened", white, whitening)):
             for i, k in enumerate(self.ks if guesses else ()):
                 name = f"{start}_{top1}" if k == self.ks[0] else f"{start}_{top1}_k{k}"
                 found |= predicted_metrics(
@@ -210,14 +193,14 @@ class KNN(Probe):
 
     def _representations(
         self, context: ProbeContext, bank: Tensor, held_out: Dataset, queries: Tensor
-    ) -> Iterator[tuple[str, Rows]]:
+    ) -> Iterator[tuple[str, Compared]]:
         """Yield the representations to search in by name; each is released before the next is computed."""
         for name, rows in inputs(context, bank, held_out, queries):
-            made = reduced(rows) if name == "raw_input" else iter([(name, rows)])
+            made = reduced(cast(Rows, rows)) if name == "raw_input" else iter([(name, rows)])
             del rows
             yield from made
 
-    def _classes(self, bank: Tensor, labels: Tensor, queries: Tensor, context: ProbeContext) -> list[Tensor]:
+    def _classes(self, bank: AnyRows, labels: Tensor, queries: AnyRows, context: ProbeContext) -> list[Tensor]:
         device = context.compute.device
         return knn_classes(bank, labels, queries, ks=self.ks, temperature=self.temperature, device=device)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -11,12 +12,16 @@ from torch import Tensor
 from sslcli.config.ranges import Count
 from sslcli.data.selection import balanced
 from sslcli.evaluation.base import BANK, QUERIES, Metric, Probe
-from sslcli.evaluation.baselines import Rows, inputs
+from sslcli.evaluation.baselines import inputs
 from sslcli.evaluation.classification import predicted_metrics
 from sslcli.evaluation.context import ProbeContext, chosen
 from sslcli.evaluation.softmax_regression import Classifiers, Setting, fit, grid
+from sslcli.evaluation.sparse_rows import PENALTIES, AnyRows, SparseRows, best_classifier
+from sslcli.evaluation.tfidf import in_protocol
 from sslcli.randomness import fold
 from sslcli.run_dir.console import progress
+
+_BY_LBFGS = f", by L-BFGS with C {' or '.join(f'{value:g}' for value in PENALTIES)}, chosen likewise"
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class Outcome:
     """The result for one encoder and one number of labels."""
 
     predicted: Tensor  # (Q,) the class of each query; of several labels a sample, scores (Q, C)
-    setting: Setting
+    setting: Setting | None = None  # None for TF-IDF, which has another solver
 
 
 class Linear(Probe):
@@ -98,7 +103,7 @@ class Linear(Probe):
         with progress("linear", len(shares) * (1 + len(context.encoders)), "classifiers") as bar:
             for name, (rows, query_rows) in representations:
                 for share, part in shares.items():
-                    outcomes[share][name] = self._classify(rows, labels, part, (query_rows, truth), context)
+                    outcomes[share][name] = self._classify(rows, labels, part, query_rows, truth, context)
                     bar.update()
                 del rows, query_rows  # released before the next are read: each may fill much of the memory
         found: dict[str, Metric] = {}
@@ -117,10 +122,23 @@ class Linear(Probe):
                 found[share] = order[balanced(labels[order], count)].sort().values
         return found
 
-    def _classify(self, rows: Tensor, labels: Tensor, part: Tensor, test: Rows, context: ProbeContext) -> Outcome:
-        """Choose a setting on a validation share of ``part``; classify ``test``, (rows, labels)."""
-        num_classes = int(torch.cat([labels, test[1]]).max()) + 1 if labels.dim() == 1 else labels.shape[1]
+    def _classify(
+        self,
+        rows: AnyRows,
+        labels: Tensor,
+        part: Tensor,
+        asked: AnyRows,
+        truth: Tensor,
+        context: ProbeContext,
+    ) -> Outcome:
+        """Choose a setting on a validation share of ``part``; classify ``asked``, of the labels ``truth``."""
+        several = labels.dim() == 2
+        num_classes = labels.shape[1] if several else int(torch.cat([labels, truth]).max()) + 1
         in_validation = held_back(labels[part], self.folds, context.seed)
+        if isinstance(rows, SparseRows):
+            logits = best_classifier(rows, labels, part, in_validation, num_classes).logits(cast(SparseRows, asked))
+            return Outcome(logits if several else logits.argmax(1))
+        asked = cast(Tensor, asked)
         fitted, validation = part[~in_validation], part[in_validation]
         tried: list[tuple[float, Setting]] = []
         for standardise in (False, True):
@@ -130,7 +148,7 @@ class Linear(Probe):
             tried += zip(loss.tolist(), same)
         best = min(tried, key=lambda trial: trial[0])[1]
         final = self._fit(rows, labels, part, [best], num_classes, context)
-        (predicted,) = final.classes(test[0]) if labels.dim() == 1 else final.scores(test[0])
+        (predicted,) = final.scores(asked) if several else final.classes(asked)
         return Outcome(predicted, best)
 
     def _fit(
@@ -162,7 +180,7 @@ class Linear(Probe):
             f"{'logistic' if several else 'softmax'} regression on frozen features of clean views, {count:,} train "
             f"labels, queries {len(truth):,} held out; of {len(self.settings)} settings the best on one in "
             f"{self.folds} of the train samples, then trained on all of them ({outcomes['trained'].setting}); "
-            f"{self.steps} steps of SGD"
+            f"{self.steps} steps of SGD{in_protocol(context, _BY_LBFGS)}"
         )
         name = "linear_map" if several else "linear_top1"
         return predicted_metrics(

@@ -107,9 +107,9 @@ def measure(
         if isinstance(part, CorruptReplaced)
     )
     notes += f"; {replaced} unreadable samples replaced by others" if replaced else ""
-    notes += f"; {components.dataset.counted}" if components.dataset.counted else ""
+    first = f"{components.dataset.counted}; " if components.dataset.counted else ""
     for metric in (*metrics.values(), *others.values()):
-        metric.protocol += notes
+        metric.protocol = f"{first}{metric.protocol}{notes}"
     unmarked = {name: replace(metric, headline=False) for name, metric in others.items()}
     return Measured(with_headline(metrics), unmarked, context.left_out)
 

@@ -13,10 +13,11 @@ from sslcli.data.base import Columns
 from sslcli.data.synthetic import synthetic
 from sslcli.evaluation.base import Metric, NoProbe, Several
 from sslcli.evaluation.geometry import Geometry
-from sslcli.evaluation.knn import KNN, knn_accuracy, nearest, vote
+from sslcli.evaluation.knn import KNN, knn_accuracy, nearest
 from sslcli.evaluation.label_free import rankme
 from sslcli.evaluation.mutual_information import MutualInformation
 from sslcli.evaluation.pca import principal_axes, whitened
+from sslcli.evaluation.votes import vote
 from sslcli.types import Field, Spec
 
 
@@ -252,13 +253,13 @@ def test_without_labels_or_a_held_out_part_there_is_nothing_to_measure():
     assert NoProbe()(make_context(synthetic(num_samples=20))) == {}
 
 
-def test_columns_of_ids_have_no_input_baselines():
+def test_columns_of_ids_are_no_numbers_and_have_tfidf_instead():
     spec, ids = Spec(text=Field("tokens", (3,), torch.int64, 9)), torch.randint(9, (40, 3))
     dataset = Columns(spec, {"text": ids}, torch.arange(40) % 2)
     dataset.held_out = dataset
 
     baselines = KNN(max_samples="all")(make_context(dataset))["knn_top1"].baselines
-    assert set(baselines) == {"random_init"}
+    assert set(baselines) == {"tfidf", "random_init"}
 
 
 @pytest.mark.parametrize(
