@@ -94,6 +94,19 @@ def test_all_words_of_all_texts_can_be_hidden_and_no_more():
     assert torch.equal(encoder.ids(drawn.view, drawn.mask), torch.where(TEXTS >= FIRST_WORD, MASK, TEXTS))
 
 
+def test_places_that_do_not_count_change_nothing():
+    """A CPU leaves them out, a GPU multiplies them by 0."""
+    encoder, objective = parts()
+    features = Features(encoder, [view_of(TEXTS[:16])], randomness(16))
+    found, hidden = objective.project(features), objective.draw(features.views[0], features.randomness, 0)
+    at = hidden.places[:, :, None].expand(-1, -1, 32)
+    tokens = objective.masked_pass(features, 0).tokens.gather(1, at)
+    error, right = objective._compared(tokens, TEXTS[:16].gather(1, hidden.places))
+    assert error.shape == hidden.weight.shape and not hidden.weight.all()
+    torch.testing.assert_close(found["error"], (error * hidden.weight).sum(1))
+    torch.testing.assert_close(found["right"], (right * hidden.weight).sum(1))
+
+
 def test_more_padding_changes_neither_loss_nor_gradient():
     found = []
     for extra in (0, 32):
