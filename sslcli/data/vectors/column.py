@@ -47,14 +47,13 @@ class Column:
         others = {text for text in different if _number(text) is None}
         if not others:
             return True
-        comma = next((text for text in others if _DECIMAL_COMMA.fullmatch(text)), None)
-        if comma is not None and all(_number(text.replace(",", ".")) is not None for text in others):
+        odd = next(text for text in self.values if text in others)  # the first in the file; a set has no order
+        if _DECIMAL_COMMA.fullmatch(odd) and all(_number(text.replace(",", ".")) is not None for text in others):
             raise UserError(
-                f"dataset.path: {self._where(comma)} has '{comma}' in the column '{self.name}'. Write decimal points; "
+                f"dataset.path: {self._where(odd)} has '{odd}' in the column '{self.name}'. Write decimal points; "
                 f"for names of categories set dataset.categories=[{self.name}]"
             )
         if 2 * len(others) <= len(different):
-            odd = next(text for text in self.values if text in others)
             raise UserError(
                 f"dataset.path: {self._where(odd)} has '{one_line(odd)[:40]}' in the column '{self.name}', whose other "
                 f"values are numbers. Correct it; if it means no value, set dataset.missing=['{one_line(odd)[:40]}'], "
