@@ -88,6 +88,7 @@ class DatasetChoice(Choice):
     max_pixels: Count | None = None
     normalise: Any = None
     range: Any = "auto"
+    buckets: Count | None = None
 
     def check(self) -> None:
         _check_normalise(self.normalise)

@@ -21,10 +21,10 @@ _OF_THE_COMMAND = ("run_dir", "resume", "plugins", "preview", "plan", "replay")
 _CHANGEABLE = (
     *_OF_THE_COMMAND,
     *("train.stop_on", "train.recompute", "log", "logger", "checkpoint", "probe", "device"),
-    *(f"dataset.{f.name}" for f in fields(DatasetChoice) if f.name not in ("node", "normalise", "range")),
+    *(f"dataset.{f.name}" for f in fields(DatasetChoice) if f.name not in ("node", "normalise", "range", "buckets")),
 )
 # Keys that are younger than the names of runs: one with this value is left out, so that names stay as they were.
-_YOUNGER = {"train.sync_norm": False}
+_YOUNGER: dict[str, Any] = {"train.sync_norm": False, "dataset.buckets": None}
 _WEIGHTS = "encoder.weights"
 
 

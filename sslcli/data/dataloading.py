@@ -102,6 +102,7 @@ def make_loader(
         on_bad=bad.add,
         advice=_advice(dataset, workers),
         ranks=ranks,
+        buckets=loading.buckets,
     )
     if workers:  # the loop holds this batch and the one before
         loader.ahead = that_fits(workers, loader.item_bytes(), 2 * train.num_micro, console.warn)

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
 
 from sslcli.data.base import CorruptSample, Dataset
+from sslcli.data.buckets import bucketed, check_buckets, lengths_of
 from sslcli.data.corrupt import CorruptReplaced
 from sslcli.data.prefetch import Batch, on_device
 from sslcli.data.ram_cache import num_bytes
@@ -44,6 +45,10 @@ class Loader:
         on_bad: called with the corrupt samples of each batch, which are replaced.
         advice: what the user can do if the model waits for data.
         ranks: the processes of the run; each of them reads an equal part of every batch.
+        buckets: batches of a window in which samples are sorted by length (see ``buckets``); None sorts nothing.
+
+    Raises:
+        UserError: there is nothing to sort by.
     """
 
     def __init__(
@@ -59,7 +64,11 @@ class Loader:
         on_bad: Callable[[Iterable[CorruptSample]], None] = lambda found: None,
         advice: str = "",
         ranks: Ranks | None = None,
+        buckets: int | None = None,
     ) -> None:
+        if buckets is not None:
+            check_buckets(dataset.spec)
+        self.buckets = buckets
         self.batch_size = batch_size
         self.accumulate = accumulate
         self.ranks = ranks or Ranks()
@@ -86,13 +95,17 @@ class Loader:
     def index(self, step: int) -> Tensor:
         """Return the indices (batch_size,) of the samples of a step."""
         epoch, k = divmod(step, self.steps_per_epoch)
-        steps = max(1, _ORDER_BLOCK // self.batch_size)
+        steps = self.buckets or max(1, _ORDER_BLOCK // self.batch_size)
         if self._block != (epoch, k // steps):
             self._block = (epoch, k // steps)
             start = k // steps * steps * self.batch_size
             stop = min(start + steps * self.batch_size, self.steps_per_epoch * self.batch_size)
             order = permuted(np.arange(start, stop), self._num_samples, self._seed, "order", epoch)
             self._order = torch.from_numpy(order)
+            if self.buckets:
+                length = lengths_of(self._fetch.dataset, self._order)
+                key = (self._seed, "buckets", epoch, k // steps)
+                self._order = bucketed(self._order, length, self.batch_size, *key)
         first = k % steps * self.batch_size
         return self._order[first : first + self.batch_size]
 
