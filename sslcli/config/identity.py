@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -23,8 +24,13 @@ _CHANGEABLE = (
     *("train.stop_on", "train.recompute", "log", "logger", "checkpoint", "probe", "device"),
     *(f"dataset.{f.name}" for f in fields(DatasetChoice) if f.name not in ("node", "normalise", "range", "buckets")),
 )
-# Keys that are younger than the names of runs: one with this value is left out, so that names stay as they were.
-_YOUNGER: dict[str, Any] = {"train.sync_norm": False, "dataset.buckets": None}
+# Keys that are younger than the names of runs, as regular expressions, since a joint objective has those of its parts:
+# one with this value is left out, so that names stay as they were.
+_YOUNGER: dict[str, Any] = {
+    r"train\.sync_norm": False,
+    r"dataset\.buckets": None,
+    r"objective\.(parts\.\w+\.)?same": None,
+}
 _WEIGHTS = "encoder.weights"
 
 
@@ -47,7 +53,11 @@ def settings(config: TrainConfig) -> dict[str, Any]:
     kept = {key: value for key, value in flat.items() if not (is_changeable(key) or _is_place(key))}
     if kept["train.accumulate"] == AUTO:  # the number depends on the machine and changes nothing that is learned
         kept["train.accumulate"] = 1
-    return {key: value for key, value in kept.items() if _YOUNGER.get(key, ...) != value}
+    return {key: value for key, value in kept.items() if not _is_younger(key, value)}
+
+
+def _is_younger(key: str, value: Any) -> bool:
+    return any(value == default and re.fullmatch(pattern, key) for pattern, default in _YOUNGER.items())
 
 
 def places(config: TrainConfig) -> dict[str, Any]:

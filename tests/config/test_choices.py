@@ -32,6 +32,7 @@ def test_keys_that_others_read_are_no_keys_of_the_part():
         "max_pixels": None,
         "normalise": None,
         "range": "auto",
+        "buckets": None,
     }
     assert chosen.with_keys(path="x").node == {"_target_": "mine.Data", "path": "x"} and "path" not in chosen.node
 
