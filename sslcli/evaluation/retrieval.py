@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,11 +15,14 @@ from sslcli.data.selection import drawn
 from sslcli.errors import UserError, suggest
 from sslcli.evaluation.base import QUERIES, Metric, Probe, compared
 from sslcli.evaluation.context import ProbeContext
+from sslcli.evaluation.sparse_rows import SparseRows
+from sslcli.evaluation.tfidf import TFIDF, Grams, Tfidf, reads_texts
 from sslcli.run_dir.formatting import SHARE
 
 _PAIR = ("text", "pair")
 _TIE = 1e-6  # cosines of equal texts differ by rounding
 _FEWEST = 2  # candidates
+_FITTED = 100_000  # training samples that TF-IDF is fitted on
 _CUTS = (1, 10)  # k of recall@k
 
 
@@ -51,11 +54,27 @@ def places(one: Tensor, two: Tensor, *, chunk: int = 1024) -> tuple[Places, Plac
         chunk: rows at a time; memory is chunk x N.
     """
     one, two = (F.normalize(rows.float(), dim=1) for rows in (one, two))
-    own = (one * two).sum(1)
-    counts = torch.zeros(4, len(one), dtype=torch.int64)  # above and tied, of rows and of columns
-    for start in range(0, len(one), chunk):
+    return _places(lambda part: one[part] @ two.T, (one * two).sum(1), chunk)
+
+
+def sparse_places(one: SparseRows, two: SparseRows, *, chunk: int = 64) -> tuple[Places, Places]:
+    """Return the same of rows of length 1, or 0, such as those of TF-IDF; ``chunk`` rows at a time are dense."""
+
+    def dense(rows: SparseRows, part: slice) -> Tensor:
+        return rows.take(torch.arange(len(rows))[part]).matrix().to_dense()
+
+    parts = [slice(start, start + chunk) for start in range(0, len(one), chunk)]
+    own = torch.cat([(dense(one, part) * dense(two, part)).sum(1) for part in parts])
+    candidates = two.matrix()
+    return _places(lambda part: (candidates @ dense(one, part).T).T, own, chunk)
+
+
+def _places(similarities: Callable[[slice], Tensor], own: Tensor, chunk: int) -> tuple[Places, Places]:
+    """Count from the similarities (chunk, N) of some rows with all columns; ``own`` (N,) are those of the pairs."""
+    counts = torch.zeros(4, len(own), dtype=torch.int64)  # above and tied, of rows and of columns
+    for start in range(0, len(own), chunk):
         part = slice(start, start + chunk)
-        similarity = one[part] @ two.T
+        similarity = similarities(part)
         for row, dim, mine in ((0, 1, own[part, None]), (2, 0, own)):
             above, from_below = similarity > mine + _TIE, similarity >= mine - _TIE
             where = part if dim == 1 else slice(None)
@@ -100,7 +119,11 @@ class Retrieval(Probe):
             context.leave_out(f"retrieval: {count} pairs are too few, it needs {_FEWEST}")
             return {}
         found = {name: places(*rows) for name, rows in _features(context, dataset, kept, columns).items()}
-        return _metrics(context, found, columns, count, len(index) - count)
+        told = f"; {len(index) - count:,} without one of both left out" if count < len(index) else ""
+        if reads_texts(context) and all(context.dataset.spec[name].kind == "tokens" for name in columns):
+            found[TFIDF], fitted = _tfidf(context, dataset, kept, columns)
+            told += f"; tfidf: 1-2 grams of tokens, fitted on both columns of {fitted:,} train samples"
+        return _metrics(context, found, columns, count, told)
 
     def _columns(self, context: ProbeContext) -> tuple[str, str] | None:
         """Return the two columns; None if there are none.
@@ -146,17 +169,32 @@ def _features(
     }
 
 
+def _tfidf(
+    context: ProbeContext, dataset: Dataset, index: Tensor, columns: tuple[str, str]
+) -> tuple[tuple[Places, Places], int]:
+    """Return the places by TF-IDF, and the number of training samples that it is fitted on."""
+    train = drawn(len(context.dataset), _FITTED)
+    spec = context.dataset.spec
+
+    def grams(source: Dataset, chosen: Tensor, names: Sequence[str]) -> Grams:
+        pieces = context.pieces(source, chosen)
+        return Grams.of((piece[name].cpu().numpy() for piece in pieces for name in names), spec[names[0]])
+
+    fitted = Tfidf(grams(context.dataset, train, columns))
+    one, two = (fitted.rows(grams(dataset, index, [name])) for name in columns)
+    return sparse_places(one, two), len(train)
+
+
 def _metrics(
     context: ProbeContext,
     found: Mapping[str, tuple[Places, Places]],
     columns: tuple[str, str],
     count: int,
-    empty: int,
+    told: str,
 ) -> dict[str, Metric]:
     one, two = columns
     chance = float(Places(torch.zeros(count, dtype=torch.int64), torch.full((count,), count - 1)).reciprocal_rank()[0])
-    without = f"; {empty:,} without one of both left out" if empty else ""
-    among = f"by cosine among {count:,} {context.split} samples, ties by the mean over their orders{without}"
+    among = f"by cosine among {count:,} {context.split} samples, ties by the mean over their orders{told}"
 
     def of(scores: Mapping[str, Tensor], words: str, unit: str, headline: bool = False) -> Metric:
         return compared(context, scores, words, unit=unit, higher_is_better=True, headline=headline)

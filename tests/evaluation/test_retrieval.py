@@ -6,11 +6,13 @@ import pytest
 import torch
 from support.helpers import make_context
 from support.modalities import Bag, Towers, user_item_dataset
+from torch.nn import functional as F
 
 from sslcli.data.base import Columns
 from sslcli.errors import UserError
 from sslcli.evaluation.base import headline
-from sslcli.evaluation.retrieval import Places, Retrieval, places
+from sslcli.evaluation.retrieval import Places, Retrieval, places, sparse_places
+from sslcli.evaluation.sparse_rows import SparseRows
 from sslcli.types import Field, Spec
 from sslcli.views.base import PassThrough
 
@@ -29,7 +31,7 @@ def pairs(shuffled=False, *, held_out=True, pad=0):
     }
     dataset = Columns(Spec(fields), {"text": text, "pair": pair})
     if held_out:
-        train = Columns(dataset.spec, {name: column[:5] for name, column in dataset.columns.items()})
+        train = Columns(dataset.spec, {name: column.clone() for name, column in dataset.columns.items()})
         train.held_out = dataset
         return train
     return dataset
@@ -52,6 +54,16 @@ def test_ranks_are_those_of_a_loop():
             others = [float(value - row[i]) for j, value in enumerate(row) if j != i]
             assert int(found.tied[i]) == sum(abs(value) < 1e-6 for value in others)
             assert int(found.above[i]) == sum(value >= 1e-6 for value in others)
+
+
+def test_sparse_rows_have_the_places_of_dense_ones():
+    dense = [torch.randint(0, 4, (50, 9), generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+    dense = [F.normalize(torch.where(rows > 1, rows, 0).float(), dim=1) for rows in dense]
+    dense[0][7] = 0
+    starts = [F.pad((rows != 0).sum(1).cumsum(0), (1, 0)) for rows in dense]
+    sparse = [SparseRows(start, rows.nonzero()[:, 1], rows[rows != 0], 9) for start, rows in zip(starts, dense)]
+    for found, expected in zip(sparse_places(*sparse, chunk=8), places(*dense)):
+        assert torch.equal(found.above, expected.above) and torch.equal(found.tied, expected.tied)
 
 
 def test_ties_are_the_mean_over_their_orders():
@@ -80,9 +92,10 @@ def test_a_bag_of_words_finds_a_pair_of_the_same_words():
         f"{name}_{way}" for name in ("mrr", "recall_at_1", "recall_at_10") for way in ways
     }
     for metric in metrics.values():
-        assert metric.value == pytest.approx(1) and metric.baselines == pytest.approx({"random_init": 1.0})
+        assert metric.value == pytest.approx(1) and metric.baselines == pytest.approx({"random_init": 1, "tfidf": 1})
         assert metric.split == "held out" and f"among {COUNT} held out samples" in metric.protocol
         assert metric.standard_error == pytest.approx(0)
+        assert f"tfidf: 1-2 grams of tokens, fitted on both columns of {COUNT} train samples" in metric.protocol
     assert f"chance {HARMONIC / COUNT:.2g}" in metrics["mrr"].protocol
     assert not context.left_out
 
@@ -91,7 +104,8 @@ def test_shuffled_pairs_fall_to_chance():
     metrics = Retrieval()(context_of(pairs(shuffled=True)))
     for name, metric in metrics.items():
         chance = HARMONIC / COUNT if name.startswith("mrr") else int(name.split("_")[2]) / COUNT
-        assert abs(metric.value - chance) < 4 * max(metric.standard_error, 1 / COUNT), name
+        for value in (metric.value, metric.baselines["tfidf"]):
+            assert abs(value - chance) < 4 * max(metric.standard_error, 1 / COUNT), name
     errors = [metrics[f"mrr{way}"].standard_error for way in ("", "_text_to_pair")]
     assert 0 < errors[0] < errors[1] * 1.1  # a mean of both directions
 
