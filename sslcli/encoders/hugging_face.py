@@ -98,12 +98,12 @@ def _config(folder: Path) -> Any:
         raise UserError(f"encoder.path: transformers cannot read {folder} ({described(error)}).") from None
 
 
-def _built(config: Any) -> Any:
+def _built(settings: Any) -> Any:
     """Return the model at its random initialisation, without the layer on the first token that a few of them have."""
     try:
         try:
-            return _library().AutoModel.from_config(config, trust_remote_code=False, add_pooling_layer=False)
+            return _library().AutoModel.from_config(settings, trust_remote_code=False, add_pooling_layer=False)
         except TypeError:  # a model without such a layer
-            return _library().AutoModel.from_config(config, trust_remote_code=False)
+            return _library().AutoModel.from_config(settings, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(f"encoder.path: transformers cannot build this model ({described(error)}).") from None
