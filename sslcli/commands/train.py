@@ -30,7 +30,8 @@ from sslcli.distributed.start import Start
 from sslcli.evaluation.base import Metric, Probe, flat
 from sslcli.evaluation.measure import measure
 from sslcli.pretrained.safetensors_io import write_weights
-from sslcli.report.preview import first_views, shows_pictures, write_preview
+from sslcli.report.preview import first_views, shows_pictures
+from sslcli.report.text_preview import write_views
 from sslcli.report.visuals import Visuals
 from sslcli.report.write import write_report
 from sslcli.run_dir import checkpoint, fitted, inside
@@ -39,7 +40,6 @@ from sslcli.run_dir.console import Console
 from sslcli.run_dir.layout import START, make_room, refuse_links, write_config
 from sslcli.run_dir.lock import locked
 from sslcli.run_dir.metrics_jsonl import NAME, JsonLines
-from sslcli.run_dir.output import check_output
 from sslcli.run_dir.result_json import finished, headline_value, write_result
 from sslcli.training.device import choose, set_determinism, set_threads
 from sslcli.training.environment import restore_environment
@@ -132,10 +132,9 @@ class _Session:
         self.loggers.scalars(line)
 
     def preview(self) -> None:
-        """Write the picture that ``preview`` requests instead of training."""
+        """Write the picture or page that ``preview`` requests instead of training."""
         path = expand(str(self.config.preview))
-        replaces = check_output(path, rb"\x89PNG", "preview")
-        write_preview(self.components, self.compute, path, seed=self.config.seed)
+        replaces = write_views(self.components, self.compute, path, seed=self.config.seed)
         self.console.line(
             f"{path}{', which replaces an earlier one,' * replaces} shows what the model will see; nothing was trained"
         )

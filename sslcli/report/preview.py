@@ -46,7 +46,7 @@ def first_views(components: Components, compute: Compute, *, seed: int) -> dict[
     """Return images, views and masked views of the first samples of step 0, by name, (B, C, H, W) in [0, 1]."""
     name = components.views.field
     field = components.dataset.spec[name]
-    columns = _first_samples(components, compute, seed)
+    columns = first_samples(components, compute, seed)
     positions = np.arange(len(next(iter(columns.values()))))
     randomness = Randomness(seed, 0, positions, compute.device)
     views = components.views(columns, randomness)
@@ -66,7 +66,7 @@ def first_views(components: Components, compute: Compute, *, seed: int) -> dict[
     return shown
 
 
-def _first_samples(components: Components, compute: Compute, seed: int) -> dict[str, Tensor]:
+def first_samples(components: Components, compute: Compute, seed: int) -> dict[str, Tensor]:
     """Return the columns of the first samples of step 0; their order and crops do not depend on the batch size."""
     loader = Loader(
         components.dataset,
