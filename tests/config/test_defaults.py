@@ -20,7 +20,7 @@ YAMLS = [
 ]
 # In a part's section, but read by the loader, by what loads weights, and by what looks at a run while it trains.
 READ_ELSEWHERE = {
-    "dataset": {"workers", "cache", "max_bad", "max_pixels", "normalise", "range"},
+    "dataset": {"workers", "cache", "max_bad", "max_pixels", "normalise", "range", "buckets"},
     "encoder": {"weights"},
     "probe": {"every", "share", "patience"},
 }
