@@ -11,7 +11,7 @@ import torch
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "scripts" / "benchmarks"
 SCRIPTS = sorted(path for path in (ROOT / "scripts").rglob("*.py") if path.name != "figures.py")
-SLOW = ("bench_views", "bench_infonce", "bench_probe_memory")
+SLOW = ("bench_views", "bench_infonce", "bench_probe_memory", "bench_simcse")
 # Arguments that keep a benchmark small, and the unit of its first row.
 SMALL = {
     "bench_ddp": ("--encoder test_vit --size 160 --batch 4 --repeats 1", "s"),
@@ -20,6 +20,7 @@ SMALL = {
     "bench_infonce": ("--n 512 --d 64 --repeats 1", "s"),
     "bench_visible_only": ("--encoder vit_tiny_patch16_224 --size 32 --batch 2 --runs 1", "s"),
     "bench_probe_memory": ("--samples 3000 --width 64", "x the bytes of one encoder's features"),
+    "bench_simcse": ("--batch-size 4 --width 8 --depth 1 --steps 1 --repeats 1", "pairs/CPU-s"),
     "bench_step": ("--workload simmim --batch-size 4 --repeats 1 --precisions fp32", "s"),
 }
 
