@@ -196,7 +196,7 @@ def restore_components(
     encoder, objective, views = restore(state, device, weights)
     chosen, dataset = restore_dataset(state, said or DatasetChoice(), encoder, views.field)
     dataset = kept_in_memory(dataset, chosen.cache)
-    return Components(readable(dataset, objective), encoder, objective, views, weights=weights)
+    return Components(readable(dataset, objective), encoder, objective, views, weights=weights, fitted=of_state(state))
 
 
 def restore_dataset(state: State, said: DatasetChoice, encoder: Encoder, field: str) -> tuple[DatasetChoice, Dataset]:

@@ -196,6 +196,16 @@ class Reconstruction:
     relative: str | None = None  # region of a second normalisation of the target, for captions; None: no second one
 
 
+@dataclass
+class Guesses:
+    """A masked objective's predictions of the hidden words of texts, from the words around them."""
+
+    ids: Tensor  # (B, T) the texts
+    hidden: Tensor  # (B, T) bool, True where a word is to be predicted
+    guess: Tensor  # (B, T) the most probable id; meaningful at hidden words only
+    probability: Tensor  # (B, T) float32, of the guess
+
+
 def scalar(value: float | Tensor, like: Tensor) -> Tensor:
     """Return ``value`` as a detached scalar, a number on the device of ``like`` without a copy from the host."""
     return value.detach() if isinstance(value, Tensor) else like.detach().new_full((), value)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sslcli.errors import UserError
 from sslcli.features import Features
 from sslcli.randomness import Randomness
-from sslcli.types import Encoded, Loss, Reconstruction, View
+from sslcli.types import Encoded, Guesses, Loss, Reconstruction, View
 
 
 class Objective(nn.Module):
@@ -66,6 +66,10 @@ class Objective(nn.Module):
 
     def reconstruction(self, features: Features, i: int) -> Reconstruction | None:
         """Return the prediction for the pixels that are hidden in view ``i``; None if nothing is reconstructed."""
+        return None
+
+    def guesses(self, features: Features, i: int) -> Guesses | None:
+        """Return the prediction of the words that are hidden in view ``i``; None if no words are predicted."""
         return None
 
     def chance(self, batch_size: int) -> float | None:

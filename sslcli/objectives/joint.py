@@ -15,7 +15,7 @@ from sslcli.features import Features
 from sslcli.objectives.base import Masking, Objective
 from sslcli.objectives.ramped_weight import Weight
 from sslcli.randomness import Randomness
-from sslcli.types import Encoded, Loss, Reconstruction, View, scalar
+from sslcli.types import Encoded, Guesses, Loss, Reconstruction, View, scalar
 
 
 class Joint(Objective):
@@ -111,6 +111,10 @@ class Joint(Objective):
     def reconstruction(self, features: Features, i: int) -> Reconstruction | None:
         made = (part.reconstruction(features, i) for part in self._parts().values())
         return next((reconstruction for reconstruction in made if reconstruction is not None), None)
+
+    def guesses(self, features: Features, i: int) -> Guesses | None:
+        made = (part.guesses(features, i) for part in self._parts().values())
+        return next((guesses for guesses in made if guesses is not None), None)
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
         losses = {name: part.loss(_of(name, outputs)) for name, part in self._parts().items()}

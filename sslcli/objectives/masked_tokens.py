@@ -15,7 +15,7 @@ from sslcli.encoders.base import Encoder
 from sslcli.features import Features
 from sslcli.objectives.base import Objective, distinct
 from sslcli.randomness import Randomness
-from sslcli.types import Encoded, Field, Loss, View
+from sslcli.types import Encoded, Field, Guesses, Loss, View
 
 LONGEST = 16  # tokens of a word that are hidden together
 
@@ -146,6 +146,16 @@ class MaskedTokens(Objective):
             return None
         drawn = self.draw(view, randomness, i)
         return torch.zeros_like(drawn.mask).scatter(1, drawn.places, drawn.weight > 0)
+
+    def guesses(self, features: Features, i: int) -> Guesses | None:
+        if i not in self.reads:
+            return None
+        view = features.views[i]
+        hidden = self.draw(view, features.randomness, i)
+        tokens = features.masked(i, hidden.mask, view=hidden.view).tokens
+        probability, guess = self.logits(tokens).softmax(-1).max(-1)
+        chosen = torch.zeros_like(hidden.mask).scatter(1, hidden.places, hidden.weight > 0)
+        return Guesses(view.x, chosen, guess, probability)
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Return the scores (..., ids) of every id, in float32, for tokens (..., D) of the encoder."""

@@ -18,7 +18,8 @@ from sslcli.features import Features, evaluating
 from sslcli.randomness import Randomness
 from sslcli.report.patches import Axes, patches
 from sslcli.report.preview import first_views, masked_out, pixels, shows_pictures
-from sslcli.report.visuals import Embedding, Masked, Neighbours, Patches, Visuals
+from sslcli.report.texts import guesses, shows_texts, text_neighbours
+from sslcli.report.visuals import Embedding, Masked, Nearest, Neighbours, Patches, Visuals
 from sslcli.types import Compute, Field, Reconstruction
 
 Embed = Callable[[Dataset, Tensor], Tensor]
@@ -59,7 +60,8 @@ def collect_visuals(
     """
     shown = components.dataset.held_out or components.dataset
     count = _affordable(embed, shown, budget / 3)
-    has_pictures = shows_pictures(components)
+    has_pictures, has_texts = shows_pictures(components), shows_texts(components)
+    nearest = _nearest(components, shown, embed, count) if has_pictures or has_texts else None
     index = _spread(shown, min(count, MAPPED))
     embedding = Embedding(
         embed(shown, index),
@@ -74,9 +76,11 @@ def collect_visuals(
         masked=_masked(components, shown, _spread(shown, min(count, MEASURED)), compute, seed)
         if has_pictures
         else None,
-        neighbours=_neighbours(components, shown, embed, count, compute) if has_pictures else None,
+        neighbours=_neighbours(components, shown, nearest, compute) if has_pictures and nearest else None,
         patches=_patches(components, shown, random_init, compute, axes) if has_pictures else None,
         embedding=embedding,
+        text_neighbours=text_neighbours(components, shown, nearest) if has_texts and nearest else None,
+        guesses=guesses(components, shown, _spread(shown, ROWS), compute, seed) if has_texts else None,
     )
 
 
@@ -162,9 +166,7 @@ def _completed(made: Reconstruction, field: Field) -> dict[str, Tensor]:
     return {name: (x.cpu() / (2 * _RANGE) + 0.5).clamp(0, 1).where(hidden, 0.5) for name, x in gray.items()}
 
 
-def _neighbours(
-    components: Components, shown: Dataset, embed: Embed, count: int, compute: Compute
-) -> Neighbours | None:
+def _nearest(components: Components, shown: Dataset, embed: Embed, count: int) -> Nearest | None:
     """Return the nearest training samples of a few held-out samples; None if nothing is held out."""
     dataset = components.dataset
     if shown is dataset:
@@ -177,5 +179,11 @@ def _neighbours(
     if dataset.labels is not None and shown.labels is not None:
         theirs, ours = dataset.labels[found], shown.labels[queries][:, None]
         same = (theirs & ours).any(2) if theirs.dim() == 3 else theirs == ours  # of several labels, one in common
-    nearest = _pictures(components, dataset, found.flatten(), compute).unflatten(0, found.shape)
-    return Neighbours(_pictures(components, shown, queries, compute), nearest, best, same, len(bank))
+    return Nearest(queries, found, best, same, len(bank))
+
+
+def _neighbours(components: Components, shown: Dataset, found: Nearest, compute: Compute) -> Neighbours:
+    """Return the pictures of queries and of their nearest samples."""
+    nearest = _pictures(components, components.dataset, found.rows.flatten(), compute)
+    queries = _pictures(components, shown, found.queries, compute)
+    return Neighbours(queries, nearest.unflatten(0, found.rows.shape), found)

@@ -17,9 +17,9 @@ from sslcli.data.classes import class_name
 from sslcli.report import charts
 from sslcli.report.figures import CONTROL, variable
 from sslcli.report.maps import maps, singular_values
-from sslcli.report.pictures import enlarged, neighbour_rows, strip
+from sslcli.report.pictures import enlarged, neighbour_rows, rows_of, strip
 from sslcli.report.render import render
-from sslcli.report.visuals import Embedding, Neighbours, Visuals
+from sslcli.report.visuals import Embedding, Neighbours, TextNeighbours, Visuals
 from sslcli.run_dir.formatting import SHARE
 from sslcli.run_dir.measurements import below_start, best_baseline, gain, number, with_error
 from sslcli.run_dir.readings import Reading
@@ -27,6 +27,7 @@ from sslcli.run_dir.records import Record
 
 _BOOKKEEPING = ("step", "epoch", "loss", "chance", "lr", "samples_per_second", "data_wait")
 _LOG_LINES = 400  # last lines of the log; the whole log is in the run directory
+SECTIONS = ("views", "masked", "neighbours", "texts", "guesses", "patches", "spectrum")  # which may be missing
 _LEGEND = 10  # largest number of classes with a legend
 
 
@@ -58,12 +59,14 @@ def run_page(record: Record, identity: Mapping[str, Any], visuals: Visuals | Non
         visuals: pictures and embedding of the model; None if they cannot be computed.
         note: the reason for that, shown on the page.
     """
-    shown: dict[str, Any] = dict.fromkeys(("views", "masked", "neighbours", "patches", "spectrum")) | {"maps": []}
+    shown: dict[str, Any] = dict.fromkeys(SECTIONS) | {"maps": []}
     if visuals is not None:
         shown = {
             "views": strip(visuals.views) if visuals.views else None,
             "masked": visuals.masked and {"strip": strip(visuals.masked.pictures), "of": visuals.masked},
             "neighbours": visuals.neighbours and _neighbours(visuals.neighbours),
+            "texts": visuals.text_neighbours and _text_neighbours(visuals.text_neighbours),
+            "guesses": visuals.guesses,
             "patches": visuals.patches and {"strip": strip(visuals.patches.pictures), "of": visuals.patches},
             "held_out": visuals.embedding.held_out,
             **_embedding(visuals.embedding),
@@ -179,7 +182,11 @@ def _chart(record: Record, name: str, level: str | None, *, title: str = "", sha
 
 
 def _neighbours(found: Neighbours) -> dict[str, Any]:
-    return {"rows": list(neighbour_rows(found)), "of": found, "size": enlarged({"": found.queries})}
+    return {"rows": list(neighbour_rows(found)), "of": found.found, "size": enlarged({"": found.queries})}
+
+
+def _text_neighbours(found: TextNeighbours) -> dict[str, Any]:
+    return {"rows": list(rows_of(found.queries, found.nearest, found.found)), "of": found.found}
 
 
 def _embedding(shown: Embedding) -> dict[str, Any]:

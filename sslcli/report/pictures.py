@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from sslcli.data.pictures.encode import EXACT, address
-from sslcli.report.visuals import Neighbours
+from sslcli.report.visuals import Nearest, Neighbours
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,15 @@ def enlarged(columns: Mapping[str, Tensor]) -> str:
     return "; ".join(f"{', '.join(names)}: {size}" for size, names in sizes.items()) + " pixels, enlarged"
 
 
-def neighbour_rows(found: Neighbours) -> Iterator[dict[str, Any]]:
+def neighbour_rows(pictures: Neighbours) -> Iterator[dict[str, Any]]:
     """Yield each query with its neighbours: data URL, similarity, and whether the label is the same."""
-    for i, query in enumerate(found.queries):
-        same: list[bool | None] = [None] * found.nearest.shape[1] if found.same is None else found.same[i].tolist()
-        pictures = [address(picture) for picture in found.nearest[i]]
+    nearest = [[address(picture) for picture in row] for row in pictures.nearest]
+    yield from rows_of([address(query) for query in pictures.queries], nearest, pictures.found)
+
+
+def rows_of(queries: Sequence[str], nearest: Sequence[Sequence[str]], found: Nearest) -> Iterator[dict[str, Any]]:
+    """Yield each query with its neighbours, their similarities, and whether their labels are the query's."""
+    for i, (query, others) in enumerate(zip(queries, nearest)):
+        same: list[bool | None] = [None] * len(others) if found.same is None else found.same[i].tolist()
         cosines = [f"{value:.3f}" for value in found.similarity[i].tolist()]
-        yield {"query": address(query), "nearest": list(zip(pictures, cosines, same))}
+        yield {"query": query, "nearest": list(zip(others, cosines, same))}

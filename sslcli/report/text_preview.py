@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from sslcli.components import Components
-from sslcli.data.text.vocabulary import NAME, Vocabulary
 from sslcli.errors import UserError
 from sslcli.randomness import Randomness
 from sslcli.report.preview import first_samples, write_preview
+from sslcli.report.texts import speller
 from sslcli.run_dir.files import write_text
 from sslcli.run_dir.output import check_output
 from sslcli.types import Compute, Field
@@ -53,7 +53,7 @@ def write_text_preview(components: Components, compute: Compute, path: Path, *, 
 @torch.no_grad()
 def text_cells(components: Components, compute: Compute, *, seed: int) -> dict[str, list[str]]:
     """Return the texts and views of the first samples of step 0 by name, each as HTML."""
-    spec, spelled = components.dataset.spec, _speller(components)
+    spec, spelled = components.dataset.spec, speller(components)
     columns = first_samples(components, compute, seed)
     positions = np.arange(len(next(iter(columns.values()))))
     randomness = Randomness(seed, 0, positions, compute.device)
@@ -64,15 +64,6 @@ def text_cells(components: Components, compute: Compute, *, seed: int) -> dict[s
             hidden = components.objective.hidden(view, randomness, k)
             cells[f"view {k + 1}"] = _cells(view.x, hidden, spec[view.field], spelled)
     return cells
-
-
-def _speller(components: Components) -> Callable[[int], str]:
-    """Return what spells an id: the run's tokenizer, or where there is none its number."""
-    content = None if components.fitted is None else components.fitted.files.get(NAME)
-    if content is None:
-        return str
-    tokenizer = Vocabulary(content).tokenizer
-    return lambda number: str(tokenizer.id_to_token(number))
 
 
 def _cells(ids: Tensor, hidden: Tensor | None, field: Field, spelled: Callable[[int], str]) -> list[str]:

@@ -21,14 +21,41 @@ class Masked:
 
 
 @dataclass
-class Neighbours:
-    """Held-out queries, each with the training samples of the largest cosine similarity of features."""
+class Nearest:
+    """Held-out queries, each with the training samples of the largest cosine similarity of features, by position."""
 
-    queries: Tensor  # (Q, C, H, W) in [0, 1]
-    nearest: Tensor  # (Q, K, C, H, W) in [0, 1]
+    queries: Tensor  # (Q,)
+    rows: Tensor  # (Q, K)
     similarity: Tensor  # (Q, K) cosine
     same: Tensor | None  # (Q, K) bool, whether the label is the query's; None without labels
     bank: int  # number of training samples that were searched
+
+
+@dataclass
+class Neighbours:
+    """The pictures of queries and of their nearest samples."""
+
+    queries: Tensor  # (Q, C, H, W) in [0, 1]
+    nearest: Tensor  # (Q, K, C, H, W) in [0, 1]
+    found: Nearest
+
+
+@dataclass
+class TextNeighbours:
+    """The texts of queries and of their nearest samples."""
+
+    queries: list[str]
+    nearest: list[list[str]]
+    found: Nearest
+
+
+@dataclass
+class Guess:
+    """A token of a text, and, if it is hidden, the most probable token there by the words around it."""
+
+    token: str
+    guess: str | None
+    probability: float
 
 
 @dataclass
@@ -70,6 +97,8 @@ class Visuals:
     neighbours: Neighbours | None
     patches: Patches | None
     embedding: Embedding
+    text_neighbours: TextNeighbours | None = None
+    guesses: list[list[Guess]] | None = None  # texts of a masked objective, token by token
 
     @property
     def reconstructions(self) -> dict[str, Tensor]:

@@ -362,24 +362,25 @@ def test_looking_leaves_no_trace(simmim):
 
 def test_neighbours_are_those_of_another_library(infonce):
     config, parts = trained_parts(infonce)
-    found = visuals(config, parts, seconds=1e7).neighbours
+    pictures = visuals(config, parts, seconds=1e7).neighbours
+    found = pictures.found
     encoder, dataset = sslcli.load(infonce), parts.dataset
     assert found.bank == len(dataset)
     everything = dataset.fetch(torch.arange(len(dataset)))["image"]
     with torch.no_grad():
         bank = encoder(everything).numpy()
-        queries = encoder((found.queries * 255).round().byte()).numpy()
+        queries = encoder((pictures.queries * 255).round().byte()).numpy()
     distance, nearest = (
         NearestNeighbors(n_neighbors=8, metric="cosine", algorithm="brute").fit(bank).kneighbors(queries)
     )
     np.testing.assert_allclose(found.similarity.numpy(), 1 - distance, atol=1e-4)
     expected = everything[torch.from_numpy(nearest)]
-    assert (found.nearest * 255 - expected).abs().flatten(2).amax(2).le(1).float().mean() > 0.95  # ties may swap
+    assert (pictures.nearest * 255 - expected).abs().flatten(2).amax(2).le(1).float().mean() > 0.95  # ties may swap
     held_out = dataset.held_out
     originals = held_out.fetch(torch.arange(len(held_out)))["image"]
-    for query, same in zip(found.queries, found.same):
+    for query, same in zip(pictures.queries, found.same):
         i = int((originals - query * 255).abs().flatten(1).amax(1).argmin())
-        k = found.queries.tolist().index(query.tolist())
+        k = pictures.queries.tolist().index(query.tolist())
         assert same.tolist() == (dataset.labels[torch.from_numpy(nearest[k])] == held_out.labels[i]).tolist()
     text = words(section(parsed(infonce / "report.html"), "neighbours"))
     assert f"{int(found.same.sum())} of 64 agree" in text

@@ -1,0 +1,77 @@
+"""What a report shows of texts: neighbours as texts, and the words that a masked objective predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sslcli.components import Components
+from sslcli.data.base import Dataset
+from sslcli.data.text.vocabulary import NAME, Vocabulary
+from sslcli.features import Features, evaluating
+from sslcli.randomness import Randomness
+from sslcli.report.visuals import Guess, Nearest, TextNeighbours
+from sslcli.types import Compute
+
+LONGEST = 200  # characters of a text that are shown
+
+
+def shows_texts(components: Components) -> bool:
+    """Whether the encoder reads texts."""
+    return components.dataset.spec[components.views.field].kind == "tokens"
+
+
+def speller(components: Components) -> Callable[[int], str]:
+    """Return what spells an id: the run's tokenizer, or where there is none its number."""
+    content = components.fitted.files.get(NAME)
+    if content is None:
+        return str
+    tokenizer = Vocabulary(content).tokenizer
+    return lambda number: str(tokenizer.id_to_token(number))
+
+
+def text_neighbours(components: Components, shown: Dataset, found: Nearest) -> TextNeighbours:
+    """Return held-out texts with the training texts of the most similar features."""
+    texts = _texts(components, components.dataset, found.rows.flatten())
+    width = found.rows.shape[1]
+    nearest = [texts[start : start + width] for start in range(0, len(texts), width)]
+    return TextNeighbours(_texts(components, shown, found.queries), nearest, found)
+
+
+@torch.no_grad()
+def guesses(
+    components: Components, shown: Dataset, index: Tensor, compute: Compute, seed: int
+) -> list[list[Guess]] | None:
+    """Return the texts at ``index`` word by word, with the guess of each hidden one; None if no words are predicted."""
+    columns = {name: c.to(compute.device) for name, c in shown.fetch(index).items()}
+    randomness = Randomness(seed, 0, np.arange(len(index)), compute.device)
+    with evaluating(components.encoder, components.objective), compute.autocast():
+        features = Features(components.encoder, components.views(columns, randomness), randomness, columns)
+        tried = ((i, components.objective.guesses(features, i)) for i in components.objective.reads)
+        number, made = next(((i, made) for i, made in tried if made is not None), (0, None))
+    if made is None:
+        return None
+    spelled, pad = speller(components), shown.spec[features.views[number].field].pad
+    rows = zip(*(part.tolist() for part in (made.ids, made.hidden, made.guess, made.probability)))
+    return [
+        [
+            Guess(spelled(truth), spelled(guess) if hidden else None, probability)
+            for truth, hidden, guess, probability in zip(*row)
+            if truth != pad
+        ]
+        for row in rows
+    ]
+
+
+def _texts(components: Components, dataset: Dataset, index: Tensor) -> list[str]:
+    """Return the texts at ``index`` as the encoder reads them, shortened."""
+    ids = dataset.fetch(index)[components.views.field].tolist()
+    content = components.fitted.files.get(NAME)
+    if content is None:
+        found = [" ".join(map(str, row)) for row in ids]
+    else:
+        found = Vocabulary(content).tokenizer.decode_batch(ids, skip_special_tokens=True)
+    return [text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..." for text in found]
