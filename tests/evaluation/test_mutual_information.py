@@ -5,32 +5,15 @@ import math
 import pytest
 import torch
 from support.helpers import Flat, make_context
+from support.modalities import Noisy
 
 from sslcli.data.base import Columns
 from sslcli.evaluation.geometry import Geometry
 from sslcli.evaluation.mutual_information import MutualInformation
-from sslcli.objectives.infomax import normal
 from sslcli.types import Field, Spec, View
 from sslcli.views.base import Views
 
 DIM = 6
-
-
-class Noisy(Views):
-    """Two views of a vector, each with noise of its own."""
-
-    field = "vector"
-
-    def __init__(self, sigma):
-        super().__init__()
-        self.sigma = sigma
-
-    def forward(self, columns, randomness):
-        x = columns["vector"]
-        return [View(x + self.sigma * normal(randomness, f"noise {k}", x.shape[1]), "vector") for k in (0, 1)]
-
-    def evaluation_view(self, columns):
-        return View(columns["vector"], "vector")
 
 
 class Half(Flat):

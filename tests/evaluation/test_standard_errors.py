@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from support.helpers import make_context
+from support.modalities import Noisy
 
 from sslcli.data.base import Columns
 from sslcli.evaluation.base import Metric, compared, table
@@ -128,7 +129,7 @@ def test_labels_that_say_nothing_read_chance_within_two_standard_errors():
 
 def test_an_estimate_from_few_pairs_is_marked_by_its_bias():
     """81 pairs that share nothing, of 2 x 32 components: 12 nats, and all of them bias."""
-    context = make_context(vectors(81, dim=32))
+    context = make_context(vectors(81, dim=32), Noisy(100.0))
     metric = MutualInformation(steps=1, hidden_dim=4)(context)["mi_gaussian"]
     assert metric.bias == pytest.approx(gaussian_bias(81, 32)) and metric.bias > metric.standard_error
     assert f"(bias +{metric.bias:.2g})" in table({"mi_gaussian": metric})[1]
@@ -138,14 +139,14 @@ def test_an_estimate_from_few_pairs_is_marked_by_its_bias():
 
 
 def test_too_few_samples_are_said():
-    few = make_context(vectors(60, dim=32))
+    few = make_context(vectors(60, dim=32), Noisy(100.0))
     assert "mi_gaussian" not in MutualInformation(steps=1, hidden_dim=4)(few)
     assert few.left_out == ["mi_gaussian: 60 pairs of 2 x 32 components are too few, it needs 65"]
     for probe, said in (
         (MutualInformation(), "mutual information: 12 held-out pairs are too few, it needs 20"),
         (Geometry(), "rankme and its like: 12 samples are too few, they need 16"),
     ):
-        context = make_context(vectors(12))
+        context = make_context(vectors(12), Noisy(100.0))
         assert probe(context) == {} and context.left_out == [said]
 
 

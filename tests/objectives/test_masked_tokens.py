@@ -182,7 +182,7 @@ def test_texts_without_words_add_nothing():
     torch.testing.assert_close(together.total, loss_of(encoder, objective, some).total, rtol=1e-6, atol=1e-6)
     alone = loss_of(encoder, objective, bare)
     alone.total.backward()
-    assert float(alone.total) == 0
+    assert alone.total.item() == 0
     assert all(p.grad is None or not p.grad.any() for part in (encoder, objective) for p in part.parameters())
 
 
@@ -190,7 +190,7 @@ def test_an_output_that_tells_nothing_is_at_chance():
     encoder, objective = parts()
     torch.nn.init.zeros_(encoder.word_embeddings.weight)
     found = loss_of(encoder, objective, TEXTS[:16])
-    assert float(found.total) == pytest.approx(math.log(VOCAB)) == pytest.approx(found.chance)
+    assert found.total.item() == pytest.approx(math.log(VOCAB)) == pytest.approx(found.chance)
 
 
 def test_the_output_layer_is_the_encoders_table():

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from sslcli.data.base import Columns
 from sslcli.encoders.base import Encoder
+from sslcli.objectives.infomax import normal
 from sslcli.types import Encoded, Field, Spec, View
+from sslcli.views.base import Views
 
 
 def token_dataset(num_samples: int = 128, length: int = 12, vocab: int = 50) -> Columns:
@@ -146,3 +148,20 @@ def padded_texts(
     if pair:
         columns, spec = {**columns, "pair": column(length // 2)}, spec.having("pair", field(length // 2))
     return Columns(spec, columns, labels)
+
+
+class Noisy(Views):
+    """Two views of a vector, each with noise of its own."""
+
+    field = "vector"
+
+    def __init__(self, sigma):
+        super().__init__()
+        self.sigma = sigma
+
+    def forward(self, columns, randomness):
+        x = columns["vector"]
+        return [View(x + self.sigma * normal(randomness, f"noise {k}", x.shape[1]), "vector") for k in (0, 1)]
+
+    def evaluation_view(self, columns):
+        return View(columns["vector"], "vector")
