@@ -30,7 +30,7 @@ from sslcli.pretrained.normalisation import read_as_trained, settle
 from sslcli.pretrained.safetensors_io import read_export
 from sslcli.randomness import fold
 from sslcli.run_dir.checkpoint import State, open_run
-from sslcli.run_dir.fitted import Fitted, of_state, spec_of
+from sslcli.run_dir.fitted import Fitted, of_state, trained_spec
 from sslcli.run_dir.foreign import data_to_read
 from sslcli.run_dir.normalisation import Normalisation
 from sslcli.types import Spec
@@ -157,7 +157,7 @@ def _rebuilt(state: State, weights: str) -> tuple[Encoder, Objective, Views]:
     if weights not in ("student", "teacher"):
         raise UserError(f"weights={weights} is neither student nor teacher.")
     config: TrainConfig = state["config"]
-    encoder = build_encoder(config, spec_of(state))
+    encoder = build_encoder(config, trained_spec(state))
     check_fit(encoder, state["encoder"], "encoder")
     encoder.load_state_dict(state["encoder"])
     objective = build_objective(config, encoder)
@@ -218,7 +218,7 @@ def restore_dataset(state: State, said: DatasetChoice, encoder: Encoder, field: 
     config: TrainConfig = replace(state["config"], dataset=chosen)
     dataset = build_dataset(config).fit(of_state(state))
     dataset.spec.check_readable(field, encoder.spec)
-    read_as_trained(config, dataset, spec_of(state), is_other=not is_own)
+    read_as_trained(config, dataset, trained_spec(state), is_other=not is_own)
     return chosen, dataset
 
 
@@ -247,4 +247,4 @@ def load(
     exported = Path(run).suffix == ".safetensors"
     state = read_export(expand(str(run))) if exported else open_run(str(run))[1]
     encoder, views = restore_encoder(state, torch.device(device), weights or state.get("weights", "student"))
-    return Pretrained(encoder, views, spec_of(state), of_state(state))
+    return Pretrained(encoder, views, trained_spec(state), of_state(state))

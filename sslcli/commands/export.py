@@ -18,7 +18,7 @@ from sslcli.run_dir import inside
 from sslcli.run_dir.checkpoint import open_run
 from sslcli.run_dir.console import Console
 from sslcli.run_dir.files import replacing, replacing_folder, sweep, write_text
-from sslcli.run_dir.fitted import of_state, spec_of
+from sslcli.run_dir.fitted import of_state, trained_spec
 from sslcli.run_dir.output import folder_for
 from sslcli.training.device import choose
 
@@ -81,7 +81,7 @@ def _source(config: ExportConfig, kind: Format) -> Source:
     compute = choose(config.device.name if kind.reads_data else "cpu", "fp32")
     run_dir, state = open_run(config.run)
     encoder, views = restore_encoder(state, compute.device, config.weights)
-    model = Pretrained(encoder, views, spec_of(state), of_state(state))
+    model = Pretrained(encoder, views, trained_spec(state), of_state(state))
     return Source(run_dir, state, model, compute, config.dataset, tuple(config.plugins), config.weights)
 
 

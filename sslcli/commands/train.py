@@ -184,7 +184,7 @@ class _Session:
             if self.components.start is not None:
                 console.line(f"start     {self.components.start}")
                 write_weights(self.components.encoder, run_dir, START)
-        self.components.fitted.write(run_dir, identity_of_data(config, self.components.dataset))
+        self.components.fitted.write(run_dir, lambda: identity_of_data(config, self.components.dataset))
         write_config(run_dir, config)
         self.loggers.each(lambda logger: logger.start(to_plain(config), run_dir, self.trainer.step))
         if not resumed and shows_pictures(self.components):

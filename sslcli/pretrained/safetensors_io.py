@@ -33,8 +33,7 @@ def packed(module: nn.Module, header: Mapping[str, str] | None = None) -> bytes:
 
 def write_weights(module: nn.Module, run_dir: Path, name: str) -> None:
     """Write all tensors of ``module`` to a safetensors file of a run, atomically."""
-    content = packed(module)
-    inside.write(run_dir, name, lambda file: file.write(content))
+    inside.write_bytes(run_dir, name, packed(module))
 
 
 def export_header(state: Mapping[str, Any], weights: str) -> dict[str, str]:

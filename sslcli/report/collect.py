@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,9 +13,8 @@ from sslcli.components import Components
 from sslcli.data.base import Dataset
 from sslcli.data.selection import balanced, drawn
 from sslcli.encoders.base import Encoder
-from sslcli.features import Features, evaluating
-from sslcli.randomness import Randomness
 from sslcli.report.patches import Axes, patches
+from sslcli.report.predictions import first_prediction
 from sslcli.report.preview import first_views, masked_out, pixels, shows_pictures
 from sslcli.report.texts import guesses, shows_texts, text_neighbours
 from sslcli.report.visuals import Embedding, Masked, Nearest, Neighbours, Patches, Visuals
@@ -126,16 +124,12 @@ def _patches(
 
 def _masked(components: Components, shown: Dataset, index: Tensor, compute: Compute, seed: int) -> Masked | None:
     """Return the reconstructions of the first masked view of the samples at ``index``, with the masks of step 0."""
-    columns = {name: c.to(compute.device) for name, c in shown.fetch(index).items()}
-    randomness = Randomness(seed, 0, np.arange(len(index)), compute.device)
-    with evaluating(components.encoder, components.objective), compute.autocast():
-        features = Features(components.encoder, components.views(columns, randomness), randomness, columns)
-        tried = ((i, components.objective.reconstruction(features, i)) for i in components.objective.reads)
-        number, made = next(((i, made) for i, made in tried if made is not None), (0, None))
-    if made is None:
+    found = first_prediction(components, shown, index, compute, seed, components.objective.reconstruction)
+    if found is None:
         return None
+    masked_view, made = found
     hidden = made.hidden[:, None].expand_as(made.target)
-    view = pixels(features.views[number].x, shown.spec[components.views.field])
+    view = pixels(masked_view.x, shown.spec[components.views.field])
     pictures = {
         "input": view,
         "masked": masked_out(view, made.hidden),

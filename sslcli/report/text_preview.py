@@ -14,7 +14,7 @@ from sslcli.components import Components
 from sslcli.errors import UserError
 from sslcli.randomness import Randomness
 from sslcli.report.preview import first_samples, write_preview
-from sslcli.report.texts import speller
+from sslcli.report.texts import shows_texts, speller
 from sslcli.run_dir.files import write_text
 from sslcli.run_dir.output import check_output
 from sslcli.types import Compute, Field
@@ -29,7 +29,7 @@ def write_views(components: Components, compute: Compute, path: Path, *, seed: i
     Raises:
         UserError: it cannot be written there, or the data cannot be shown.
     """
-    is_text = components.dataset.spec[components.views.field].kind == "tokens"
+    is_text = shows_texts(components)
     replaces = check_output(path, rb"<!DOCTYPE html>" if is_text else rb"\x89PNG", "preview")
     (write_text_preview if is_text else write_preview)(components, compute, path, seed=seed)
     return replaces

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sslcli.components import Components
 from sslcli.data.base import Dataset
 from sslcli.data.text.vocabulary import NAME, Vocabulary
-from sslcli.features import Features, evaluating
-from sslcli.randomness import Randomness
+from sslcli.report.predictions import first_prediction
 from sslcli.report.visuals import Guess, Nearest, TextNeighbours
 from sslcli.types import Compute
 
@@ -46,15 +44,11 @@ def guesses(
     components: Components, shown: Dataset, index: Tensor, compute: Compute, seed: int
 ) -> list[list[Guess]] | None:
     """Return the texts at ``index`` word by word, with the guess of each hidden one; None if no words are predicted."""
-    columns = {name: c.to(compute.device) for name, c in shown.fetch(index).items()}
-    randomness = Randomness(seed, 0, np.arange(len(index)), compute.device)
-    with evaluating(components.encoder, components.objective), compute.autocast():
-        features = Features(components.encoder, components.views(columns, randomness), randomness, columns)
-        tried = ((i, components.objective.guesses(features, i)) for i in components.objective.reads)
-        number, made = next(((i, made) for i, made in tried if made is not None), (0, None))
-    if made is None:
+    found = first_prediction(components, shown, index, compute, seed, components.objective.guesses)
+    if found is None:
         return None
-    spelled, pad = speller(components), shown.spec[features.views[number].field].pad
+    view, made = found
+    spelled, pad = speller(components), shown.spec[view.field].pad
     rows = zip(*(part.tolist() for part in (made.ids, made.hidden, made.guess, made.probability)))
     return [
         [

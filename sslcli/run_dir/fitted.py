@@ -77,8 +77,8 @@ class Fitted:
         """Return the SHA-256 digest of each file, for checkpoints."""
         return {name: hashlib.sha256(content).hexdigest() for name, content in sorted(self.files.items())}
 
-    def write(self, run_dir: Path, data: str) -> None:
-        """Write all files into a run directory, with the identity of the ``data`` that they were fitted on."""
+    def write(self, run_dir: Path, data: Callable[[], str]) -> None:
+        """Write all files into a run directory, with what ``data`` returns, the identity of the data they are of."""
         own = sorted(name for name in self.files if path_of(name) != name)
         if own:
             inside.make_folder(run_dir, FOLDER)
@@ -86,7 +86,7 @@ class Fitted:
             if inside.read(run_dir, path_of(name)) != content:
                 inside.write_bytes(run_dir, path_of(name), content)
         if own:
-            inside.write_text(run_dir, _INDEX, f"{json.dumps({'data': data, 'files': own}, indent=2)}\n")
+            inside.write_text(run_dir, _INDEX, f"{json.dumps({'data': data(), 'files': own}, indent=2)}\n")
 
 
 def path_of(name: str) -> str:
@@ -102,12 +102,13 @@ class _Index(JsonFile):
     files: list[str]
 
 
-def read(run_dir: Path, data: str | None = None) -> dict[str, bytes]:
+def read(run_dir: Path, data: Callable[[], str] | None = None) -> dict[str, bytes]:
     """Read the files of a run that has a checkpoint; those that are missing are left out.
 
     Args:
         run_dir: the run directory.
-        data: for a run without a checkpoint, the identity of its data: files of other data are left out.
+        data: for a run without a checkpoint, returns the identity of its data, which may read all of them. Files of
+            other data are left out.
 
     Raises:
         UserError: the list of the files is damaged.
@@ -119,7 +120,7 @@ def read(run_dir: Path, data: str | None = None) -> dict[str, bytes]:
             raise ValueError("it names other files than those in its folder")
     except (ValueError, LookupError) as error:
         raise UserError(f"run_dir: {run_dir / _INDEX} cannot be read ({error}). {_WAY_OUT}") from None
-    names = index["files"] if data in (None, index["data"]) else []
+    names = index["files"] if not index["files"] or data is None or data() == index["data"] else []
     found = {name: inside.read(run_dir, path_of(name)) for name in (*names, normalisation.NAME)}
     if data is not None:  # mean and std are measured again, as exactly
         del found[normalisation.NAME]
@@ -139,7 +140,7 @@ def of_state(state: Mapping[str, Any]) -> Fitted:
     return fitted
 
 
-def spec_of(state: Mapping[str, Any]) -> Spec:
+def trained_spec(state: Mapping[str, Any]) -> Spec:
     """Return the columns of a trained run's data, with the facts that were fitted on them."""
     return Spec.from_plain(state["spec"], of_state(state).facts())
 

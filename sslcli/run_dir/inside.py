@@ -119,7 +119,7 @@ def write_bytes(folder: Path, name: str, content: bytes) -> None:
 
 def write_text(folder: Path, name: str, text: str) -> None:
     """Replace the content of a file by ``text`` atomically."""
-    write(folder, name, lambda file: file.write(text.encode()))
+    write_bytes(folder, name, text.encode())
 
 
 def remove(folder: Path, name: str) -> None:

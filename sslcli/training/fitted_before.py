@@ -24,7 +24,7 @@ def fitted_before(config: TrainConfig, run_dir: Path, dataset: Dataset, ranks: R
         if config.resume == "never":
             return {}
         if afresh:
-            return read(run_dir, identity_of_data(config, dataset))
+            return read(run_dir, lambda: identity_of_data(config, dataset))
         return read(run_before(config, run_dir))
 
     return Fitted(ranks.by_first(kept), complete=not afresh, by_first=ranks.by_first)

@@ -50,11 +50,11 @@ def save(run_dir):
 
 def normalised(run_dir):
     numbers = normalisation.Normalisation((0.5,), (0.5,), "as measured")
-    Fitted({normalisation.NAME: numbers.content()}).write(run_dir, "data")
+    Fitted({normalisation.NAME: numbers.content()}).write(run_dir, lambda: "data")
 
 
 def fit(run_dir):
-    Fitted({"ids.json": b"{}"}).write(run_dir, "data")
+    Fitted({"ids.json": b"{}"}).write(run_dir, lambda: "data")
 
 
 def table(run_dir):
