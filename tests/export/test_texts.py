@@ -44,7 +44,7 @@ def trained(folder, *options):
     )  # fmt: skip
     (folder / "r").mkdir()
     parts = build_components(config)
-    parts.fitted.write(folder / "r", "")
+    parts.fitted.write(folder / "r", str)
     trainer = trainer_of(config, folder / "r", parts=parts)
     trainer.fit()
     foreign.settled(trainer.encoder)
