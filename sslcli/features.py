@@ -24,6 +24,7 @@ class Features:
         randomness: random numbers of the micro-batch's samples, for masks and noise.
         columns: the dataset's columns of the same samples, for an objective that reads labels.
         ranks: the processes of the run, each of which has a different micro-batch.
+        at_once: encode all views at the first request, as one batch for each seed of noise; columns do not matter.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class Features:
         randomness: Randomness,
         columns: Mapping[str, Tensor] | None = None,
         ranks: Ranks | None = None,
+        at_once: bool = False,
     ) -> None:
         self.encode = encode
         self.views = views
         self.randomness = randomness
         self.columns = columns or {}
         self.ranks = ranks or Ranks()
+        self.at_once = at_once
         self._clean: dict[tuple[int, ...], list[Encoded]] = {}
 
     def clean(self, *which: int) -> list[Encoded]:
@@ -48,9 +51,10 @@ class Features:
         those of different objectives. Views of different columns or sizes are encoded separately. Negative numbers
         count from the last view.
         """
-        if which not in self._clean:
-            self._clean[which] = self._together(self.encode, which)
-        return self._clean[which]
+        asked = tuple(range(len(self.views))) if self.at_once else which
+        if asked not in self._clean:
+            self._clean[asked] = self._together(self.encode, asked)
+        return [self._clean[asked][i] for i in which] if self.at_once else self._clean[asked]
 
     def masked(self, i: int, mask: Tensor, *, view: View | None = None, visible_only: bool = False) -> Encoded:
         """Return the encoding of view ``i`` where ``mask`` (B, *grid) hides patches, in a separate forward pass.
@@ -71,9 +75,11 @@ class Features:
         return self._together(encode, which)
 
     def _together(self, encode: Encode, which: Sequence[int]) -> list[Encoded]:
-        groups: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+        groups: dict[tuple[object, ...], list[int]] = {}
         for i in which:
-            groups.setdefault((self.views[i].field, tuple(self.views[i].x.shape[1:])), []).append(i)
+            view = self.views[i]
+            key = (view.noise,) if self.at_once else (view.field, tuple(view.x.shape[1:]), view.noise)
+            groups.setdefault(key, []).append(i)
         found: dict[int, Encoded] = {}
         for members in groups.values():
             joined = encode(_join([self.views[i] for i in members]))
@@ -85,7 +91,8 @@ def _join(views: list[View]) -> View:
     if len(views) == 1:
         return views[0]
     valid = [v.valid for v in views if v.valid is not None]
-    return View(torch.cat([v.x for v in views]), views[0].field, torch.cat(valid) if len(valid) == len(views) else None)
+    all_valid = torch.cat(valid) if len(valid) == len(views) else None
+    return View(torch.cat([v.x for v in views]), views[0].field, all_valid, noise=views[0].noise)
 
 
 def _split(encoded: Encoded, parts: int) -> list[Encoded]:

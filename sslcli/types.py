@@ -15,6 +15,7 @@ from torch import Tensor
 from sslcli.errors import UserError, suggest
 
 Kind = Literal["image", "tokens", "id", "vector"]
+Similarity = Literal["cosine", "dot"]
 WIDTHS = 16  # batches of texts are a multiple of this wide: kernels are made for it, and a compiled encoder meets few
 _NUM_AXES = {"image": 3, "tokens": 1, "id": 0}  # of one sample; a vector may have any number
 
@@ -159,11 +160,12 @@ class View:
     field: str  # name of the column that it was made from
     valid: Tensor | None = None  # (B, T) bool, False marks padding
     target: Tensor | None = None  # (B, ...) the same crop without photometric augmentation, normalised
+    noise: int | None = None  # seed of what an encoder of a graph changes in all of it for this view; None: nothing
 
     def rows(self, which: Tensor | slice) -> View:
         """Return the view of the samples ``which`` only."""
         valid, target = (None if part is None else part[which] for part in (self.valid, self.target))
-        return View(self.x[which], self.field, valid, target)
+        return View(self.x[which], self.field, valid, target, self.noise)
 
 
 class Crops(Protocol):

@@ -16,6 +16,7 @@ PACKAGE = ROOT / "sslcli"
 ROOMS = [
     {"errors", "signals"},
     {"types", "randomness"},
+    {"graph"},
     {"config"},
     {"distributed", "run_dir"},
     {"data", "encoders", "views"},

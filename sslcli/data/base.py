@@ -13,6 +13,7 @@ from torch import Tensor
 from sslcli.data.classes import share_classes
 from sslcli.data.fingerprints import LIMIT, of_samples
 from sslcli.errors import UserError
+from sslcli.graph import Rankings
 from sslcli.run_dir.fitted import Fitted
 from sslcli.types import Crops, Spec
 
@@ -56,6 +57,7 @@ class Dataset:
     in_memory: bool = False  # whether ``fetch`` only indexes an array in memory
     has_own_scale: bool = False  # whether mean and std are to be measured, as nothing else is known of the numbers
     decodes: bool = False  # whether ``fetch`` decodes pictures, which takes more CPU time than reading
+    rankings: Rankings | None = None  # of a held-out part with users and items: what is to be recommended to whom
 
     def __len__(self) -> int:
         raise NotImplementedError

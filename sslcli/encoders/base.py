@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 from torch import Tensor, nn
 
 from sslcli.types import Encoded, Spec, View
@@ -18,6 +20,7 @@ class Encoder(nn.Module):
     token_dim: int  # width of a token; 0 for an encoder without tokens
     stride: int  # input pixels per output token, along each side
     can_drop: bool = False  # whether forward takes visible_only=True, which drops hidden tokens
+    at_once: bool = False  # whether all views of a micro-batch are best one batch: their columns are ids of one table
 
     def expect(self, view: View, field: str) -> None:
         """Raise ValueError if the view is not of the column ``field``, for an encoder that reads no other."""
@@ -52,3 +55,11 @@ class Encoder(nn.Module):
         ``pooled`` averages the tokens that are visible and valid.
         """
         raise NotImplementedError
+
+
+@runtime_checkable
+class Recommends(Protocol):
+    """An encoder whose pooled vectors of users, or of their histories, are compared with vectors of items."""
+
+    def item_vectors(self) -> Tensor:
+        """Return the vector (I, dim) of each item of ``Graph.of(spec)``, in the order of their numbers."""

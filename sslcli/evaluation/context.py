@@ -17,7 +17,7 @@ from sslcli.evaluation.dropout import are_equal, dropping
 from sslcli.evaluation.rows import Columns, counted, gathered
 from sslcli.features import evaluating
 from sslcli.randomness import Randomness, fold
-from sslcli.types import Compute, Field, View
+from sslcli.types import Compute, Field, Similarity, View
 from sslcli.views.base import Views
 
 RAW_PIXELS = 32  # side to which larger images are averaged down for the raw-input baseline
@@ -40,6 +40,7 @@ class ProbeContext:
         budget: seconds that a probe may take if it chooses its own size.
         settled: the size that such a probe chose before, to be used again.
         raw_input: whether the input without any encoder is a baseline, too.
+        similarity: how the objective compares pooled vectors.
         left_out: what probes did not measure, each with the reason, to be printed.
     """
 
@@ -54,6 +55,7 @@ class ProbeContext:
     budget: float = 15.0
     settled: int | None = None
     raw_input: bool = True
+    similarity: Similarity = "cosine"
     left_out: list[str] = field(default_factory=list)
     _views_are_equal: bool | None = field(default=None, repr=False)
     _features: dict[tuple[str, int, bytes, str], Tensor] = field(default_factory=dict, repr=False)

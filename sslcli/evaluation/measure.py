@@ -130,6 +130,7 @@ def context_of(config: TrainConfig, components: Components, compute: Compute, en
         copied=copied,
         seed=config.seed,
         raw_input=False,
+        similarity=components.objective.similarity,
     )
 
 
@@ -158,6 +159,7 @@ def probe_context(
         drops_paths=drops_paths,
         seed=config.seed,
         budget=budget,
+        similarity=components.objective.similarity,
     )
 
 
@@ -240,5 +242,6 @@ def _dry(components: Components, columns: dict[str, Tensor], compute: Compute, *
             check_readable(encoder, views, components.views.num_local)
             by_dropout = len(reads) > 1 and are_equal(views[reads[0]], views[reads[1]])
             with dropping(encoder, fold(seed, "dropout"), compute.device) if by_dropout else nullcontext():
-                outputs = components.objective.project(Features(encoder, views, randomness, columns))
+                features = Features(encoder, views, randomness, columns, at_once=encoder.at_once)
+                outputs = components.objective.project(features)
         return components.objective.loss(outputs), by_dropout

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sslcli.errors import UserError
 from sslcli.features import Features
 from sslcli.randomness import Randomness
-from sslcli.types import Encoded, Guesses, Loss, Reconstruction, View
+from sslcli.types import Encoded, Guesses, Loss, Reconstruction, Similarity, View
 
 
 class Objective(nn.Module):
@@ -29,6 +29,7 @@ class Objective(nn.Module):
     needs_teacher: bool = False  # whether it compares with a momentum copy of the encoder
     label: str | None = None  # the label column that it reads; results of such runs say that labels were used
     terms: tuple[str, ...] = ()  # the names of the loss terms, where there are several
+    similarity: Similarity = "cosine"  # how the encoder's pooled vectors are to be compared: as in the loss
 
     def check(self, num_samples: int, micro_batch: int) -> None:
         """Raise ValueError, before training, if the objective cannot use this size of dataset or micro-batch."""

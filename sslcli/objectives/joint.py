@@ -65,6 +65,7 @@ class Joint(Objective):
         self.balance = balance
         self.masked = _the_masked_part(self._parts()) if share == "masked" else None
         self.terms = tuple(parts)
+        self.similarity = next(iter(self._parts().values())).similarity  # parts that rank come first
         self.reads = tuple(sorted({i for part in self._parts().values() for i in part.reads}))
         if self.masked is not None:
             self.masked.reads = self.reads
@@ -146,7 +147,8 @@ class _MaskedStudentFeatures(Features):
     """Features in which the student sees every view masked and the teacher sees every view clean."""
 
     def __init__(self, features: Features, masked: Masking) -> None:
-        super().__init__(features.encode, features.views, features.randomness, features.columns, features.ranks)
+        of = features
+        super().__init__(of.encode, of.views, of.randomness, of.columns, of.ranks, of.at_once)
         self._encode_masked: Callable[[int], Encoded] = lambda i: masked.masked_pass(features, i)
 
     def clean(self, *which: int) -> list[Encoded]:

@@ -38,6 +38,7 @@ def first_prediction(
     columns = {name: c.to(compute.device) for name, c in shown.fetch(index).items()}
     randomness = Randomness(seed, 0, np.arange(len(index)), compute.device)
     with evaluating(components.encoder, components.objective), compute.autocast():
-        features = Features(components.encoder, components.views(columns, randomness), randomness, columns)
+        encoder, views = components.encoder, components.views(columns, randomness)
+        features = Features(encoder, views, randomness, columns, at_once=encoder.at_once)
         tried = ((features.views[i], predict(features, i)) for i in components.objective.reads)
         return next(((view, made) for view, made in tried if made is not None), None)

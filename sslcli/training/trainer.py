@@ -196,7 +196,8 @@ class Trainer:
             seed_torch(fold(self.seed, "dropout", self.step, m, self.ranks.rank), self.compute.device)
             with self.compute.autocast():
                 views = self.views(batch[m], randomness)
-                return self.objective.project(Features(self.encode, views, randomness, batch[m], self.ranks))
+                features = Features(self.encode, views, randomness, batch[m], self.ranks, self.encoder.at_once)
+                return self.objective.project(features)
 
         return project
 

@@ -1,0 +1,58 @@
+"""The graph of training interactions, and lists of several rows, against loops."""
+
+import pytest
+import torch
+
+from sslcli.features import Features
+from sslcli.graph import Graph, Lists
+from sslcli.randomness import Randomness
+from sslcli.types import Encoded, Field, Spec, View
+
+PAIRS = [(0, 2), (2, 0), (0, 1), (2, 0), (0, 2), (3, 3)]  # of users and items, some twice
+
+
+def graph():
+    users, items = torch.tensor(PAIRS).T
+    fields = {name: Field("id", (), torch.int64, vocab=9) for name in ("user", "item")}
+    return Graph.of(Spec(fields, facts=Graph.facts(4, 5, users, items)))
+
+
+def test_a_graph_is_its_facts():
+    found = graph()
+    assert (found.num_users, found.num_items, found.num_nodes) == (4, 5, 9)
+    assert found.edges.T.tolist() == sorted([user, item + 4] for user, item in set(PAIRS))
+    assert found.popularity.tolist() == [1, 1, 1, 1, 0]
+    with pytest.raises(ValueError, match="has no users and items"):
+        Graph.of(Spec())
+
+
+def test_lists_are_those_of_a_loop():
+    lists = graph().items_of_users()
+    expected = [sorted({item for user, item in PAIRS if user == row}) for row in range(4)]
+    assert [lists.row(i).tolist() for i in range(4)] == expected == [[1, 2], [], [0], [3]]
+    assert lists.lengths.tolist() == [2, 0, 1, 1] and len(lists) == 4
+    rows = torch.tensor([3, 1, 0])
+    place, values = lists.pairs(rows)
+    assert list(zip(place.tolist(), values.tolist())) == [(0, 3), (2, 1), (2, 2)]
+    dense = lists.dense(rows, 5)
+    assert dense.nonzero().tolist() == [[0, 3], [2, 1], [2, 2]] and dense.shape == (3, 5)
+
+
+def test_unsorted_values_of_unsorted_rows_are_sorted():
+    lists = Lists.of(torch.tensor([1, 0, 1]), torch.tensor([5, 9, 2]), 3)
+    assert [lists.row(i).tolist() for i in range(3)] == [[9], [2, 5], []]
+
+
+def test_views_of_one_table_are_one_batch_for_each_noise():
+    asked = []
+
+    def encode(view, mask=None):
+        asked.append((view.field, view.noise, view.x.tolist()))
+        return Encoded(view.x[:, None, None], view.x[:, None] * (1 if view.noise is None else view.noise))
+
+    x = torch.arange(2)
+    views = [View(x, "user"), View(x + 2, "item"), View(x + 4, "user", noise=7), View(x + 6, "item", noise=7)]
+    features = Features(encode, views, Randomness(0, 0, x.numpy(), torch.device("cpu")), at_once=True)
+    assert [encoded.pooled.flatten().tolist() for encoded in features.clean(3, 0)] == [[42, 49], [0, 1]]
+    assert features.clean(1)[0].pooled.flatten().tolist() == [2, 3]
+    assert asked == [("user", None, [0, 1, 2, 3]), ("user", 7, [4, 5, 6, 7])]
