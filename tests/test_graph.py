@@ -7,6 +7,7 @@ from sslcli.features import Features
 from sslcli.graph import Graph, Lists
 from sslcli.randomness import Randomness
 from sslcli.types import Encoded, Field, Spec, View
+from tests.support.modalities import pairs_dataset
 
 PAIRS = [(0, 2), (2, 0), (0, 1), (2, 0), (0, 2), (3, 3)]  # of users and items, some twice
 
@@ -56,3 +57,15 @@ def test_views_of_one_table_are_one_batch_for_each_noise():
     assert [encoded.pooled.flatten().tolist() for encoded in features.clean(3, 0)] == [[42, 49], [0, 1]]
     assert features.clean(1)[0].pooled.flatten().tolist() == [2, 3]
     assert asked == [("user", None, [0, 1, 2, 3]), ("user", 7, [4, 5, 6, 7])]
+
+
+def test_no_held_out_pair_of_the_tiny_dataset_is_one_of_its_graph():
+    dataset = pairs_dataset()
+    held_out = dataset.held_out
+    pairs = {tuple(pair) for pair in torch.stack([*dataset.columns.values()]).T.tolist()}
+    assert pairs == {tuple(edge) for edge in Graph.of(dataset.spec).edges.T.tolist()} and len(pairs) == len(dataset)
+    asked = [(u, int(i) + 12) for u in range(12) for i in held_out.rankings.relevant.row(u)]
+    assert asked == list(zip(*(column.tolist() for column in held_out.columns.values()))) and len(asked) == 12
+    assert not pairs & set(asked)
+    assert all(len(held_out.rankings.seen.row(u)) for u in range(12))
+    assert Graph.of(dataset.spec).popularity.min() == 0

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sslcli.data.base import Columns
 from sslcli.encoders.base import Encoder
+from sslcli.graph import Graph, Lists, Rankings
 from sslcli.objectives.infomax import normal
 from sslcli.types import Encoded, Field, Spec, View
 from sslcli.views.base import Views
@@ -29,6 +30,28 @@ def user_item_dataset(num_pairs: int = 128, users: int = 40, items: int = 30) ->
     item = (user * items // users + torch.randint(0, 3, (num_pairs,), generator=generator)) % items
     spec = Spec(user=Field("id", (), torch.int64, users), item=Field("id", (), torch.int64, items))
     return Columns(spec, {"user": user, "item": item})
+
+
+def pairs_dataset(users: int = 12, items: int = 9) -> Columns:
+    """Pairs of a user's and an item's node: two blocks of taste, and one held-out item of each user's own block.
+
+    Users of even and of odd numbers like items of even and of odd numbers. User 0 is left with one training item, the
+    last item is of no training pair, and each third user likes an item of the other block, too.
+    """
+    liked = [[i for i in range(items - 1) if i % 2 == u % 2] for u in range(users)]
+    held = torch.tensor([of[u // 2 % len(of)] for u, of in enumerate(liked)])
+    pairs = [(u, i) for u, of in enumerate(liked) for i in of if i != held[u] and (u or i == liked[0][-1])]
+    pairs += [(u, (u + 1) % 2) for u in range(1, users, 3)]
+    user, item = torch.tensor(pairs).T
+    field = Field("id", (), torch.int64, users + items)
+    spec = Spec(user=field, item=field, facts=Graph.facts(users, items, user, item))
+    dataset = Columns(spec, {"user": user, "item": item + users})
+    everyone, seen = torch.arange(users), Lists.of(user, item, users)
+    dataset.held_out = Columns(spec, {"user": everyone, "item": held + users})
+    unknown = torch.zeros(users, dtype=torch.int64)
+    relevant = Lists.of(everyone, held, users)
+    dataset.held_out.rankings = Rankings(everyone, everyone, relevant, seen, seen, unknown, "one item of each user")
+    return dataset
 
 
 def vector_dataset(num_samples: int = 128, width: int = 10) -> Columns:
