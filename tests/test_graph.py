@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from support.modalities import histories, pairs_dataset
 
 from sslcli.features import Features
 from sslcli.graph import Graph, Lists
 from sslcli.randomness import Randomness
 from sslcli.types import Encoded, Field, Spec, View
-from tests.support.modalities import pairs_dataset
 
 PAIRS = [(0, 2), (2, 0), (0, 1), (2, 0), (0, 2), (3, 3)]  # of users and items, some twice
 
@@ -69,3 +69,21 @@ def test_no_held_out_pair_of_the_tiny_dataset_is_one_of_its_graph():
     assert not pairs & set(asked)
     assert all(len(held_out.rankings.seen.row(u)) for u in range(12))
     assert Graph.of(dataset.spec).popularity.min() == 0
+
+
+def test_the_tiny_histories_are_the_last_items_before_the_one_held_out():
+    dataset = histories()
+    graph, field = Graph.of(dataset.spec), dataset.spec["history"]
+    rankings = dataset.held_out.rankings
+    assert (field.vocab, field.pad, field.mask) == (graph.num_nodes + 2, graph.num_nodes, graph.num_nodes + 1)
+    lengths = set()
+    for user, row in enumerate(dataset.columns["history"].tolist()):
+        items = [node - graph.num_users for node in row if node != field.pad]
+        assert row[: len(items)] == [item + graph.num_users for item in items]
+        step = 1 + user % 2
+        assert all((after - before) % 30 == step for before, after in zip(items, items[1:]))
+        assert set(items) <= set(rankings.seen.row(user).tolist()) == set(graph.items_of_users().row(user).tolist())
+        (following,) = rankings.relevant.row(user).tolist()
+        assert following == ((items[-1] + step) % 30 if items else 5 * user % 30)
+        lengths.add(len(items))
+    assert lengths == set(range(13))

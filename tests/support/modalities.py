@@ -54,6 +54,38 @@ def pairs_dataset(users: int = 12, items: int = 9) -> Columns:
     return dataset
 
 
+def histories(users: int = 96, items: int = 30, length: int = 12) -> Columns:
+    """Histories of 0 to ``length + 3`` items, cut to the last ``length``; the item that follows each is held out.
+
+    Users of even numbers step through all items one by one, those of odd numbers two by two, so that the last two items
+    say which is next. Each user begins with another item.
+    """
+    generator = torch.Generator().manual_seed(0)
+    user = torch.arange(users)
+    count = torch.randint(0, length + 4, (users, 1), generator=generator)
+    count[:3, 0] = torch.tensor([0, 1, length + 3])
+    place = torch.arange(length + 4)
+    item = (5 * user[:, None] + (1 + user[:, None] % 2) * place) % items  # (users, length + 4), also what comes later
+    known = place < count
+    first = (count - length).clamp(min=0)  # of those that a history has room for
+    kept = first + torch.arange(length)
+    pad, nodes = users + items, item + users
+    history = torch.where(kept < count, nodes.gather(1, kept.clamp(max=length + 3)), pad)
+    spec = Spec(
+        user=Field("id", (), torch.int64, users + items),
+        history=Field("tokens", (length,), torch.int64, users + items + 2, pad=pad, mask=pad + 1),
+        facts=Graph.facts(users, items, user[:, None].expand_as(item)[known], item[known]),
+    )
+    columns = {"user": user, "history": history}
+    dataset = Columns(spec, columns)
+    dataset.held_out = Columns(spec, columns)
+    following = Lists.of(user, item.gather(1, count)[:, 0], users)
+    seen = Lists.of(*torch.unique(torch.stack([user[:, None].expand_as(item)[known], item[known]]), dim=1), users)
+    unknown = torch.zeros(users, dtype=torch.int64)
+    dataset.held_out.rankings = Rankings(user, user, following, seen, seen, unknown, "the last item of each user")
+    return dataset
+
+
 def vector_dataset(num_samples: int = 128, width: int = 10) -> Columns:
     vectors = torch.randn(num_samples, width, generator=torch.Generator().manual_seed(0)) * 3 + 1
     field = Field("vector", (width,), torch.float32, mean=(1.0,) * width, std=(3.0,) * width)
