@@ -1,0 +1,171 @@
+"""Metrics of ranked lists: recall, NDCG, reciprocal rank, hits and precision of each user, and the items recommended.
+
+Items with equal scores count by the mean over all their orders. So constant scores read what chance reads, and a list
+is not better because the item that is looked for happens to have a low number. The means are exact: no order is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sslcli.graph import Lists
+
+Scores = Callable[[Tensor], Tensor]  # numbers of some queries (B,) -> their scores (B, I) of all items, a new tensor
+NAMES = ("ndcg", "recall", "mrr", "hit", "precision")
+_ELEMENTS = 2**22  # scores at a time
+_NEVER = -torch.inf  # the score of an item that is not ranked
+
+
+@dataclass(frozen=True)
+class Tops:
+    """The scores of some queries, and what of them is needed for their first ``k`` places.
+
+    Args:
+        scores: (B, I) float, -inf for items that are not ranked.
+        first: (B, k) the largest, in descending order.
+        last: (B, 1) the score of the last place; ties are only cut there.
+        above: (B, 1) int64, how many items have a larger score than ``last``.
+    """
+
+    scores: Tensor
+    first: Tensor
+    last: Tensor
+    above: Tensor
+
+    @classmethod
+    def of(cls, scores: Tensor, k: int) -> Tops:
+        """Return the first ``k`` places, or as many as there are items."""
+        first = scores.topk(min(k, scores.shape[1]), dim=1).values
+        last = first[:, -1:]
+        return cls(scores, first, last, (first > last).sum(1, keepdim=True))
+
+    def shares(self, k: int) -> Tensor:
+        """Return (B, I) float64, in which share of the orders of ties each item is among the first ``k``.
+
+        ``k`` is the number of places that this was made with.
+        """
+        tied = self.scores == self.last
+        share = ((k - self.above) / tied.sum(1, keepdim=True)).clamp(max=1).double()
+        share = torch.where(tied, share, (self.scores > self.last).double())
+        return torch.where(self.scores > _NEVER, share, 0.0)
+
+
+def ranked(scores: Scores, seen: Lists, queries: Tensor, num_items: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield some of the ``queries`` (Q,) at a time, with their scores (B, I), in which seen items are -inf."""
+    for part in queries.split(max(1, _ELEMENTS // max(1, num_items))):
+        found = scores(part)
+        found[seen.pairs(part)] = _NEVER
+        yield part, found
+
+
+def measures(
+    scores: Scores, seen: Lists, relevant: Lists, unknown: Tensor, queries: Tensor, num_items: int, cuts: Sequence[int]
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """Return the metrics of each query, and coverage, at each k in ``cuts``.
+
+    With R items to find, of which h are among the first k: recall is h / R, precision h / k, hit whether h > 0, and MRR
+    1 / rank of the first one, 0 beyond k. NDCG is the sum of 1 / log2(rank + 1) over those h, divided by that of the
+    first min(k, R) ranks (Järvelin and Kekäläinen 2002, with gains of 0 and 1). Coverage is the share of all items that
+    are among the first k of somebody. RecBole's metrics of these names are the same, where no scores tie.
+
+    Args:
+        scores: of queries; see ``Scores``.
+        seen: items that are not ranked, of each query.
+        relevant: items to find, of each query; a seen one is never found.
+        unknown: how many more are to be found of each query that no list can have.
+        queries: (Q,) which queries to measure; each has at least one item to find.
+        num_items: the number of items.
+        cuts: each k.
+
+    Returns:
+        ``ndcg_at_10`` and so on, (Q,) float64 each; and ``coverage_at_10`` and so on.
+    """
+    found: dict[str, list[Tensor]] = {}
+    absent = {k: torch.zeros(num_items, dtype=torch.float64) for k in cuts}  # log of the chance to be in no list
+    for part, table in ranked(scores, seen, queries, num_items):
+        total = relevant.lengths[part] + unknown[part]
+        for k in cuts:
+            tops = Tops.of(table, k)
+            absent[k] += torch.log1p(-tops.shares(k)).sum(0)
+            for name, values in _of_lists(tops, relevant.pairs(part), total, k).items():
+                found.setdefault(f"{name}_at_{k}", []).append(values)
+    coverage = {f"coverage_at_{k}": float((1 - absent[k].exp()).mean()) for k in cuts}
+    return {name: torch.cat(parts) for name, parts in found.items()}, coverage
+
+
+def _of_lists(tops: Tops, pairs: tuple[Tensor, Tensor], total: Tensor, k: int) -> dict[str, Tensor]:
+    """Return the metrics (B,) of some queries.
+
+    Args:
+        tops: their first ``k`` places.
+        pairs: (K,) query and (K,) item to find.
+        total: (B,) how many items each is to find.
+        k: the length of the lists.
+    """
+    query, score = pairs[0], tops.scores[pairs]
+    inside = (score >= tops.last[query, 0]) & (score > _NEVER)  # perhaps among the first k
+    query, score = query[inside], score[inside]
+    above = (tops.first[query] > score[:, None]).sum(1)
+    cut = score == tops.last[query, 0]
+    size = (tops.scores == tops.last).sum(1)  # of the tie that the last place cuts
+    tied = torch.where(cut, size[query], (tops.first[query] == score[:, None]).sum(1))
+
+    places = torch.arange(k + 1)
+    gains = torch.where(places > 0, 1 / (places + 1).double().log2(), 0).cumsum(0)  # of the first 0, 1, ... k ranks
+    upto = (above + tied).clamp(max=k)  # the last rank of the tied items within the list
+    count = len(total)
+    hits = _sums(query, (upto - above) / tied.double(), count)
+    dcg = _sums(query, (gains[upto] - gains[above]) / tied, count)
+    mrr, hit = _first_hit(query, above, tied, count, k)
+    return {
+        "ndcg": dcg / gains[total.clamp(max=k)],
+        "recall": hits / total,
+        "mrr": mrr,
+        "hit": hit,
+        "precision": hits / k,
+    }
+
+
+def _first_hit(query: Tensor, above: Tensor, tied: Tensor, count: int, k: int) -> tuple[Tensor, Tensor]:
+    """Return the mean of 1 / rank of the first hit (B,), and the share of orders in which there is one (B,).
+
+    The first hit is one of the r items to find with the best score. In a random order of the m items of that score,
+    all of the first j are others with probability ((m - r) / m) ((m - r - 1) / (m - 1)) ... (j factors).
+    """
+    best = torch.full((count,), k).scatter_reduce(0, query, above, "amin")  # items above; k where nothing is found
+    is_best = above == best[query]
+    wanted = torch.zeros(count, dtype=torch.int64).index_add(0, query, is_best.long())
+    group = torch.ones(count, dtype=torch.int64).scatter_reduce(0, query[is_best], tied[is_best], "amax")
+    none_yet, mrr = torch.ones(count, dtype=torch.float64), torch.zeros(count, dtype=torch.float64)
+    for place in range(min(k, int(group.max()) if count else 0)):
+        left = (group - place).clamp(min=1).double()
+        still = none_yet * (1 - wanted / left).clamp(min=0)
+        still = torch.where((best + place < k) & (place < group), still, none_yet)
+        mrr += (none_yet - still) / (best + place + 1)
+        none_yet = still
+    return mrr, 1 - none_yet
+
+
+def _sums(rows: Tensor, values: Tensor, count: int) -> Tensor:
+    return torch.zeros(count, dtype=torch.float64).index_add(0, rows, values.double())
+
+
+def best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return the first ``k`` items of each row of scores (B, I) as pairs: the row (K,), and the item (K,).
+
+    Rows are in order, items from the largest score to the smallest; of equal ones the lower number comes first. Items
+    with -inf are in no list.
+    """
+    last = Tops.of(scores, k).last
+    rows, items = ((scores >= last) & (scores > _NEVER)).nonzero(as_tuple=True)
+    order = scores[rows, items].argsort(descending=True, stable=True)
+    order = order[rows[order].argsort(stable=True)]
+    rows, items = rows[order], items[order]
+    lengths = torch.bincount(rows, minlength=len(scores))
+    place = torch.arange(len(rows)) - (lengths.cumsum(0) - lengths)[rows]
+    return rows[place < k], items[place < k]
+
