@@ -42,6 +42,7 @@ class ProbeContext:
         raw_input: whether the input without any encoder is a baseline, too.
         similarity: how the objective compares pooled vectors.
         left_out: what probes did not measure, each with the reason, to be printed.
+        notes: what else probes say beside their numbers, to be printed.
     """
 
     dataset: Dataset
@@ -57,6 +58,7 @@ class ProbeContext:
     raw_input: bool = True
     similarity: Similarity = "cosine"
     left_out: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     _views_are_equal: bool | None = field(default=None, repr=False)
     _features: dict[tuple[str, int, bytes, str], Tensor] = field(default_factory=dict, repr=False)
 

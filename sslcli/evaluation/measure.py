@@ -59,7 +59,7 @@ class Measured:
 
     metrics: dict[str, Metric]  # of the probe; if these data lack what it needs, held-out loss and label-free metrics
     label_free: dict[str, Metric]  # RankMe and its like, where they were asked for and are not among those
-    left_out: list[str]  # what was not measured, and why
+    left_out: list[str]  # what was not measured, and why; and what else the probe says beside its numbers
 
     @property
     def headline(self) -> str | None:
@@ -111,7 +111,7 @@ def measure(
     for metric in (*metrics.values(), *others.values()):
         metric.protocol = f"{first}{metric.protocol}{notes}"
     unmarked = {name: replace(metric, headline=False) for name, metric in others.items()}
-    return Measured(with_headline(metrics), unmarked, context.left_out)
+    return Measured(with_headline(metrics), unmarked, [*context.left_out, *context.notes])
 
 
 def context_of(config: TrainConfig, components: Components, compute: Compute, encoder: Encoder) -> ProbeContext:

@@ -168,4 +168,3 @@ def best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     lengths = torch.bincount(rows, minlength=len(scores))
     place = torch.arange(len(rows)) - (lengths.cumsum(0) - lengths)[rows]
     return rows[place < k], items[place < k]
-

@@ -98,9 +98,7 @@ def test_constant_scores_read_what_chance_reads(items):
     generator = torch.Generator().manual_seed(0)
     relevant, seen, draws = [[0, 3], [2]], [[], [1]], 4000
     constant, _ = measured(torch.ones(2, items), seen, relevant, [10])
-    drawn, _ = measured(
-        torch.rand(2 * draws, items, generator=generator), seen * draws, relevant * draws, [10]
-    )
+    drawn, _ = measured(torch.rand(2 * draws, items, generator=generator), seen * draws, relevant * draws, [10])
     for name, value in constant.items():
         for user in (0, 1):
             sample = drawn[name][user::2]

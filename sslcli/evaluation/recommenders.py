@@ -1,0 +1,102 @@
+"""Recommenders without an encoder, as baselines: popularity, nearest items, and EASE. All are fitted on a run's graph.
+
+What is fitted gives scores of all items for users who are lists of items. Nothing of a user is fitted, so that the same
+function serves users whom training never saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from sslcli.evaluation.sparse_rows import SparseRows
+from sslcli.graph import Graph, Lists
+
+Recommender = Callable[[Lists, Tensor], Tensor]  # the items of all users, the numbers of some (B,) -> scores (B, I)
+_ELEMENTS = 2**22  # pairs of items, or counts of them, at a time
+
+
+def popularity(graph: Graph) -> Recommender:
+    """Return a recommender by how many users have an item, the same for everybody."""
+    counts = graph.popularity.float()
+    return lambda lists, users: counts.repeat(len(users), 1)
+
+
+def item_knn(graph: Graph, *, neighbours: int = 100, shrink: float = 0.0) -> Recommender:
+    """Return a recommender by the nearest items (Sarwar et al. 2001; Deshpande and Karypis 2004).
+
+    Two items i and j of n_i and n_j users, of whom n_ij have both, have the similarity n_ij / (sqrt(n_i n_j) + shrink).
+    An item's score is the sum of its similarities with those items of the user that are among its nearest.
+
+    Args:
+        graph: the training interactions.
+        neighbours: how many nearest items each item has.
+        shrink: a larger one trusts items of few users less.
+    """
+    norms = graph.popularity.double().sqrt()
+    found = []
+    for items, counts in co_occurrences(graph):
+        similarity = counts / (norms[items, None] * norms + shrink).clamp(min=1e-12)
+        similarity[torch.arange(len(items)), items] = 0  # an item is no neighbour of itself
+        found.append(similarity.topk(min(neighbours, graph.num_items), dim=1))
+    count = len(found[0].values[0])
+    nearest = SparseRows(
+        torch.arange(graph.num_items + 1) * count,
+        torch.cat([part.indices.flatten() for part in found]),
+        torch.cat([part.values.flatten() for part in found]),
+        graph.num_items,
+    ).matrix()
+
+    def scores(lists: Lists, users: Tensor) -> Tensor:
+        have = torch.zeros(graph.num_items, len(users), dtype=torch.float64)
+        user, item = lists.pairs(users)
+        have[item, user] = 1
+        return (nearest @ have).T.float().contiguous()  # sums of float64: equal sums are equal in any order
+
+    return scores
+
+
+def ease(graph: Graph, *, penalty: float = 400.0) -> Recommender:
+    """Return EASE (Steck 2019, arXiv:1905.03375, equation 8): the linear model of items by items, without its diagonal.
+
+    With the counts G = X'X of the users X who have both items, and P the inverse of G + penalty, the weights are
+    B_ij = -P_ij / P_jj, and 0 on the diagonal. A user's scores are the sum of the rows of the items that the user has.
+    Memory and time are those of the inverse of a matrix of items by items, in float32.
+
+    Args:
+        graph: the training interactions.
+        penalty: the L2 penalty lambda of the weights.
+    """
+    gram = torch.zeros(graph.num_items, graph.num_items)
+    for items, counts in co_occurrences(graph):
+        gram[items] = counts.float()
+    gram.diagonal().add_(penalty)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
+    weights = inverse.div_(-inverse.diagonal().clone())
+    weights.fill_diagonal_(0)
+
+    def scores(lists: Lists, users: Tensor) -> Tensor:
+        starts = torch.cat([torch.zeros(1, dtype=torch.int64), lists.lengths[users].cumsum(0)])
+        items = lists.pairs(users)[1]
+        return SparseRows(starts, items, torch.ones(len(items)), graph.num_items).matrix() @ weights
+
+    return scores
+
+
+def co_occurrences(graph: Graph) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield some items (B,) at a time, in order, with how many users have both them and each item (B, I), float64."""
+    of_users = graph.items_of_users()
+    of_items = Lists.of(graph.edges[1] - graph.num_users, graph.edges[0], graph.num_items)
+    lengths = of_users.lengths
+    user_of = graph.edges[0]
+    work = torch.zeros(graph.num_items, dtype=torch.int64).index_add(
+        0, graph.edges[1] - graph.num_users, lengths[user_of]
+    )  # pairs of this item and another one, over its users
+    chunk = (work.clamp(min=graph.num_items).cumsum(0) - 1) // _ELEMENTS
+    for items in torch.arange(graph.num_items).split(torch.unique_consecutive(chunk, return_counts=True)[1].tolist()):
+        place, users = of_items.pairs(items)
+        again, others = of_users.pairs(users)
+        counts = torch.bincount(place[again] * graph.num_items + others, minlength=len(items) * graph.num_items)
+        yield items, counts.view(len(items), graph.num_items).double()
