@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from support.helpers import trainer_of
-from support.layouts import LAYER, TEXTS, YAMLS_OF_TEXTS, Case, config_of
+from support.layouts import LAYER, OTHER_YAMLS, Case, config_of, data_of
 from support.modalities import PAD
 from torch.nn import functional as F
 
@@ -13,7 +13,7 @@ from sslcli.config.instantiate import allow
 
 PAIRED = ("views=pairs",)
 CASES = {
-    **YAMLS_OF_TEXTS,
+    **{name: options for name, options in OTHER_YAMLS.items() if data_of(name) == "texts"},
     "infonce": (LAYER,),
     "moco": ("objective=moco", "objective.queue=64", LAYER),
     "infomax": ("objective=infomax", LAYER),
@@ -29,8 +29,8 @@ def plugins():
 
 
 def made(case, tmp_path):
-    config = config_of(Case(CASES[case], texts=True))
-    node = {**TEXTS, "room": 40, "pair": case == "pairs"}
+    config = config_of(Case(CASES[case], data="texts"))
+    node = {**config.dataset.node, "room": 40, "pair": case == "pairs"}
     return trainer_of(replace(config, dataset=replace(config.dataset, node=node)), tmp_path)
 
 

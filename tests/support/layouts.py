@@ -36,10 +36,14 @@ LAYER = "objective.norm=layer"
 SMALL = ("views.num_local=2", "views.local_size=0.5")  # multi-crop
 TABLE = ("dataset=vectors", "dataset.name=wine", "encoder=mlp", "encoder.hidden_dim=16", "train.steps=3")
 VIT = ("encoder=timm", "encoder.name=test_vit")  # 6 blocks, 64 wide
-# What a case of texts has in the place of pictures. A text has 0 to 22 words, so micro-batches have unequal numbers.
-TEXTS = {"_target_": "support.modalities.padded_texts"}
-OF_TEXTS = ("encoder=text_transformer", "encoder.hidden_dim=16", "encoder.depth=1", "encoder.num_heads=2",
-            "encoder.dropout=0", *(option for option in EXACT if "norm" not in option))  # fmt: skip
+SMALLEST = ("encoder.hidden_dim=16", "encoder.depth=1", "encoder.num_heads=2", "encoder.dropout=0",
+            *(option for option in EXACT if "norm" not in option))  # fmt: skip
+# What has other data in the place of pictures, by the word that the yaml of its objective begins with: the function
+# that makes them, and the options. Texts have 0 to 22 words and histories 0 to 12 items: micro-batches are unequal.
+OTHER_DATA = {
+    "texts": ("padded_texts", ("encoder=text_transformer", "views=columns", *SMALLEST)),
+    "histories": ("histories", ("encoder=history", "views=history", *SMALLEST)),
+}
 
 
 def sections(node: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -70,9 +74,10 @@ def found_in_conf() -> Iterator[tuple[str, tuple[str, ...], bool]]:
         yield name, (choice, *uncoupled), masks
 
 
-def is_of_texts(name: str) -> bool:
-    """Whether an objective reads texts only, which is what its yaml begins with."""
-    return describe(Path(conf_dir()) / "objective" / f"{name}.yaml").startswith("texts")
+def data_of(name: str) -> str | None:
+    """The data that an objective reads in the place of pictures, which is what its yaml begins with; None: pictures."""
+    line = describe(Path(conf_dir()) / "objective" / f"{name}.yaml")
+    return next((word for word in OTHER_DATA if line.startswith(word)), None)
 
 
 def added(**parts: tuple[str, ...]) -> tuple[str, ...]:
@@ -85,8 +90,8 @@ def added(**parts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 FOUND = {name: (options, masks) for name, options, masks in found_in_conf()}
-YAMLS = {name: found for name, found in FOUND.items() if not is_of_texts(name)}
-YAMLS_OF_TEXTS = {name: options for name, (options, _) in FOUND.items() if name not in YAMLS}
+YAMLS = {name: found for name, found in FOUND.items() if data_of(name) is None}
+OTHER_YAMLS = {name: options for name, (options, _) in FOUND.items() if name not in YAMLS}
 VARIANTS = {
     "cross_view": ("objective.form=cross_view", "objective.learn_temperature=true", LAYER),
     "one direction": ("objective.form=cross_view", "objective.symmetric=false", LAYER),
@@ -139,17 +144,18 @@ WRONG = {"wrong": ("objective=simmim", "objective._target_=support.masks.MeanOfM
 
 @dataclass(frozen=True)
 class Case:
-    """The options of a command, whether its samples hide unequal numbers of cells, and whether they are texts."""
+    """The options of a command, whether its samples hide unequal numbers of cells, and its data if not pictures."""
 
     options: tuple[str, ...]
     unequal: bool = False
-    texts: bool = False
+    data: str | None = None
 
 
-TEXT_CASES = {name: Case(options, texts=True) for name, options in (YAMLS_OF_TEXTS | VARIANTS_OF_TEXTS).items()}
+OTHER_CASES = {name: Case(options, data=data_of(name)) for name, options in OTHER_YAMLS.items()}
+OTHER_CASES |= {name: Case(options, data="texts") for name, options in VARIANTS_OF_TEXTS.items()}
 EQUAL = {name: Case(options) for name, options in (CASES | WRONG).items()}
 UNEQUAL = {f"{name}, unequal masks": Case(options, unequal=True) for name, options in (MASKED | WRONG).items()}
-MEASURED = EQUAL | UNEQUAL | TEXT_CASES
+MEASURED = EQUAL | UNEQUAL | OTHER_CASES
 OF_VARIANTS = [
     case for case in MEASURED if case.partition(",")[0] in VARIANTS or case in (VARIANTS | VARIANTS_OF_TEXTS)
 ]
@@ -158,11 +164,12 @@ OF_YAMLS = [case for case in MEASURED if case not in OF_VARIANTS]
 
 def config_of(case: Case) -> TrainConfig:
     """The config of a case with the whole batch at once."""
-    if not case.texts:
+    if case.data is None:
         tiny = () if set(TABLE) <= set(case.options) else TINY
         return compose("device=cpu", *tiny, *EXACT, *case.options)
-    config = compose("device=cpu", "views=columns", "train.steps=3", *OF_TEXTS, *case.options)
-    return replace(config, dataset=replace(config.dataset, node=TEXTS))
+    function, options = OTHER_DATA[case.data]
+    config = compose("device=cpu", "train.steps=3", *options, *case.options)
+    return replace(config, dataset=replace(config.dataset, node={"_target_": f"support.modalities.{function}"}))
 
 
 def measure(case: Case, accumulate: int, ranks: Ranks) -> dict[str, Tensor]:
