@@ -83,7 +83,7 @@ class Features:
         found: dict[int, Encoded] = {}
         for members in groups.values():
             joined = encode(_join([self.views[i] for i in members]))
-            found.update(zip(members, _split(joined, len(members))))
+            found.update(zip(members, joined.chunks(len(members))))
         return [found[i] for i in which]
 
 
@@ -93,11 +93,6 @@ def _join(views: list[View]) -> View:
     valid = [v.valid for v in views if v.valid is not None]
     all_valid = torch.cat(valid) if len(valid) == len(views) else None
     return View(torch.cat([v.x for v in views]), views[0].field, all_valid, noise=views[0].noise)
-
-
-def _split(encoded: Encoded, parts: int) -> list[Encoded]:
-    valid = encoded.valid.chunk(parts) if encoded.valid is not None else [None] * parts
-    return [Encoded(*fields) for fields in zip(encoded.tokens.chunk(parts), encoded.pooled.chunk(parts), valid)]
 
 
 @contextmanager

@@ -139,10 +139,9 @@ class Spec(dict[str, Field]):
         """
         want, have = wanted[name], self[name]
         fits = have.kind == want.kind and have.vocab <= want.vocab
-        if want.kind == "image":  # the views resize images
-            fits = fits and have.shape[0] == want.shape[0]
-        elif want.kind == "vector":
-            fits = fits and have.shape == want.shape
+        if want.kind in ("image", "vector"):
+            axes = 1 if want.kind == "image" else None  # the views resize images
+            fits = fits and have.shape[:axes] == want.shape[:axes]
         if not fits:
             raise UserError(f"dataset: the encoder reads '{name}' as {want}, and these data have {have}.")
 
@@ -187,6 +186,15 @@ class Encoded:
     pooled: Tensor  # (B, dim)
     valid: Tensor | None = None  # (B, T) bool, False marks padding
 
+    def token(self, number: int) -> Tensor:
+        """Return one token (B, token_dim) of every sample."""
+        return self.tokens[:, number]
+
+    def chunks(self, parts: int) -> list[Encoded]:
+        """Return the encodings of ``parts`` views that went through the encoder as one batch."""
+        valid = [None] * parts if self.valid is None else self.valid.chunk(parts)
+        return [Encoded(*rows) for rows in zip(self.tokens.chunk(parts), self.pooled.chunk(parts), valid)]
+
 
 @dataclass
 class Reconstruction:
@@ -206,11 +214,6 @@ class Guesses:
     hidden: Tensor  # (B, T) bool, True where a word is to be predicted
     guess: Tensor  # (B, T) the most probable id; meaningful at hidden words only
     probability: Tensor  # (B, T) float32, of the guess
-
-
-def scalar(value: float | Tensor, like: Tensor) -> Tensor:
-    """Return ``value`` as a detached scalar, a number on the device of ``like`` without a copy from the host."""
-    return value.detach() if isinstance(value, Tensor) else like.detach().new_full((), value)
 
 
 @dataclass

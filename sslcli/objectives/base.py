@@ -88,6 +88,11 @@ class Masking(Protocol):
         """Return the encoding of view ``i`` with what is hidden in this step; every call returns the same."""
 
 
+def scalar(value: float | Tensor, like: Tensor) -> Tensor:
+    """Return ``value`` as a detached scalar, a number on the device of ``like`` without a copy from the host."""
+    return value.detach() if isinstance(value, Tensor) else like.detach().new_full((), value)
+
+
 def two_views(reads: Sequence[int] | None) -> tuple[int, int]:
     """Return the numbers of the two views that an objective compares: ``reads``, or 0 and 1 if it is None.
 

@@ -12,10 +12,10 @@ from sslcli.config.instantiate import build
 from sslcli.encoders.base import Encoder
 from sslcli.errors import suggest
 from sslcli.features import Features
-from sslcli.objectives.base import Masking, Objective
+from sslcli.objectives.base import Masking, Objective, scalar
 from sslcli.objectives.ramped_weight import Weight
 from sslcli.randomness import Randomness
-from sslcli.types import Encoded, Guesses, Loss, Reconstruction, View, scalar
+from sslcli.types import Encoded, Guesses, Loss, Reconstruction, View
 
 
 class Joint(Objective):

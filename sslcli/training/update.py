@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sslcli.encoders.base import Encoder
-from sslcli.objectives.base import Objective
+from sslcli.objectives.base import Objective, scalar
 from sslcli.training.grad_cache import Outputs
 from sslcli.training.moving_state import Kept, MovingState, flat_groups, optimizer_tensors
 from sslcli.training.strategy import Strategy
-from sslcli.types import Loss, scalar
+from sslcli.types import Loss
 
 
 class Outcome(NamedTuple):

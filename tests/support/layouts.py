@@ -36,13 +36,14 @@ LAYER = "objective.norm=layer"
 SMALL = ("views.num_local=2", "views.local_size=0.5")  # multi-crop
 TABLE = ("dataset=vectors", "dataset.name=wine", "encoder=mlp", "encoder.hidden_dim=16", "train.steps=3")
 VIT = ("encoder=timm", "encoder.name=test_vit")  # 6 blocks, 64 wide
-SMALLEST = ("encoder.hidden_dim=16", "encoder.depth=1", "encoder.num_heads=2", "encoder.dropout=0",
-            *(option for option in EXACT if "norm" not in option))  # fmt: skip
-# What has other data in the place of pictures, by the word that the yaml of its objective begins with: the function
-# that makes them, and the options. Texts have 0 to 22 words and histories 0 to 12 items: micro-batches are unequal.
+UNNORMED = tuple(option for option in EXACT if "norm" not in option)
+SMALLEST = ("encoder.hidden_dim=16", "encoder.depth=1", "encoder.num_heads=2", "encoder.dropout=0", *UNNORMED)
+OF_NODES = ("encoder=nodes", "encoder.dim=8", "encoder.layers=2", "views=nodes", *UNNORMED)
+# What has other data in the place of pictures, by the words that the yaml of its objective begins with: what makes them
+# in tests/support/modalities.py, and the options. Texts have 0 to 22 words, so micro-batches are unequal.
 OTHER_DATA = {
-    "texts": ("padded_texts", ("encoder=text_transformer", "views=columns", *SMALLEST)),
-    "histories": ("histories", ("encoder=history", "views=history", *SMALLEST)),
+    "texts": ({"_target_": "padded_texts"}, ("encoder=text_transformer", "views=columns", *SMALLEST)),
+    "users and items": ({"_target_": "pairs_dataset", "users": 40, "items": 15}, OF_NODES),
 }
 
 
@@ -167,9 +168,10 @@ def config_of(case: Case) -> TrainConfig:
     if case.data is None:
         tiny = () if set(TABLE) <= set(case.options) else TINY
         return compose("device=cpu", *tiny, *EXACT, *case.options)
-    function, options = OTHER_DATA[case.data]
+    made, options = OTHER_DATA[case.data]
     config = compose("device=cpu", "train.steps=3", *options, *case.options)
-    return replace(config, dataset=replace(config.dataset, node={"_target_": f"support.modalities.{function}"}))
+    node = {**made, "_target_": f"support.modalities.{made['_target_']}"}
+    return replace(config, dataset=replace(config.dataset, node=node))
 
 
 def measure(case: Case, accumulate: int, ranks: Ranks) -> dict[str, Tensor]:

@@ -32,7 +32,7 @@ def user_item_dataset(num_pairs: int = 128, users: int = 40, items: int = 30) ->
     return Columns(spec, {"user": user, "item": item})
 
 
-def pairs_dataset(users: int = 12, items: int = 9) -> Columns:
+def pairs_dataset(*, users: int = 12, items: int = 9) -> Columns:
     """Pairs of a user's and an item's node: two blocks of taste, and one held-out item of each user's own block.
 
     Users of even and of odd numbers like items of even and of odd numbers. User 0 is left with one training item, the

@@ -1,1 +1,0 @@
-"""Views of histories of items, drawn for a whole batch on the device."""

@@ -1,0 +1,1 @@
+"""Views of pairs of users and items."""
