@@ -28,6 +28,7 @@ FAMILIES = {
     "textbag": "text_bag",
     "texttransformer": "text_transformer",
     "huggingface": "hf",
+    "history": "history",
 }
 OF_TEXTS = ("text_bag", "text_transformer", "hf")  # the families that read texts
 VIEWS = {"vectors": "scarf"}  # the option of ``views`` for a dataset, by the end of its ``_target_``
@@ -105,6 +106,8 @@ def views_option(objective: Any, dataset: Any = None, encoder: str = "") -> str:
     parts = objective.get("parts") if isinstance(objective, Mapping) else None
     members = list(parts.values()) if isinstance(parts, Mapping) else [objective]
     names = {_name(member) for member in members}
+    if encoder == "history":
+        return "history"
     if names == {"maskedtokens"}:
         return "columns"
     if encoder in OF_TEXTS:

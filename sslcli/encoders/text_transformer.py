@@ -50,7 +50,7 @@ class TextTransformer(TextEncoder):
         if depth < 1:
             raise ValueError(f"depth={depth} must be at least 1")
         self.embeddings = _Embeddings(self.num_ids, self.max_length, hidden_dim, dropout)
-        self.encoder = _Blocks(hidden_dim, depth, num_heads, dropout)
+        self.encoder = Blocks(hidden_dim, depth, num_heads, dropout)
         self.apply(drawn_normal)
         self.num_heads, self.dropout, self.pool = num_heads, dropout, pool
         self.dim = self.token_dim = hidden_dim
@@ -89,10 +89,12 @@ class _Embeddings(nn.Module):
         return out
 
 
-class _Blocks(nn.Module):
-    def __init__(self, width: int, depth: int, num_heads: int, dropout: float) -> None:
+class Blocks(nn.Module):
+    """Blocks of attention one after the other; with ``causal`` a token reads itself and those before it only."""
+
+    def __init__(self, width: int, depth: int, num_heads: int, dropout: float, *, causal: bool = False) -> None:
         super().__init__()
-        self.layer = nn.ModuleList(_Block(width, num_heads, dropout) for _ in range(depth))
+        self.layer = nn.ModuleList(_Block(width, num_heads, dropout, causal) for _ in range(depth))
         self.recompute = False  # keep no activations inside blocks
 
     def forward(self, x: Tensor, read: Tensor | None) -> Tensor:
@@ -107,9 +109,9 @@ class _Blocks(nn.Module):
 class _Block(nn.Module):
     """Attention, then two linear layers, each with the norm behind its residual."""
 
-    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
+    def __init__(self, width: int, num_heads: int, dropout: float, causal: bool) -> None:
         super().__init__()
-        self.attention = _Attention(width, num_heads, dropout)
+        self.attention = _Attention(width, num_heads, dropout, causal)
         self.intermediate = _Dense(width, 4 * width)
         self.output = _Residual(4 * width, width, dropout)
 
@@ -120,9 +122,9 @@ class _Block(nn.Module):
 
 
 class _Attention(nn.Module):
-    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
+    def __init__(self, width: int, num_heads: int, dropout: float, causal: bool) -> None:
         super().__init__()
-        self.add_module("self", _Heads(width, num_heads, dropout))
+        self.add_module("self", _Heads(width, num_heads, dropout, causal))
         self.output = _Residual(width, width, dropout)
 
     def forward(self, x: Tensor, read: Tensor | None) -> Tensor:
@@ -131,17 +133,17 @@ class _Attention(nn.Module):
 
 
 class _Heads(nn.Module):
-    def __init__(self, width: int, num_heads: int, dropout: float) -> None:
+    def __init__(self, width: int, num_heads: int, dropout: float, causal: bool) -> None:
         super().__init__()
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
-        self.num_heads, self.dropout = num_heads, dropout
+        self.num_heads, self.dropout, self.causal = num_heads, dropout, causal
 
     def forward(self, x: Tensor, read: Tensor | None) -> Tensor:
         query, key, value = (
             layer(x).unflatten(2, (self.num_heads, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
         )
         dropout = self.dropout if self.training else 0.0
-        heads = F.scaled_dot_product_attention(query, key, value, attn_mask=read, dropout_p=dropout)
+        heads = F.scaled_dot_product_attention(query, key, value, read, dropout, self.causal)
         return heads.transpose(1, 2).flatten(2)
 
 

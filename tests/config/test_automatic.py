@@ -53,6 +53,11 @@ def test_automatic_views_start_from_the_option_that_is_not_composed_again():
     assert section("views", "auto") == section("views", STARTS_FROM)
 
 
+@pytest.mark.parametrize("objective", ["next_item", "masked_tokens", "infonce"])
+def test_histories_have_views_of_their_own(objective):
+    assert views_option(section("objective", objective), None, "history") == "history"
+
+
 @pytest.mark.parametrize("encoder", ["text_bag", "text_transformer"])
 def test_texts_are_cropped_or_read_whole(encoder):
     for objective, made_by in (("infonce", "words.TokenCrop"), ("masked_tokens", "base.PassThrough")):

@@ -38,6 +38,7 @@ VARIANTS = {
     "encoder/vit_micro": {"norm", "num_heads", "embed_dim", "depth"},
     "encoder/vit_small": {"norm"},
     "encoder/vit_tiny": {"norm"},
+    "objective/joint_history": {"parts.infonce.depth", "parts.infonce.reads"},
     "objective/joint_masked": {"share", "parts.moco.version", "parts.simmim.mask_ratio"},
     "probe/knn_all": {"max_samples"},
     "views/auto": CROP | COLOUR | {"blur", "blur_sigma"},

@@ -40,9 +40,10 @@ UNNORMED = tuple(option for option in EXACT if "norm" not in option)
 SMALLEST = ("encoder.hidden_dim=16", "encoder.depth=1", "encoder.num_heads=2", "encoder.dropout=0", *UNNORMED)
 OF_NODES = ("encoder=nodes", "encoder.dim=8", "encoder.layers=2", "views=nodes", *UNNORMED)
 # What has other data in the place of pictures, by the words that the yaml of its objective begins with: what makes them
-# in tests/support/modalities.py, and the options. Texts have 0 to 22 words, so micro-batches are unequal.
+# in tests/support/modalities.py, and the options. Texts have 0 to 22 words and histories 0 to 12 items.
 OTHER_DATA = {
     "texts": ({"_target_": "padded_texts"}, ("encoder=text_transformer", "views=columns", *SMALLEST)),
+    "histories": ({"_target_": "histories"}, ("encoder=history", "views=history", *SMALLEST)),
     "users and items": ({"_target_": "pairs_dataset", "users": 40, "items": 15}, OF_NODES),
 }
 

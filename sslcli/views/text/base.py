@@ -14,7 +14,7 @@ from sslcli.views.base import Views, valid_tokens
 
 
 class TextViews(Views):
-    """Random views of one column of token ids. A subclass overrides ``draw``.
+    """Random views of one column of token ids. A subclass overrides ``draw`` or ``draw_all``.
 
     Padding and special ids are never changed. What is drawn for a word depends on its place in the text only, so that
     more padding, or another split into micro-batches, draws the same.
@@ -51,11 +51,15 @@ class TextViews(Views):
         """Return a random view (B, T) of the ids (B, T), of which ``words`` (B, T) marks those that stand for words."""
         raise NotImplementedError
 
+    def draw_all(self, ids: Tensor, words: Tensor, randomness: Randomness) -> list[Tensor]:
+        """Return all views; a subclass whose views depend on each other overrides this instead of ``draw``."""
+        return [self.draw(ids, words, randomness.named(str(number))) for number in range(self.num_views)]
+
     @torch.no_grad()
     def forward(self, columns: Mapping[str, Tensor], randomness: Randomness) -> list[View]:
         ids = columns[self.field].long()
         words = self.column.words(ids)
-        drawn = [self.draw(ids, words, randomness.named(str(number))) for number in range(self.num_views)]
+        drawn = self.draw_all(ids, words, randomness)
         if ids.device.type == "cpu":  # where looking at the numbers waits for nothing; views share a width
             width = max(self.column.width_of(view) for view in drawn)
             drawn = [view[:, :width] for view in drawn]

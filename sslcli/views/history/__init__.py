@@ -1,0 +1,1 @@
+"""Views of histories of items, drawn for a whole batch on the device."""
