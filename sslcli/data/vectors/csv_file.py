@@ -10,6 +10,7 @@ from sslcli.data.regular_files import open_regular
 from sslcli.data.vectors.column import Column, cleaned
 from sslcli.errors import UserError, one_line
 
+_TABS = (".tsv", ".inter")
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -17,8 +18,9 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 def read_csv(path: Path, missing: Collection[str]) -> tuple[list[Column], list[str]]:
     """Return the columns of a file, and notes of what is left out.
 
-    Fields are separated by tabs in a ``.tsv`` file, else by commas, or by semicolons if the header has no comma. Empty
-    lines are passed over. A column without a name, such as the row numbers that pandas writes, is left out.
+    Fields are separated by tabs in a ``.tsv`` or ``.inter`` file, else by commas, or by semicolons if the header has no
+    comma. Empty lines are passed over. A column without a name, such as the row numbers that pandas writes, is left
+    out.
 
     Raises:
         UserError: the file is empty, is no UTF-8, has a NUL, a quote that never closes, a row of another length than
@@ -56,7 +58,7 @@ def _records(path: Path, lines: list[int]) -> Iterator[list[str]]:
         first = file.readline()
         file.seek(0)
         text = _decoded(path, file)
-        delimiter = "\t" if path.suffix.lower() == ".tsv" else ";" if b"," not in first and b";" in first else ","
+        delimiter = "\t" if path.suffix.lower() in _TABS else ";" if b"," not in first and b";" in first else ","
         reader = csv.reader(text, delimiter=delimiter, strict=True)
         while True:
             start = reader.line_num + 1

@@ -132,7 +132,7 @@ def _of_arrow(values: Any, name: str, path: Path, missing: Collection[str]) -> n
 
 
 def _read_npy(path: Path, missing: Collection[str]) -> tuple[list[Column], list[str]]:
-    array = _loaded(path)
+    array = load_arrays(path)
     if array.dtype.names:
         return [
             Column(name, _of_array(array[name], path, missing), _row_of(str(path))) for name in array.dtype.names
@@ -143,9 +143,9 @@ def _read_npy(path: Path, missing: Collection[str]) -> tuple[list[Column], list[
 
 
 def _read_npz(path: Path, missing: Collection[str]) -> tuple[list[Column], list[str]]:
-    arrays = _loaded(path)
+    arrays = load_arrays(path)
     with arrays:
-        found = {str(name): _array_of(arrays, name, path) for name in arrays.files}
+        found = {str(name): array_of(arrays, name, path) for name in arrays.files}
     lengths = {name: array.shape[0] if array.ndim in (1, 2) else -1 for name, array in found.items()}
     if len(set(lengths.values())) > 1 or -1 in lengths.values():
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in found.items())
@@ -169,27 +169,32 @@ def _columns(array: np.ndarray, prefix: str, path: Path, missing: Collection[str
     return [Column(f"{prefix}{j}", _of_array(array[:, j], path, missing), place) for j in range(array.shape[1])]
 
 
-def _loaded(path: Path) -> Any:
-    """Open a file of NumPy's; one that holds Python objects is refused, because reading them runs code."""
+def load_arrays(path: Path, key: str = "dataset.path") -> Any:
+    """Open a file of NumPy's; one that holds Python objects is refused, because reading them runs code.
+
+    Raises:
+        UserError: it is, or it is no file of NumPy's; the message begins with the config path ``key``.
+    """
     try:
         return np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise UserError(f"{key}: {path} cannot be read ({error.strerror or first_line(error)}).") from None
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise _refusal(path, error) from None
+        raise _refusal(path, error, key) from None
 
 
-def _array_of(arrays: Any, name: str, path: Path) -> np.ndarray:
+def array_of(arrays: Any, name: str, path: Path, key: str = "dataset.path") -> np.ndarray:
+    """Read one array of an opened .npz file; raises what ``load_arrays`` raises."""
     try:
         return np.asarray(arrays[name])
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise _refusal(path, error) from None
+        raise _refusal(path, error, key) from None
 
 
-def _refusal(path: Path, error: Exception) -> UserError:
+def _refusal(path: Path, error: Exception, key: str) -> UserError:
     if "allow_pickle" in str(error):
-        return UserError(
-            f"dataset.path: {path} holds Python objects, which are never unpickled. Save numbers or texts."
-        )
-    return UserError(f"dataset.path: {path} is no array of NumPy ({first_line(error)}).")
+        return UserError(f"{key}: {path} holds Python objects, which are never unpickled. Save numbers or texts.")
+    return UserError(f"{key}: {path} is no array of NumPy ({first_line(error)}).")
 
 
 def _of_array(values: np.ndarray, path: Path, missing: Collection[str]) -> np.ndarray:
