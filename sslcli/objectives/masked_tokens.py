@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslcli.config.ranges import Share
-from sslcli.encoders.base import Encoder
+from sslcli.encoders.base import Encoder, Recommends
 from sslcli.features import Features
 from sslcli.objectives.base import Objective, distinct
 from sslcli.randomness import Randomness
@@ -43,6 +43,9 @@ class MaskedTokens(Objective):
     The output layer is the encoder's table of embeddings, with a bias, behind a linear layer, GELU and LayerNorm. The
     loss is the mean cross-entropy over all chosen words of the whole batch, so that long texts count more.
 
+    The words of a history are its items (BERT4Rec, Sun et al. 2019, arXiv:1904.06690). There the output layer is the
+    table of items alone: states are compared with it as they are when items are ranked.
+
     Args:
         encoder: the encoder to train; its tokens read each other, and ``word_embeddings`` is its table.
         mask_ratio: share of the words that are predicted.
@@ -53,7 +56,7 @@ class MaskedTokens(Objective):
         reads: the numbers of the views whose words it predicts; null is the first.
 
     Raises:
-        ValueError: the encoder has no such table, its texts have no id for masks, or a share is out of range.
+        ValueError: the encoder has no such table or is causal, texts have no id for masks, or a share is out of range.
     """
 
     words: Tensor  # the ids that stand for words
@@ -86,9 +89,14 @@ class MaskedTokens(Objective):
         }
         if not self.texts:
             raise ValueError("masked_tokens hides words, and no column has an id for it (Field.mask)")
+        if getattr(encoder, "causal", False):
+            raise ValueError("masked_tokens predicts items from those on both sides; set encoder.causal=false")
         self._outside = (table,)  # in a tuple it is no parameter of this module: it is the encoder's
         self.mask_ratio, self.random_share, self.kept_share = mask_ratio, random_share, kept_share
-        ids = torch.arange(min(field.vocab for field in self.texts.values()))
+        ranks = isinstance(encoder, Recommends)
+        self.similarity = "dot" if ranks else "cosine"
+        self.first_id: int = getattr(encoder, "first_id", 0)  # of row 0 of the table
+        ids = torch.arange(self.first_id, min(field.vocab for field in self.texts.values()))
         every = torch.stack([field.words(ids) for field in self.texts.values()]).all(0)
         self.register_buffer("words", ids[every], persistent=False)
         self.whole_words = whole_words
@@ -97,8 +105,11 @@ class MaskedTokens(Objective):
             raise ValueError("whole_words: these data do not say which tokens go on with a word")
         self.register_buffer("continues", continues if whole_words else None, persistent=False)
         width = encoder.token_dim
+        self.num_scores = len(self.words) if ranks else table.num_embeddings  # the rows that are compared
         self.transform = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
-        self.bias = nn.Parameter(torch.zeros(table.num_embeddings))
+        self.bias: nn.Parameter | None = nn.Parameter(torch.zeros(self.num_scores))
+        if ranks:
+            self.transform, self.bias = nn.Sequential(), None
 
     def project(self, features: Features) -> dict[str, Tensor]:
         parts = [self._predicted(features, i) for i in self.reads]
@@ -155,20 +166,20 @@ class MaskedTokens(Objective):
         tokens = features.masked(i, hidden.mask, view=hidden.view).tokens
         probability, guess = self.logits(tokens).softmax(-1).max(-1)
         chosen = torch.zeros_like(hidden.mask).scatter(1, hidden.places, hidden.weight > 0)
-        return Guesses(view.x, chosen, guess, probability)
+        return Guesses(view.x, chosen, guess + self.first_id, probability)
 
     def logits(self, tokens: Tensor) -> Tensor:
-        """Return the scores (..., ids) of every id, in float32, for tokens (..., D) of the encoder."""
+        """Return the scores (..., ids) of every id from ``first_id``, in float32, for the encoder's tokens (..., D)."""
         rows = self.transform(tokens)
         with torch.autocast(rows.device.type, enabled=False):
-            return F.linear(rows.float(), self._outside[0].weight.float(), self.bias)
+            return F.linear(rows.float(), self._outside[0].weight[: self.num_scores].float(), self.bias)
 
     def _predicted(self, features: Features, i: int) -> dict[str, Tensor]:
         """Return of each text the summed cross-entropy (B,), and how many words are chosen, and guessed right."""
         hidden = self.draw(features.views[i], features.randomness, i)
         tokens = features.masked(i, hidden.mask, view=hidden.view).tokens
         at = hidden.places[:, :, None].expand(-1, -1, tokens.shape[2])
-        tokens, truth = tokens.gather(1, at), features.views[i].x.gather(1, hidden.places)
+        tokens, truth = tokens.gather(1, at), features.views[i].x.gather(1, hidden.places) - self.first_id
         if tokens.device.type == "cpu":  # where counting waits for nothing: most places of short texts do not count
             error, right = torch.zeros_like(hidden.weight), torch.zeros_like(hidden.weight)
             which = hidden.weight.bool()
@@ -191,7 +202,7 @@ class MaskedTokens(Objective):
         return Loss(outputs["error"].sum() / count, parts, self.chance(len(outputs["count"])))
 
     def chance(self, batch_size: int) -> float:
-        return math.log(len(self.bias))
+        return math.log(self.num_scores)
 
 
 def _ends(word: Tensor) -> Tensor:

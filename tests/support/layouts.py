@@ -138,6 +138,10 @@ VARIANTS_OF_TEXTS = {
         ),
     }.items()
 }
+VARIANTS_OF_HISTORIES = {
+    "masked_tokens, histories": ("objective=masked_tokens", "encoder.causal=false"),
+    "infonce, histories": (LAYER, "views.whole=0"),
+}
 CASES = {name: options for name, (options, _) in YAMLS.items()} | VARIANTS
 MASKED = {name: options for name, (options, masks) in YAMLS.items() if masks}
 MASKED["simmim of a ViT"] = VARIANTS["simmim of a ViT"]
@@ -155,11 +159,14 @@ class Case:
 
 OTHER_CASES = {name: Case(options, data=data_of(name)) for name, options in OTHER_YAMLS.items()}
 OTHER_CASES |= {name: Case(options, data="texts") for name, options in VARIANTS_OF_TEXTS.items()}
+OTHER_CASES |= {name: Case(options, data="histories") for name, options in VARIANTS_OF_HISTORIES.items()}
 EQUAL = {name: Case(options) for name, options in (CASES | WRONG).items()}
 UNEQUAL = {f"{name}, unequal masks": Case(options, unequal=True) for name, options in (MASKED | WRONG).items()}
 MEASURED = EQUAL | UNEQUAL | OTHER_CASES
 OF_VARIANTS = [
-    case for case in MEASURED if case.partition(",")[0] in VARIANTS or case in (VARIANTS | VARIANTS_OF_TEXTS)
+    case
+    for case in MEASURED
+    if case.partition(",")[0] in VARIANTS or case in (VARIANTS | VARIANTS_OF_TEXTS | VARIANTS_OF_HISTORIES)
 ]
 OF_YAMLS = [case for case in MEASURED if case not in OF_VARIANTS]
 
