@@ -3,34 +3,15 @@
 import os
 import re
 import runpy
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from support.forked import Forked
-
-from sslcli import cli
 
 ROOT = Path(__file__).parent.parent
-commands = runpy.run_path(str(ROOT / "scripts" / "tools" / "run_readme.py"))["commands"]
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
-
-
-ENTRIES = {"ssl-train": cli.train, "ssl-eval": cli.evaluate, "ssl-export": cli.export}
-
-
-def said_by(command: str) -> str:
-    """What a command of a document prints; the project's own run in a fork, which need not import torch again."""
-    program, *arguments = shlex.split(command)
-    if program not in ENTRIES:
-        return subprocess.run(command, shell=True, check=True, capture_output=True, text=True).stdout  # noqa: S602
-    process = Forked(ENTRIES[program], program, *arguments)
-    said, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, f"{command}: {said[-2000:]}"
-    return said
 
 
 @pytest.mark.slow
@@ -38,7 +19,10 @@ def test_every_command_of_the_export_page_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    printed = "".join(map(said_by, commands("docs/export.md"))).splitlines()
+    command = [sys.executable, ROOT / "tests" / "support" / "page.py", "docs/export.md"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=580)
+    assert run.returncode == 0, run.stderr
+    printed = run.stdout.splitlines()
     shown = [
         line
         for line in (ROOT / "docs" / "export.md").read_text().splitlines()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import faulthandler
 import io
 import os
 import signal
@@ -27,7 +29,8 @@ class Forked:
     """A child of the tests' process that runs ``entry`` with these arguments; used like ``subprocess.Popen``.
 
     Its stdout and stderr go into one file, or stderr to an open file or terminal of one's own. It must be of a process
-    that computes in one thread, as tests do. ``environment`` is added to that of the tests.
+    that computes in one thread, as tests do. ``environment`` is added to that of the tests. It ends with the tests'
+    process, whose pipes it has: whoever reads from these would wait as long as it lives.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Forked:
         self._streams = {1: self._file.fileno(), 2: self._file.fileno() if stderr is None else stderr}
         self._environment = environment or {}
         self.returncode: int | None = None
+        self._parent = os.getpid()
         self.pid = os.fork()
         if not self.pid:
             self._become(entry, [program, *arguments])
@@ -49,9 +53,11 @@ class Forked:
     def _become(self, entry: Callable[[], Any], argv: list[str]) -> None:
         code = 1
         try:
+            _end_with(self._parent)
             os.environ.update(self._environment)
             for stream, place in self._streams.items():
                 os.dup2(place, stream)
+            faulthandler.enable(self._streams[2])  # prints where it is if ``wait`` ends it
             sys.stdin = io.StringIO()
             sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1, closefd=False) for stream in (1, 2))
             sys.argv = argv
@@ -79,7 +85,9 @@ class Forked:
         end = time.monotonic() + timeout
         while self.poll() is None:
             if time.monotonic() > end:
-                raise subprocess.TimeoutExpired(sys.argv, timeout)
+                os.kill(self.pid, signal.SIGABRT)
+                os.waitpid(self.pid, 0)
+                raise subprocess.TimeoutExpired(sys.argv, timeout, self.output())
             time.sleep(0.002)
         assert self.returncode is not None
         return self.returncode
@@ -102,3 +110,11 @@ class Forked:
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
+
+
+def _end_with(parent: int) -> None:
+    """Have Linux kill this process when its parent ends, also if that has ended already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            os._exit(1)
