@@ -87,6 +87,7 @@ class ReportConfig:
     device: DeviceSection = field(default_factory=DeviceSection)
 
 
+OF_TRAINING = ("encoder", "objective", "views", "probe")  # parts that an option of dataset may choose with the data
 CONFIGS: dict[str, type] = {"train": TrainConfig, "eval": EvalConfig, "export": ExportConfig, "report": ReportConfig}
 
 
@@ -104,7 +105,8 @@ def leaves(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def schema(kind: type) -> Any:
     """Return the schema for Hydra, which copies it: fixed sections with typed keys, chosen parts with any keys.
 
-    In commands that read a run, keys of ``dataset`` may stand without a dataset: they are words about the run's own.
+    In commands that read a run, keys of ``dataset`` may stand without a dataset: they are words about the run's own;
+    and an option of ``dataset`` may choose parts that only training has, which nothing reads.
     """
     hints = typing.get_type_hints(kind)
     rows: list[tuple[str, Any, Any]] = []
@@ -115,6 +117,7 @@ def schema(kind: type) -> Any:
             rows.append((f.name, hints[f.name], default))
         else:
             rows.append((f.name, dict[str, Any], field(default_factory=dict)))
+    rows += [(name, dict[str, Any], field(default_factory=dict)) for name in OF_TRAINING if name not in hints]
     node = OmegaConf.structured(make_dataclass(kind.__name__, rows))
     if kind is not TrainConfig:
         OmegaConf.set_struct(node.dataset, False)
@@ -150,6 +153,8 @@ def resolved(config: Any, kind: type) -> dict[str, Any]:
     """
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
+    hints = typing.get_type_hints(kind)
+    plain = {name: value for name, value in plain.items() if name in hints or name not in OF_TRAINING}
     _refuse_unknown(plain, kind, "")
     return up_to_date(plain)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import typing
 
 from sslcli.config.arguments import key_of
+from sslcli.config.composed import CONFIGS, OF_TRAINING
 from sslcli.config.given import Given
 from sslcli.config.yaml_size import refuse_bombs
-from sslcli.errors import UserError
+from sslcli.errors import UserError, suggest
 
 _HYDRAS = ("hydra.sweeper.", "hydra.launcher.", "hydra.verbose")  # what users may set; the rest is this program's
 _NULLABLE = ("experiment", "debug", "dataset")  # groups that may be left without an option
@@ -31,6 +33,7 @@ def check_overrides(given: Given) -> None:
             raise UserError(f"'{override}' is not key=value: there is no key before '='.{spaces}")
         if group.startswith("hydra.") and not group.startswith(_HYDRAS):
             raise UserError(f"{group} is set by this program. Leave it out; run_dir=... chooses the place of a run.")
+        _refuse_training(given, group, is_key=key.startswith("+"))
         if not equals or key.startswith("~") or not any((folder / group).is_dir() for folder in given.folders.paths):
             continue
         if key in options:
@@ -38,6 +41,16 @@ def check_overrides(given: Given) -> None:
         options[key] = value
         if not _names_options(value) and not (value == "null" and group in _NULLABLE):
             raise UserError(f"{override}: a group takes the name of an option, {group}=NAME. `--help` lists them.")
+
+
+def _refuse_training(given: Given, name: str, *, is_key: bool) -> None:
+    """Refuse parts that only training has, and their keys: the schema has them for what options of dataset choose."""
+    section, dot, _ = name.partition(".")
+    known = typing.get_type_hints(CONFIGS[given.name])
+    if section in OF_TRAINING and section not in known:
+        if dot or is_key:
+            raise UserError(f"Unknown key '{section}'. {suggest(section, known)}")
+        raise UserError(f"ssl-{given.name} has no group '{section}'. {suggest(section, given.groups)}")
 
 
 def _names_options(value: str) -> bool:

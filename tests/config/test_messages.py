@@ -146,6 +146,7 @@ def test_an_override_that_cannot_be_read_is_explained(line):
     [
         ("eval", "run_dir=x", "Did you mean: run=x"),
         ("eval", "objective=moco", "ssl-eval has no group 'objective'"),
+        ("eval", "encoder.dim=8", "Unknown key 'encoder'. Known: dataset, device, plugins, probe, run, seed, weights."),
         ("eval", "probe.steps=3", "probe=linear probe.steps=3 (also in mi)"),
         ("export", "frmat=onnx", "Did you mean 'format'?"),
         ("export", "format=torchscript", "The nearest is: format=torch_export"),
