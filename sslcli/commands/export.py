@@ -77,7 +77,7 @@ def _refuse_links(run_dir: Path, path: Path) -> None:
 def _source(config: ExportConfig, kind: Format) -> Source:
     """Return the run with its encoder restored on the device."""
     if config.dataset and not kind.reads_data:
-        raise UserError("dataset: only format=embeddings reads data; leave it out.")
+        raise UserError("dataset: only format=embeddings and recommendations read data; leave it out.")
     compute = choose(config.device.name if kind.reads_data else "cpu", "fp32")
     run_dir, state = open_run(config.run)
     encoder, views = restore_encoder(state, compute.device, config.weights)

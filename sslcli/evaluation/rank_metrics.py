@@ -6,18 +6,16 @@ is not better because the item that is looked for happens to have a low number. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sslcli.graph import Lists
+from sslcli.pretrained.recommend import NEVER, Scores, ranked
 
-Scores = Callable[[Tensor], Tensor]  # numbers of some queries (B,) -> their scores (B, I) of all items, a new tensor
 NAMES = ("ndcg", "recall", "mrr", "hit", "precision")
-_ELEMENTS = 2**22  # scores at a time
-_NEVER = -torch.inf  # the score of an item that is not ranked
 
 
 @dataclass(frozen=True)
@@ -51,15 +49,7 @@ class Tops:
         tied = self.scores == self.last
         share = ((k - self.above) / tied.sum(1, keepdim=True)).clamp(max=1).double()
         share = torch.where(tied, share, (self.scores > self.last).double())
-        return torch.where(self.scores > _NEVER, share, 0.0)
-
-
-def ranked(scores: Scores, seen: Lists, queries: Tensor, num_items: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield some of the ``queries`` (Q,) at a time, with their scores (B, I), in which seen items are -inf."""
-    for part in queries.split(max(1, _ELEMENTS // max(1, num_items))):
-        found = scores(part)
-        found[seen.pairs(part)] = _NEVER
-        yield part, found
+        return torch.where(self.scores > NEVER, share, 0.0)
 
 
 def measures(
@@ -107,7 +97,7 @@ def _of_lists(tops: Tops, pairs: tuple[Tensor, Tensor], total: Tensor, k: int) -
         k: the length of the lists.
     """
     query, score = pairs[0], tops.scores[pairs]
-    inside = (score >= tops.last[query, 0]) & (score > _NEVER)  # perhaps among the first k
+    inside = (score >= tops.last[query, 0]) & (score > NEVER)  # perhaps among the first k
     query, score = query[inside], score[inside]
     above = (tops.first[query] > score[:, None]).sum(1)
     cut = score == tops.last[query, 0]
@@ -152,19 +142,3 @@ def _first_hit(query: Tensor, above: Tensor, tied: Tensor, count: int, k: int) -
 
 def _sums(rows: Tensor, values: Tensor, count: int) -> Tensor:
     return torch.zeros(count, dtype=torch.float64).index_add(0, rows, values.double())
-
-
-def best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return the first ``k`` items of each row of scores (B, I) as pairs: the row (K,), and the item (K,).
-
-    Rows are in order, items from the largest score to the smallest; of equal ones the lower number comes first. Items
-    with -inf are in no list.
-    """
-    last = Tops.of(scores, k).last
-    rows, items = ((scores >= last) & (scores > _NEVER)).nonzero(as_tuple=True)
-    order = scores[rows, items].argsort(descending=True, stable=True)
-    order = order[rows[order].argsort(stable=True)]
-    rows, items = rows[order], items[order]
-    lengths = torch.bincount(rows, minlength=len(scores))
-    place = torch.arange(len(rows)) - (lengths.cumsum(0) - lengths)[rows]
-    return rows[place < k], items[place < k]

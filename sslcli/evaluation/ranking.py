@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from sslcli.config.ranges import Count, NotNegative, Positive
 from sslcli.data.selection import drawn
@@ -15,12 +14,12 @@ from sslcli.encoders.base import Recommends
 from sslcli.errors import UserError
 from sslcli.evaluation.base import QUERIES, Metric, Probe, compared
 from sslcli.evaluation.context import ProbeContext
-from sslcli.evaluation.rank_metrics import Scores, measures
+from sslcli.evaluation.rank_metrics import measures
 from sslcli.evaluation.recommenders import Recommender, ease, item_knn, popularity
 from sslcli.features import evaluating
 from sslcli.graph import Graph, Rankings
+from sslcli.pretrained.recommend import Scores, scores_of
 from sslcli.run_dir.formatting import SHARE
-from sslcli.types import Similarity
 
 MOST_ITEMS = 20_000  # of EASE, which inverts a matrix of items by items
 _WORDS = {  # of each metric beside what all have in common
@@ -30,17 +29,6 @@ _WORDS = {  # of each metric beside what all have in common
     "hit": ("; the share of users with a held-out item among them", SHARE),
     "precision": ("; the share of them that is held out", SHARE),
 }
-
-
-def scores_of(users: Tensor, items: Tensor, similarity: Similarity) -> Scores:
-    """Return the scores by vectors of users (Q, D) and of items (I, D), as the objective compares them.
-
-    They are computed in float64 and compared in float32: products that are equal but for rounding tie.
-    """
-    users, items = users.double(), items.double()
-    if similarity == "cosine":
-        users, items = F.normalize(users, dim=1), F.normalize(items, dim=1)
-    return lambda part: (users[part] @ items.T).float()
 
 
 class Ranking(Probe):
@@ -175,7 +163,7 @@ def _by_vectors(context: ProbeContext, name: str, rankings: Rankings, queries: T
             "or another probe."
         )
     with torch.inference_mode(), evaluating(encoder), context.compute.autocast():
-        items = encoder.item_vectors().float().cpu()
+        items = encoder.item_vectors().detach().float().cpu()
     users = context.features(name, context.queried, rankings.queries[queries])
     scores = scores_of(users, items, context.similarity)
     place = torch.zeros(len(rankings.queries), dtype=torch.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,13 @@ class Source:
     def data(self) -> tuple[DatasetChoice, Dataset]:
         """Return the data that the command reads, as ``restore_dataset`` does."""
         return restore_dataset(self.state, self.dataset, self.model.encoder, self.model.views.field)
+
+    @torch.inference_mode()
+    def features(self, columns: Mapping[str, Tensor]) -> Tensor:
+        """Return the features (B, D) of samples of the dataset, float32, on the CPU."""
+        raw = columns[self.model.views.field].to(self.compute.device)
+        with torch.backends.cudnn.flags(allow_tf32=False):
+            return self.model(raw).float().cpu()
 
     @property
     def field(self) -> Field:

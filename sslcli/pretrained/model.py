@@ -28,6 +28,8 @@ class Pretrained(nn.Module):
     - A row of a table is a dict, or a list or array of its columns in their order; several are a list of these, or one
       array (B, K). Each is standardised, and its categories numbered, as ``dataset=vectors`` reads a row of its file.
     - A text, or a list of texts, is read by the run's tokenizer and cut at its ``dataset.length``.
+    - Of a recommender, a sample is the id of a user as the run's data have it, or of an item with ``field="item"``; or
+      a history, the list of the ids of its items, oldest first.
 
     Where the run's data are no pixels (``dataset.channels``, floats), numbers are taken as they are.
 

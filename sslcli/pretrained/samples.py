@@ -1,16 +1,17 @@
-"""Raw samples in Python, such as pictures, as the column of numbers that an encoder was trained on."""
+"""Raw samples in Python, such as pictures or ids, as the column of numbers that an encoder was trained on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from sslcli.data.interactions.ids import NAME as IDS
 from sslcli.pretrained.pictures import read_pictures
 from sslcli.pretrained.rows import read_rows
 from sslcli.pretrained.texts import read_texts
+from sslcli.pretrained.users_items import read_histories, read_ids
 from sslcli.run_dir.fitted import Fitted
 from sslcli.types import Field, Kind
 
@@ -32,9 +33,9 @@ def as_column(samples: Any, name: str, column: Field, fitted: Fitted) -> Tensor:
     return READERS[column.kind](samples, name, column, fitted)
 
 
-def _numbers(samples: Any, name: str, column: Field, fitted: Fitted) -> Tensor:
-    """Return the numbers or ids of a column that are given as the dataset has them."""
-    return torch.as_tensor(samples)
+def _read_tokens(samples: Any, name: str, column: Field, fitted: Fitted) -> Tensor:
+    """Return histories of a run that knows ids of items, and texts of one that has a tokenizer."""
+    return (read_histories if IDS in fitted.files else read_texts)(samples, name, column, fitted)
 
 
-READERS: Mapping[Kind, Reader] = {"image": read_pictures, "tokens": read_texts, "id": _numbers, "vector": read_rows}
+READERS: Mapping[Kind, Reader] = {"image": read_pictures, "tokens": _read_tokens, "id": read_ids, "vector": read_rows}

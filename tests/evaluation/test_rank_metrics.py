@@ -6,8 +6,9 @@ import math
 import pytest
 import torch
 
-from sslcli.evaluation.rank_metrics import NAMES, best, measures
+from sslcli.evaluation.rank_metrics import NAMES, measures
 from sslcli.graph import Lists
+from sslcli.pretrained.recommend import best
 
 
 def lists(*rows):
@@ -111,7 +112,7 @@ def test_chunks_and_several_cuts_change_nothing(monkeypatch):
     table = torch.randint(0, 5, (9, 12), generator=generator)
     seen, relevant = [[i, i + 1] for i in range(9)], [[i + 2, (i + 5) % 12] for i in range(9)]
     whole, covered = measured(table, seen, relevant, [2, 5])
-    monkeypatch.setattr("sslcli.evaluation.rank_metrics._ELEMENTS", 24)
+    monkeypatch.setattr("sslcli.pretrained.recommend._ELEMENTS", 24)
     parts, covered_in_parts = measured(table, seen, relevant, [2, 5])
     alone, _ = measured(table, seen, relevant, [5])
     assert all(torch.equal(whole[name], parts[name]) for name in whole)

@@ -414,7 +414,7 @@ def test_what_no_other_library_has_is_refused(run, tmp_path):
         ("swin", "torchvision", "is of another shape); use format=timm."),
         ("own", "onx", "format: there is no option 'onx'. Did you mean 'onnx'?"),
         ("own", "onnx format.opset=3", "Unknown key 'format.opset'"),
-        ("own", "safetensors dataset=synthetic", "dataset: only format=embeddings reads data"),
+        ("own", "safetensors dataset=synthetic", "dataset: only format=embeddings and recommendations read data"),
         ("own", "safetensors output=own/checkpoints/last/x.safetensors", "cannot be written"),
         ("own", "safetensors output=thesis.safetensors", "thesis.safetensors is a file of another kind"),
         ("own", "safetensors output=own", "output: own must end in .safetensors"),
@@ -458,18 +458,18 @@ def test_a_safetensors_file_of_somebody_elses_is_not_loaded(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "module", "extra"),
+    ("arguments", "needing", "module", "extra"),
     [
-        ("format=onnx", "onnxruntime", "onnx"),
-        ("format=embeddings", "pyarrow", "parquet"),
+        ("format=onnx", "format=onnx", "onnxruntime", "onnx"),
+        ("format=embeddings", "format.table=parquet", "pyarrow", "parquet"),
     ],
 )
-def test_a_missing_library_is_a_line_with_its_extra(run, monkeypatch, tmp_path, arguments, module, extra):
+def test_a_missing_library_is_a_line_with_its_extra(run, monkeypatch, tmp_path, arguments, needing, module, extra):
     made(tmp_path / "r")
     monkeypatch.setitem(sys.modules, module, None)
     code, _, err = run("run=r", arguments, command="export")
     assert code == 2
-    assert err.splitlines() == [f"ssl-export: error: {arguments} needs {module}: pip install 'sslcli[{extra}]'"]
+    assert err.splitlines() == [f"ssl-export: error: {needing} needs {module}: pip install 'sslcli[{extra}]'"]
     assert not [path for path in (tmp_path / "r" / "export").rglob("*") if path.is_file()]
 
 
