@@ -85,10 +85,15 @@ class Graph:
         Raises:
             ValueError: these data have none.
         """
-        if _EDGES not in spec.facts:
+        if not Graph.is_in(spec):
             raise ValueError("the dataset has no users and items; choose dataset=interactions or package_deps")
         facts = spec.facts
         return cls(int(facts[_USERS]), int(facts[_ITEMS]), facts[_EDGES].long())
+
+    @staticmethod
+    def is_in(spec: Spec) -> bool:
+        """Return whether some data have a graph."""
+        return _EDGES in spec.facts
 
     @staticmethod
     def facts(num_users: int, num_items: int, users: Tensor, items: Tensor) -> Mapping[str, Tensor]:
@@ -105,6 +110,12 @@ class Graph:
     def popularity(self) -> Tensor:
         """How many users each item has, (I,) int64."""
         return torch.bincount(self.edges[1] - self.num_users, minlength=self.num_items)
+
+    @property
+    def shares(self) -> Tensor:
+        """The share of training pairs that each node is in, (N,) float32; of a node without any, that of one pair."""
+        nodes = self.edges.flatten()
+        return torch.bincount(nodes, minlength=self.num_nodes).clamp(min=1) / max(self.edges.shape[1], 1)
 
     def items_of_users(self) -> Lists:
         """Return each user's items, numbered from 0."""

@@ -30,6 +30,9 @@ _YOUNGER: dict[str, Any] = {
     r"train\.sync_norm": False,
     r"dataset\.buckets": None,
     r"objective\.(parts\.\w+\.)?same": None,
+    r"objective\.(parts\.\w+\.)?log_q": AUTO,
+    r"objective\.(parts\.\w+\.)?unique": False,
+    r"objective\.(parts\.\w+\.)?layer": None,
 }
 _WEIGHTS = "encoder.weights"
 

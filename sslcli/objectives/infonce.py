@@ -14,10 +14,11 @@ from sslcli.config.ranges import Count, HeadDepth, TemperatureValue
 from sslcli.encoders.base import Encoder
 from sslcli.errors import suggest
 from sslcli.features import Features
-from sslcli.objectives.base import Objective, two_views
+from sslcli.objectives.base import Objective, distinct, two_views
 from sslcli.objectives.heads import Norm, mlp_head, widened
+from sslcli.objectives.ids import AUTO, Ids
 from sslcli.objectives.losses import contrastive as contrast
-from sslcli.objectives.losses.equal_samples import num_equal, numbers_of
+from sslcli.objectives.losses.equal_samples import numbers_of, weight_of_negatives
 from sslcli.objectives.multi_crop import local_rows, with_local
 from sslcli.objectives.temperature import Temperature
 from sslcli.types import Field, Loss
@@ -52,8 +53,19 @@ class InfoNCE(Objective):
         norm: norm in the projector; ``batch`` as published, ``layer`` and ``none`` do not couple the batch.
         last_norm: add the norm, without scale and shift, after the projector's last layer, as SimCLR's code does.
         same: a column of tokens or ids: samples with equal values there are no negatives of each other, as the same
-            text twice in a batch is none of itself. Padding does not count.
-        reads: the numbers of the two views that it compares; null is the first two.
+            text twice in a batch is none of itself. Padding does not count. ``auto``: the ids that the views are of; of
+            pairs, samples with the same user or the same item.
+        log_q: in ``cross_view``, subtract from the logit of each candidate the logarithm of its share of the training
+            pairs, as popular ones are in more batches (Yi et al. 2019). ``auto``: where the views are ids of users and
+            items that these data have a graph of, and ``unique`` is false.
+        unique: in ``cross_view``, of views of one id each: an id that a batch has several times counts once, as anchor
+            and as candidate (SGL, SimGCL, XSimGCL).
+        layer: compare the pooled vector of one view with the vector after this layer of the graph instead of another
+            view (XSimGCL, Yu et al. 2023, arXiv:2209.02544, equation 9).
+        reads: the numbers of the two views that it compares; null is the first two. With ``layer``, of the one view.
+
+    Raises:
+        ValueError: these values contradict each other, or the encoder lacks what they need.
     """
 
     couples_batch = True
@@ -74,14 +86,21 @@ class InfoNCE(Objective):
         norm: Norm = "batch",
         last_norm: bool = False,
         same: str | None = None,
+        log_q: Literal["auto"] | bool = "auto",
+        unique: bool = False,
+        layer: Count | None = None,
         reads: list[int] | None = None,
     ) -> None:
         super().__init__()
-        self.reads = two_views(reads)
+        self.reads = two_views(reads) if layer is None else distinct(reads or (0,), 1)
+        if layer is not None and layer > getattr(encoder, "layers", 0):
+            raise ValueError(f"layer={layer}: this encoder has no such layer; use encoder=nodes encoder.layers={layer}")
+        self.layer, self.ids = layer, Ids(encoder, form, same, log_q, unique)
         if (form == "supervised") != (label is not None):
             raise ValueError("form=supervised and label=NAME belong together: give both or neither")
         self.form, self.symmetric, self.label = form, symmetric, label
-        self.same, self.same_field = same, None if same is None else _field_of_same(encoder, form, same)
+        self.same = None if same == AUTO else same
+        self.same_field = None if self.same is None else _field_of_same(encoder, form, self.same)
         self.takes_local = form in ("nt_xent", "cross_view")
         self.temperature = Temperature(temperature, learned=learn_temperature)
         self.bias: float | nn.Parameter = bias
@@ -93,14 +112,17 @@ class InfoNCE(Objective):
         self.temperature.clamp()
 
     def project(self, features: Features) -> dict[str, Tensor]:
-        pooled = torch.cat([encoded.pooled for encoded in features.clean(*self.reads)])
-        z1, z2 = self._embedded(pooled).chunk(2)
+        encoded = features.clean(*self.reads)
+        compared = [one.pooled for one in encoded]
+        if self.layer is not None:
+            compared.append(encoded[0].token(self.layer))
+        z1, z2 = self._embedded(torch.cat(compared)).chunk(2)
         outputs = {"z1": z1, "z2": z2, **local_rows(features, self.num_local, self._embedded)}
         if self.label is not None:
             outputs["label"] = features.columns[self.label]
         if self.same is not None and self.same_field is not None:
             outputs["same"] = numbers_of(features.columns[self.same], self.same_field)
-        return outputs
+        return outputs | self.ids.rows([features.views[i] for i in self.reads])
 
     def _embedded(self, pooled: Tensor) -> Tensor:
         return F.normalize(widened(self.head(pooled)), dim=1)
@@ -116,14 +138,26 @@ class InfoNCE(Objective):
             "supervised": self._supervised,
         }
         same = outputs.get("same")
-        chance = self.chance(len(z1)) if same is None else self._chance_of(len(z1) - num_equal(same))
+        chance: float | Tensor | None = self.ids.chance(outputs, self.symmetric)
+        if chance is None:
+            chance = self.chance(len(z1)) if same is None else self._chance_of(weight_of_negatives(same))
         return Loss(forms[self.form](**outputs), parts, chance)
 
     def _nt_xent(self, z1: Tensor, z2: Tensor, local: Tensor | None = None, same: Tensor | None = None) -> Tensor:
         return self._with_local(contrast.nt_xent(z1, z2, self.temperature(), same), local, (z1, z2), same)
 
-    def _cross_view(self, z1: Tensor, z2: Tensor, local: Tensor | None = None, same: Tensor | None = None) -> Tensor:
-        full = contrast.info_nce(z1, z2, self.temperature(), symmetric=self.symmetric, same=same)
+    def _cross_view(
+        self,
+        z1: Tensor,
+        z2: Tensor,
+        local: Tensor | None = None,
+        same: Tensor | None = None,
+        log_q1: Tensor | None = None,
+        log_q2: Tensor | None = None,
+    ) -> Tensor:
+        if self.ids.unique and same is not None:
+            return contrast.info_nce_of_ids(z1, z2, self.temperature(), same, self.symmetric)
+        full = contrast.info_nce(z1, z2, self.temperature(), self.symmetric, same, (log_q1, log_q2))
         return self._with_local(full, local, (z1, z2) if self.symmetric else (z2,), same)
 
     def _with_local(self, full: Tensor, local: Tensor | None, targets: Sequence[Tensor], same: Tensor | None) -> Tensor:
@@ -150,7 +184,7 @@ class InfoNCE(Objective):
         return (full + self.num_local * (negatives + 1).log().mean()) / (1 + self.num_local)
 
     def chance(self, batch_size: int) -> float | None:
-        if self.same is not None:
+        if self.same is not None or self.ids.compared or self.ids.log_share is not None:
             return None  # it depends on the batch
         candidates = {
             "nt_xent": 2 * batch_size - 1,

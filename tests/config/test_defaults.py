@@ -27,6 +27,7 @@ READ_ELSEWHERE = {
 # Where several yamls name one class: in which keys they differ from the one that gives its defaults.
 CROP = {"scale", "ratio", "flip"}
 COLOUR = {"jitter", "brightness", "contrast", "saturation", "hue", "gray"}
+OF_NOISE = ("form", "symmetric", "depth", "unique", "reads")
 VARIANTS = {
     "encoder/convnet_medium": {"width"},
     "encoder/convnext_tiny": {"norm"},
@@ -39,7 +40,10 @@ VARIANTS = {
     "encoder/vit_small": {"norm"},
     "encoder/vit_tiny": {"norm"},
     "objective/joint_history": {"parts.infonce.depth", "parts.infonce.reads"},
+    "objective/infonce_nodes": {"form", "symmetric", "depth", "same"},
+    "objective/joint_layers": {f"parts.{part}.{key}" for part in ("user", "item") for key in (*OF_NOISE, "layer")},
     "objective/joint_masked": {"share", "parts.moco.version", "parts.simmim.mask_ratio"},
+    "objective/joint_nodes": {f"parts.{part}.{key}" for part in ("user", "item") for key in OF_NOISE},
     "probe/knn_all": {"max_samples"},
     "views/auto": CROP | COLOUR | {"blur", "blur_sigma"},
     "views/byol": CROP | COLOUR | {"blur", "second"},

@@ -38,7 +38,8 @@ TABLE = ("dataset=vectors", "dataset.name=wine", "encoder=mlp", "encoder.hidden_
 VIT = ("encoder=timm", "encoder.name=test_vit")  # 6 blocks, 64 wide
 UNNORMED = tuple(option for option in EXACT if "norm" not in option)
 SMALLEST = ("encoder.hidden_dim=16", "encoder.depth=1", "encoder.num_heads=2", "encoder.dropout=0", *UNNORMED)
-OF_NODES = ("encoder=nodes", "encoder.dim=8", "encoder.layers=2", "views=nodes", *UNNORMED)
+OF_NODES = ("encoder=nodes", "encoder.dim=8", "encoder.layers=2", "encoder.noise=0.1", "views=nodes", *UNNORMED)
+NOISE = {"joint_nodes": "added", "joint_layers": "all"}  # what views.noise has to be
 # What has other data in the place of pictures, by the words that the yaml of its objective begins with: what makes them
 # in tests/support/modalities.py, and the options. Texts have 0 to 22 words and histories 0 to 12 items.
 OTHER_DATA = {
@@ -72,6 +73,7 @@ def found_in_conf() -> Iterator[tuple[str, tuple[str, ...], bool]]:
         choice = f"objective={name}"
         inside = list(sections(node, "objective"))
         uncoupled = (f"{path}.{key}={UNCOUPLED[key]}" for path, node in inside for key in node if key in UNCOUPLED)
+        uncoupled = (*uncoupled, *([f"views.noise={NOISE[name]}"] if name in NOISE else []))
         masks = any("mask_ratio" in node and not node.get("visible_only") for _, node in inside)
         yield name, (choice, *uncoupled), masks
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslcli.objectives.losses.equal_samples import numbered
+from sslcli.objectives.losses.equal_samples import num_equal, numbered
 from sslcli.objectives.losses.tiled_logsumexp import cross_logsumexp, pair_softplus_sum, rows_logsumexp, self_logsumexp
 
 
@@ -34,7 +34,12 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float | Tensor, same: Tensor | 
 
 
 def info_nce(
-    z1: Tensor, z2: Tensor, temperature: float | Tensor, symmetric: bool = True, same: Tensor | None = None
+    z1: Tensor,
+    z2: Tensor,
+    temperature: float | Tensor,
+    symmetric: bool = True,
+    same: Tensor | None = None,
+    log_q: tuple[Tensor | None, Tensor | None] = (None, None),
 ) -> Tensor:
     """InfoNCE (van den Oord et al. 2018, equation 4; CLIP, SimCSE, MoCo v3): classify the positive among N views.
 
@@ -46,15 +51,54 @@ def info_nce(
         z2: (N, D) embeddings of the second views.
         temperature: divides the cosine similarities.
         symmetric: take the mean of the losses with anchors ``z1`` and with anchors ``z2`` (CLIP), else the first only.
-        same: (N,) int64, or None.
+        same: (N,) int64, or (N, K), of which one equal number is enough, or None.
+        log_q: of the candidates ``z1``, and of ``z2``, the logarithm (N,) of how often each is drawn into a batch,
+            which is subtracted from their logits: else what is drawn often learns to score low (Yi et al. 2019, RecSys,
+            equation 5). With it the loss of N samples estimates a softmax over all candidates.
     """
     z1, z2 = _normalised(z1, z2)
     scale = _inverse(temperature, z1)
     positive = scale * (z1 * z2).sum(1).mean()
+    if any(q is not None for q in log_q):
+        sides = ((z1, z2, log_q[1]), (z2, z1, log_q[0]))[: 2 if symmetric else 1]
+        losses = [
+            _shifted(a, b, scale, None if q is None else -q, same).mean() + (0 if q is None else q.to(a.dtype).mean())
+            for a, b, q in sides
+        ]
+        return torch.stack(losses).mean() - positive
     if not symmetric:
         return rows_logsumexp(z1, z2, scale, same=same).mean() - positive
     among_z2, among_z1 = cross_logsumexp(z1, z2, scale, same=same)
     return (among_z2.mean() + among_z1.mean()) / 2 - positive
+
+
+def info_nce_of_ids(z1: Tensor, z2: Tensor, temperature: float | Tensor, ids: Tensor, symmetric: bool = True) -> Tensor:
+    """InfoNCE between two views of the different ids of a batch: each id counts once, as anchor and as candidate.
+
+    It is ``info_nce`` of the rows of ``torch.unique(ids)``, as SimGCL's code computes it, without their unknown number:
+    of n rows of one id each counts 1 / n.
+
+    Args:
+        z1: (N, D) embeddings of the first views; rows of equal ids are equal.
+        z2: (N, D) embeddings of the second views.
+        temperature: divides the cosine similarities.
+        ids: (N,) int64.
+        symmetric: as in ``info_nce``.
+    """
+    z1, z2 = _normalised(z1, z2)
+    scale = _inverse(temperature, z1)
+    count = num_equal(ids).to(z1.dtype)
+    sides = ((z1, z2), (z2, z1))[: 2 if symmetric else 1]
+    among = torch.stack([_shifted(a, b, scale, -count.log(), None) for a, b in sides]).mean(0)
+    return ((among - scale * (z1 * z2).sum(1)) / count).sum() / (1 / count).sum()
+
+
+def _shifted(a: Tensor, b: Tensor, scale: float | Tensor, shift: Tensor | None, same: Tensor | None) -> Tensor:
+    """Return the log of the sum over j of exp(scale a_i . b_j + shift_j): the shift is one more dimension of both."""
+    if shift is None:
+        return rows_logsumexp(a, b, scale, same=same)
+    wide = torch.cat([a, torch.ones_like(a[:, :1])], 1), torch.cat([b, (shift.to(b.dtype) / scale)[:, None]], 1)
+    return rows_logsumexp(*wide, scale, same=same)
 
 
 def decoupled(z1: Tensor, z2: Tensor, temperature: float | Tensor, same: Tensor | None = None) -> Tensor:

@@ -32,6 +32,27 @@ def num_equal(numbers: Tensor) -> Tensor:
     return torch.zeros_like(number).index_add(0, number, torch.ones_like(number))[number]
 
 
+def weight_of_negatives(numbers: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return (N,) the summed weight of the samples that differ from each in all of its numbers.
+
+    Args:
+        numbers: (N,), or (N, 2), by inclusion and exclusion.
+        weight: (N,); None is 1 for each.
+    """
+    columns = numbers.unbind(1) if numbers.dim() == 2 else (numbers,)
+    weight = torch.ones(len(numbers), device=numbers.device) if weight is None else weight
+    found = weight.sum() - sum(_summed(numbered(column), weight) for column in columns)
+    if len(columns) == 1:
+        return found
+    first, second = map(numbered, columns)
+    return found + _summed(numbered(first * len(numbers) + second), weight)
+
+
+def _summed(number: Tensor, weight: Tensor) -> Tensor:
+    """Return (N,) the summed weight of the samples with the number of each."""
+    return torch.zeros_like(weight).index_add(0, number, weight)[number]
+
+
 def numbered(numbers: Tensor) -> Tensor:
     """Number the different values of (N,) from 0, by sorting: torch.unique waits for the device to return a count."""
     in_order, order = numbers.sort()

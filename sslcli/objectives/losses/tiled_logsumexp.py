@@ -70,7 +70,7 @@ def cross_logsumexp(
         a: (N, D) rows, not normalised here.
         b: (M, D) columns.
         scale: one over the temperature; a tensor () may require a gradient.
-        same: (N,) int64, where M = N; pairs i, j of two different samples with equal numbers are excluded.
+        same: (N,) or (N, K) int64, where M = N; pairs i, j of two samples with an equal number are excluded.
         tile: number of rows and columns of a tile.
 
     Returns:

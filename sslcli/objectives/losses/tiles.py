@@ -87,18 +87,21 @@ def fill_diagonals(tile: Tensor, rows: slice, columns: slice, offsets: tuple[int
 def hide_equal(
     tile: Tensor, rows: slice, columns: slice, keys: Tensor | None, kept: tuple[int, ...], value: float
 ) -> None:
-    """Fill the entries of this tile whose row and column have equal ``keys``, but none on the diagonals ``kept``.
+    """Fill the entries of this tile whose row and column have an equal key, but none on the diagonals ``kept``.
 
     Args:
         tile: a tile of an (M, M) matrix.
         rows: where it is.
         columns: where it is.
-        keys: (M,) int64; None fills nothing.
+        keys: (M,) int64, or (M, K), of which one equal key is enough; None fills nothing.
         kept: offsets of diagonals, as those of ``fill_diagonals``.
         value: what the entries become.
     """
     if keys is not None:
-        equal = keys[rows, None] == keys[columns]
+        first, *others = keys.unbind(1) if keys.dim() == 2 else (keys,)
+        equal = first[rows, None] == first[columns]
+        for key in others:
+            equal |= key[rows, None] == key[columns]
         fill_diagonals(equal, rows, columns, kept, False)
         tile.masked_fill_(equal, value)
 
