@@ -67,7 +67,7 @@ class History(Encoder):
         self.items = nn.Embedding(self.num_items + 2, hidden_dim)  # the last rows are the padding and the mask
         self.places = nn.Embedding(self.length + (not causal), hidden_dim)
         self.norm, self.dropout = nn.LayerNorm(hidden_dim, 1e-12), nn.Dropout(dropout)
-        self.blocks = Blocks(hidden_dim, depth, num_heads, dropout, causal=causal)
+        self.blocks = Blocks(hidden_dim, depth, num_heads, dropout, of_weights=0.0, causal=causal)
         self.apply(drawn_normal)
         self.dim = self.token_dim = hidden_dim
         self.stride = 1

@@ -50,7 +50,7 @@ class TextTransformer(TextEncoder):
         if depth < 1:
             raise ValueError(f"depth={depth} must be at least 1")
         self.embeddings = _Embeddings(self.num_ids, self.max_length, hidden_dim, dropout)
-        self.encoder = Blocks(hidden_dim, depth, num_heads, dropout)
+        self.encoder = Blocks(hidden_dim, depth, num_heads, dropout, of_weights=dropout)
         self.apply(drawn_normal)
         self.num_heads, self.dropout, self.pool = num_heads, dropout, pool
         self.dim = self.token_dim = hidden_dim
@@ -90,11 +90,17 @@ class _Embeddings(nn.Module):
 
 
 class Blocks(nn.Module):
-    """Blocks of attention one after the other; with ``causal`` a token reads itself and those before it only."""
+    """Blocks of attention one after the other; with ``causal`` a token reads itself and those before it only.
 
-    def __init__(self, width: int, depth: int, num_heads: int, dropout: float, *, causal: bool = False) -> None:
+    ``of_weights`` is the share of the attention's weights that training drops.
+    """
+
+    def __init__(
+        self, width: int, depth: int, num_heads: int, dropout: float, *, of_weights: float, causal: bool = False
+    ) -> None:
         super().__init__()
-        self.layer = nn.ModuleList(_Block(width, num_heads, dropout, causal) for _ in range(depth))
+        blocks = (_Block(width, _Heads(width, num_heads, of_weights, causal), dropout) for _ in range(depth))
+        self.layer = nn.ModuleList(blocks)
         self.recompute = False  # keep no activations inside blocks
 
     def forward(self, x: Tensor, read: Tensor | None) -> Tensor:
@@ -109,9 +115,9 @@ class Blocks(nn.Module):
 class _Block(nn.Module):
     """Attention, then two linear layers, each with the norm behind its residual."""
 
-    def __init__(self, width: int, num_heads: int, dropout: float, causal: bool) -> None:
+    def __init__(self, width: int, heads: _Heads, dropout: float) -> None:
         super().__init__()
-        self.attention = _Attention(width, num_heads, dropout, causal)
+        self.attention = _Attention(width, heads, dropout)
         self.intermediate = _Dense(width, 4 * width)
         self.output = _Residual(4 * width, width, dropout)
 
@@ -122,9 +128,9 @@ class _Block(nn.Module):
 
 
 class _Attention(nn.Module):
-    def __init__(self, width: int, num_heads: int, dropout: float, causal: bool) -> None:
+    def __init__(self, width: int, heads: _Heads, dropout: float) -> None:
         super().__init__()
-        self.add_module("self", _Heads(width, num_heads, dropout, causal))
+        self.add_module("self", heads)
         self.output = _Residual(width, width, dropout)
 
     def forward(self, x: Tensor, read: Tensor | None) -> Tensor:
