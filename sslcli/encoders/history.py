@@ -34,7 +34,8 @@ class History(Encoder):
         hidden_dim: width of the states, and of the items' vectors.
         depth: number of blocks.
         num_heads: heads of attention; divides hidden_dim.
-        dropout: share of numbers that training drops after embeddings and layers, and of the attention's weights.
+        dropout: share of numbers that training drops after embeddings and layers. Of the attention's weights none are
+            dropped: that took half of a step on a CPU.
         causal: whether an item reads itself and those before it only.
 
     Raises:

@@ -13,6 +13,16 @@ def test_data_choose_the_other_parts_and_the_user_has_the_last_word():
     assert compose("dataset=vectors").encoder.name == "ConvNetSmall"
 
 
+@pytest.mark.parametrize(
+    "name, objective", [("sasrec", "NextItem"), ("cl4srec", "Joint"), ("bert4rec", "MaskedTokens")]
+)
+def test_an_experiment_chooses_others_than_its_data(name, objective):
+    config = compose(f"experiment={name}")
+    found = [part.name for part in (config.encoder, config.objective, config.views, config.probe)]
+    assert found == ["History", objective, "Augmented", "Ranking"] and config.dataset.node["sample"] == "history"
+    assert config.encoder.node["causal"] == (name != "bert4rec")
+
+
 @pytest.mark.parametrize("command", ["eval", "export"])
 def test_commands_that_read_a_run_take_such_data_without_the_other_parts(command):
     config = compose("dataset=interactions", "dataset.part=validation", name=command)

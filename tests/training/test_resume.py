@@ -35,10 +35,12 @@ SIZE = "dataset.size=16"
 SYNTHETIC = ["dataset=synthetic", "dataset.num_samples=200"]
 TEXTS = ["dataset=wordnet_mini", "encoder=text_transformer", "encoder.hidden_dim=16", "encoder.depth=1"]
 
+HISTORIES = ["experiment=cl4srec", "dataset=interactions", "encoder.hidden_dim=16", "encoder.depth=1"]
+
 
 def arguments(run_dir: Path, *extra: str) -> list[str]:
     data = [] if any(word.startswith("dataset=") for word in extra) else SYNTHETIC
-    size = [] if set(TEXTS) <= set(extra) else [SIZE]
+    size = [] if {TEXTS[0], HISTORIES[1]} & set(extra) else [SIZE]
     return [*data, *size, *COMMAND, f"run_dir={run_dir}", *extra]
 
 
@@ -123,6 +125,17 @@ def test_killed_run_ends_in_the_same_bits(undisturbed, tmp_path):
 def test_a_killed_run_on_texts_ends_in_the_same_bits(tmp_path, views):
     """With dropout, words hidden and exchanged, and batches of several widths."""
     options = (*TEXTS, "objective=joint_tokens", f"views={views}", "train.accumulate=2")
+    finish(tmp_path / "undisturbed", *options)
+    kill_and_restart(tmp_path / "run", 2, random.Random(0), *options)
+    assert_same_run(tmp_path / "undisturbed", tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_killed_run_on_histories_ends_in_the_same_bits(tmp_path):
+    """With dropout, histories that are cropped, hidden and shuffled, and ids that are read from the run's own files."""
+    rows = [f"u{user},i{(user + place * (1 + user % 3)) % 20},{place}" for user in range(40) for place in range(12)]
+    (tmp_path / "table.csv").write_text("\n".join(["user,item,time", *rows]))
+    options = (*HISTORIES, f"dataset.path={tmp_path}/table.csv", "train.accumulate=2")
     finish(tmp_path / "undisturbed", *options)
     kill_and_restart(tmp_path / "run", 2, random.Random(0), *options)
     assert_same_run(tmp_path / "undisturbed", tmp_path / "run")
