@@ -15,7 +15,7 @@ from sslcli.evaluation.sparse_rows import SparseRows
 from sslcli.graph import Graph, Lists
 
 Recommender = Callable[[Lists, Tensor], Tensor]  # the items of all users, the numbers of some (B,) -> scores (B, I)
-_ELEMENTS = 2**22  # pairs of items, or counts of them, at a time
+_ELEMENTS = 2**24  # counts at a time
 
 
 def popularity(graph: Graph) -> Recommender:
@@ -38,7 +38,7 @@ def item_knn(graph: Graph, *, neighbours: int = 100, shrink: float = 0.0) -> Rec
     norms = graph.popularity.double().sqrt()
     found = []
     for items, counts in co_occurrences(graph):
-        similarity = counts / (norms[items, None] * norms + shrink).clamp(min=1e-12)
+        similarity = counts.double() / (norms[items, None] * norms + shrink).clamp(min=1e-12)
         similarity[torch.arange(len(items)), items] = 0  # an item is no neighbour of itself
         found.append(similarity.topk(min(neighbours, graph.num_items), dim=1))
     count = len(found[0].values[0])
@@ -71,7 +71,7 @@ def ease(graph: Graph, *, penalty: float = 400.0) -> Recommender:
     """
     gram = torch.zeros(graph.num_items, graph.num_items)
     for items, counts in co_occurrences(graph):
-        gram[items] = counts.float()
+        gram[items] = counts
     gram.diagonal().add_(penalty)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
     weights = inverse.div_(-inverse.diagonal().clone())
@@ -86,17 +86,12 @@ def ease(graph: Graph, *, penalty: float = 400.0) -> Recommender:
 
 
 def co_occurrences(graph: Graph) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield some items (B,) at a time, in order, with how many users have both them and each item (B, I), float64."""
-    of_users = graph.items_of_users()
+    """Yield some items (B,) at a time, in order, with how many users have both them and each item (B, I), float32."""
     of_items = Lists.of(graph.edges[1] - graph.num_users, graph.edges[0], graph.num_items)
-    lengths = of_users.lengths
-    user_of = graph.edges[0]
-    work = torch.zeros(graph.num_items, dtype=torch.int64).index_add(
-        0, graph.edges[1] - graph.num_users, lengths[user_of]
-    )  # pairs of this item and another one, over its users
-    chunk = (work.clamp(min=graph.num_items).cumsum(0) - 1) // _ELEMENTS
-    for items in torch.arange(graph.num_items).split(torch.unique_consecutive(chunk, return_counts=True)[1].tolist()):
+    ones = torch.ones(len(of_items.values))
+    users_of_items = SparseRows(of_items.starts, of_items.values, ones, graph.num_users).matrix()
+    for items in torch.arange(graph.num_items).split(max(1, _ELEMENTS // max(graph.num_users, graph.num_items))):
+        have = torch.zeros(graph.num_users, len(items))
         place, users = of_items.pairs(items)
-        again, others = of_users.pairs(users)
-        counts = torch.bincount(place[again] * graph.num_items + others, minlength=len(items) * graph.num_items)
-        yield items, counts.view(len(items), graph.num_items).double()
+        have[users, place] = 1
+        yield items, (users_of_items @ have).T

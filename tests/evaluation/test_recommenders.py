@@ -35,7 +35,7 @@ def known() -> tuple[Lists, np.ndarray]:
 
 
 def test_co_occurrences_in_parts_are_a_product_of_matrices(matrix, graph, monkeypatch):
-    monkeypatch.setattr("sslcli.evaluation.recommenders._ELEMENTS", 200)
+    monkeypatch.setattr("sslcli.evaluation.recommenders._ELEMENTS", 4 * USERS)
     parts = list(co_occurrences(graph))
     assert len(parts) > 2 and torch.cat([items for items, _ in parts]).tolist() == list(range(ITEMS))
     assert np.array_equal(torch.cat([counts for _, counts in parts]), matrix.T @ matrix)
