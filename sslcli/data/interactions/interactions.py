@@ -120,7 +120,8 @@ class Interactions(Dataset):
         held_out.rankings = rankings(known, asked, part, self.histories, f"{self.divided}; {self.part} part: {asks}")
         made.held_out = held_out
         graph = f"{len(ids.users):,} users and {len(ids.items):,} items in training"
-        made.notes = (*self.notes, ("graph", graph), (self.part, asks))
+        unseen = f"; {asked.unseen:,} more with items that training never saw" if asked.unseen else ""
+        made.notes = (*self.notes, ("graph", graph), (self.part, asks + unseen))
         return made
 
     def _ids(self) -> Ids:
@@ -138,7 +139,7 @@ class Interactions(Dataset):
         return UserError(
             f"dataset.path: no {name} pair has a user and an item that training knows: it has user '{user}' and item "
             f"'{item}', training has user '{one_line(ids.users[0])}' and item '{one_line(ids.items[0])}'. Are ids "
-            "written in two ways?"
+            "written in two ways, or all of these items new?"
         )
 
 

@@ -51,11 +51,13 @@ class Asked:
     Args:
         rows: (M,) their positions.
         users: (Q,) the numbers of their users, ascending.
-        lines: what of the held-out interactions is not ranked, counted, in words.
+        unseen: how many more have items that training never saw; they are told in ``Rankings.unknown``.
+        lines: what else of the held-out interactions is not ranked, counted, in words.
     """
 
     rows: np.ndarray
     users: np.ndarray
+    unseen: int
     lines: list[str]
 
     @classmethod
@@ -72,10 +74,10 @@ class Asked:
         counts = {
             "pairs of users whom training never saw": int((asked & ~reached).sum()),
             "pairs that the run was trained on": int((asked & trained).sum()),
-            "pairs with items that training never saw": int((reached & (known.item < 0)).sum()),
-            "users whose held-out items training never saw are not ranked": len(lost),
+            "users are left out, as training saw none of their held-out items": len(lost),
         }
-        return cls(rows, users, [f"{count:,} {words}" for words, count in counts.items() if count])
+        unseen = int((np.isin(known.user, users) & of_user & (known.item < 0)).sum())
+        return cls(rows, users, unseen, [f"{count:,} {words}" for words, count in counts.items() if count])
 
 
 def before(part: int) -> tuple[int, ...]:
