@@ -65,7 +65,8 @@ def options() -> dict[str, Node]:
     GlobalHydra.instance().clear()
     groups = [name.split("/") for name in YAMLS]
     with initialize_config_dir(conf_dir(), version_base="1.3"):
-        found = compose(overrides=[f"+{group}@{group}.{option}={option}" for group, option in groups])
+        chosen = ["+encoder=nodes", "+objective=bpr", "+views=nodes", "+probe=ranking"]  # which a dataset may choose
+        found = compose(overrides=[*chosen, *(f"+{group}@{group}.{option}={option}" for group, option in groups)])
     plain = OmegaConf.to_container(found, resolve=True)
     return {f"{group}/{option}": plain[group][option] for group, option in groups}
 
