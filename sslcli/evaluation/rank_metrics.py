@@ -20,36 +20,33 @@ NAMES = ("ndcg", "recall", "mrr", "hit", "precision")
 
 @dataclass(frozen=True)
 class Tops:
-    """The scores of some queries, and what of them is needed for their first ``k`` places.
+    """What of the scores of B queries is needed for their first ``k`` places.
 
     Args:
-        scores: (B, I) float, -inf for items that are not ranked.
-        first: (B, k) the largest, in descending order.
-        last: (B, 1) the score of the last place; ties are only cut there.
-        above: (B, 1) int64, how many items have a larger score than ``last``.
+        first: (B, k) the largest scores, in descending order.
+        last: (B,) the score of the last place; only ties with this score are cut.
+        cut: (B,) int64, how many items have this score; 0 where all items that are ranked have a place.
+        items: (K,) int64, all items with this score or a larger one, of one query after the other.
+        shares: (K,) float64, in which share of the orders of ties each of them has a place.
     """
 
-    scores: Tensor
     first: Tensor
     last: Tensor
-    above: Tensor
+    cut: Tensor
+    items: Tensor
+    shares: Tensor
 
     @classmethod
     def of(cls, scores: Tensor, k: int) -> Tops:
-        """Return the first ``k`` places, or as many as there are items."""
+        """Return the first ``k`` places by scores (B, I), or as many as there are items; -inf has none."""
         first = scores.topk(min(k, scores.shape[1]), dim=1).values
-        last = first[:, -1:]
-        return cls(scores, first, last, (first > last).sum(1, keepdim=True))
-
-    def shares(self, k: int) -> Tensor:
-        """Return (B, I) float64, in which share of the orders of ties each item is among the first ``k``.
-
-        ``k`` is the number of places that this was made with.
-        """
-        tied = self.scores == self.last
-        share = ((k - self.above) / tied.sum(1, keepdim=True)).clamp(max=1).double()
-        share = torch.where(tied, share, (self.scores > self.last).double())
-        return torch.where(self.scores > NEVER, share, 0.0)
+        last = first[:, -1]
+        rows, items = ((scores >= last[:, None]) & (scores > NEVER)).nonzero(as_tuple=True)
+        tied = scores[rows, items] == last[rows]
+        cut = torch.bincount(rows[tied], minlength=len(scores))
+        left = k - (first > last[:, None]).sum(1)  # places for those that tie with the last one
+        shares = torch.where(tied, (left[rows].double() / cut[rows].clamp(min=1)).clamp(max=1), 1.0)
+        return cls(first, last, cut, items, shares)
 
 
 def measures(
@@ -80,29 +77,29 @@ def measures(
         total = relevant.lengths[part] + unknown[part]
         for k in cuts:
             tops = Tops.of(table, k)
-            absent[k] += torch.log1p(-tops.shares(k)).sum(0)
-            for name, values in _of_lists(tops, relevant.pairs(part), total, k).items():
+            absent[k].index_add_(0, tops.items, torch.log1p(-tops.shares))
+            query, item = relevant.pairs(part)
+            for name, values in _of_lists(tops, query, table[query, item], total, k).items():
                 found.setdefault(f"{name}_at_{k}", []).append(values)
     coverage = {f"coverage_at_{k}": float((1 - absent[k].exp()).mean()) for k in cuts}
     return {name: torch.cat(parts) for name, parts in found.items()}, coverage
 
 
-def _of_lists(tops: Tops, pairs: tuple[Tensor, Tensor], total: Tensor, k: int) -> dict[str, Tensor]:
+def _of_lists(tops: Tops, query: Tensor, score: Tensor, total: Tensor, k: int) -> dict[str, Tensor]:
     """Return the metrics (B,) of some queries.
 
     Args:
         tops: their first ``k`` places.
-        pairs: (K,) query and (K,) item to find.
-        total: (B,) how many items each is to find.
+        query: (K,) the query of each item to find.
+        score: (K,) its score.
+        total: (B,) how many items each query is to find.
         k: the length of the lists.
     """
-    query, score = pairs[0], tops.scores[pairs]
-    inside = (score >= tops.last[query, 0]) & (score > NEVER)  # perhaps among the first k
+    inside = (score >= tops.last[query]) & (score > NEVER)  # perhaps among the first k
     query, score = query[inside], score[inside]
     above = (tops.first[query] > score[:, None]).sum(1)
-    cut = score == tops.last[query, 0]
-    size = (tops.scores == tops.last).sum(1)  # of the tie that the last place cuts
-    tied = torch.where(cut, size[query], (tops.first[query] == score[:, None]).sum(1))
+    whole = (tops.first[query] == score[:, None]).sum(1)  # how many have this score, unless the tie is cut
+    tied = torch.where(score == tops.last[query], tops.cut[query], whole)
 
     places = torch.arange(k + 1)
     gains = torch.where(places > 0, 1 / (places + 1).double().log2(), 0).cumsum(0)  # of the first 0, 1, ... k ranks
