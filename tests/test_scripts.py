@@ -20,6 +20,7 @@ SMALL = {
     "bench_infonce": ("--n 512 --d 64 --repeats 1", "s"),
     "bench_visible_only": ("--encoder vit_tiny_patch16_224 --size 32 --batch 2 --runs 1", "s"),
     "bench_probe_memory": ("--samples 3000 --width 64", "x the bytes of one encoder's features"),
+    "bench_recommendation": ("--users 12 --items 30 --pairs 120 --batch-size 8 --steps 1 --repeats 1", "pairs/CPU-s"),
     "bench_simcse": ("--batch-size 4 --width 8 --depth 1 --steps 1 --repeats 1", "pairs/CPU-s"),
     "bench_step": ("--workload simmim --batch-size 4 --repeats 1 --precisions fp32", "s"),
 }

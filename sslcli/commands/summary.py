@@ -33,6 +33,7 @@ def announce(console: Console, config: TrainConfig, components: Components, trai
         ("run_dir", str(trainer.run_dir)),
         *data_lines(config, components),
         ("encoder", f"{config.encoder.name}, {weights:,} parameters, features of width {components.encoder.dim}"),
+        *((("", words),) if (words := components.encoder.in_words(config.train.num_micro)) else ()),
         ("objective", config.objective.name + (f", loss at chance {chance:.4f}" if chance else "")),
         (
             "training",

@@ -29,6 +29,7 @@ FAMILIES = {
     "texttransformer": "text_transformer",
     "huggingface": "hf",
     "history": "history",
+    "nodes": "nodes",
 }
 OF_TEXTS = ("text_bag", "text_transformer", "hf")  # the families that read texts
 VIEWS = {"vectors": "scarf"}  # the option of ``views`` for a dataset, by the end of its ``_target_``

@@ -37,6 +37,10 @@ class Encoder(nn.Module):
         """The module that turns images into the first tokens of a transformer, for objectives that freeze it."""
         return None
 
+    def in_words(self, num_micro: int) -> str:
+        """Return what the start lines add of this encoder in steps of ``num_micro`` micro-batches; usually nothing."""
+        return ""
+
     def recompute_blocks(self) -> None:
         """Keep no activations inside blocks; the backward pass computes them again, from the same random numbers.
 

@@ -58,7 +58,7 @@ class Nodes(Encoder):
         layer_0: bool = True,
         noise: NotNegative = 0.0,
         drop_edges: Share = 0.0,
-        std: Positive = 0.1,
+        std: Positive = 0.01,
     ) -> None:
         super().__init__()
         if not layers and (noise or drop_edges or not layer_0):
@@ -86,9 +86,11 @@ class Nodes(Encoder):
         for name, buffer in made.items():  # not in checkpoints: they are facts of the data, which a run keeps anyway
             self.register_buffer(name, buffer, persistent=False)
 
-    def passes(self, num_micro: int) -> int:
-        """Return how many times a step propagates over the graph for each seed of noise: twice a micro-batch."""
-        return 0 if not self.layers else 1 if num_micro == 1 else 2 * num_micro
+    def in_words(self, num_micro: int) -> str:
+        if not self.layers:
+            return ""
+        times = "once a step" if num_micro == 1 else f"{2 * num_micro} times a step, twice a micro-batch"
+        return f"{self.layers} layers over {self.edges.shape[1]:,} edges, {times} for each seed of noise"
 
     def grid(self, view: View) -> tuple[int, ...]:
         raise ValueError("encoder=nodes has no part of a user or an item that could be hidden")

@@ -47,16 +47,16 @@ class BPR(Objective):
 
     def project(self, features: Features) -> dict[str, Tensor]:
         user, item, *others = features.clean(*self.reads)
-        of_user = widened(user.pooled)
-        scores = [(of_user * widened(encoded.pooled)).sum(1) for encoded in (item, *others)]
-        outputs = {"positive": scores[0], "negative": torch.stack(scores[1:], 1)}
+        of_user, of_item = widened(user.pooled), widened(item.pooled)
+        differences = [(of_user * (of_item - widened(encoded.pooled))).sum(1) for encoded in others]
+        outputs = {"difference": torch.stack(differences, 1)}  # (B, negatives), s+ - s-
         if self.l2:
             lengths = [widened(encoded.token(0)).square().sum(1) for encoded in (user, item, *others)]
             outputs["length"] = lengths[0] + lengths[1] + torch.stack(lengths[2:]).mean(0)
         return outputs
 
     def loss(self, outputs: Mapping[str, Tensor]) -> Loss:
-        difference = outputs["positive"][:, None] - outputs["negative"]
+        difference = outputs["difference"]
         ranking = -F.logsigmoid(difference).mean()
         parts = {"pair_accuracy": ((difference > 0).float() + 0.5 * (difference == 0)).detach().mean()}
         if not self.l2:

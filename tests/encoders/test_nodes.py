@@ -5,14 +5,19 @@ import math
 
 import pytest
 import torch
+from support.helpers import TINY, make_trainer
 from support.modalities import pairs_dataset
 
+from sslcli.components import Components
 from sslcli.encoders.base import Recommends
 from sslcli.encoders.nodes import Nodes
 from sslcli.graph import Graph
+from sslcli.objectives.bpr import BPR
 from sslcli.types import Field, Spec, View
+from sslcli.views.nodes.pairs import UserItem
 
-SPEC = pairs_dataset().spec
+DATASET = pairs_dataset()
+SPEC = DATASET.spec
 
 
 def encoder(spec=SPEC, **options):
@@ -112,7 +117,22 @@ def test_a_checkpoint_has_the_table_only_and_the_graph_is_made_again():
     found = encoder(layers=2, noise=0.1, drop_edges=0.1)
     assert list(found.state_dict()) == ["embed.weight"]
     assert isinstance(found, Recommends)
-    assert [encoder(layers=layers).passes(m) for layers, m in [(0, 4), (2, 1), (2, 4)]] == [0, 1, 8]
+
+
+def test_the_start_lines_say_how_often_a_step_propagates(tmp_path, monkeypatch):
+    found, passes = encoder(layers=2), []
+    monkeypatch.setattr(
+        found, "after_layers", lambda seed: passes.append(seed) or type(found).after_layers(found, seed)
+    )
+    parts = Components(DATASET, found.float(), BPR(found), UserItem(SPEC, SPEC, 3))
+    for pieces, words in ((1, "once a step"), (4, "8 times a step, twice a micro-batch")):
+        options = ("train.batch_size=16", f"train.accumulate={pieces}", "train.precision=fp32")
+        trainer = make_trainer(tmp_path, *TINY, *options, parts=parts)
+        passes.clear()
+        trainer.gradients(next(trainer.loader.batches(0)))
+        assert len(passes) == (1 if pieces == 1 else 2 * pieces)
+        assert found.in_words(pieces) == f"2 layers over 38 edges, {words} for each seed of noise"
+    assert encoder().in_words(4) == ""
 
 
 def test_what_cannot_be():

@@ -47,7 +47,7 @@ def test_the_loss_is_that_of_a_loop(layers, negatives, l2):
 
 def test_constant_scores_are_chance():
     encoder, objective, _ = parts()
-    loss = objective.loss({"positive": torch.ones(4), "negative": torch.ones(4, 2)})
+    loss = objective.loss({"difference": torch.zeros(4, 2)})
     assert loss.total.item() == pytest.approx(objective.chance(4)) and loss.parts["pair_accuracy"] == 0.5
     assert objective.similarity == "dot"
 
