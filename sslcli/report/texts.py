@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sslcli.components import Components
 from sslcli.data.base import Dataset
+from sslcli.data.interactions import ids
 from sslcli.data.text.vocabulary import NAME, Vocabulary
 from sslcli.report.predictions import first_prediction
 from sslcli.report.visuals import Guess, Nearest, TextNeighbours
@@ -23,12 +24,16 @@ def shows_texts(components: Components) -> bool:
 
 
 def speller(components: Components) -> Callable[[int], str]:
-    """Return what spells an id: the run's tokenizer, or where there is none its number."""
-    content = components.fitted.files.get(NAME)
-    if content is None:
-        return str
-    tokenizer = Vocabulary(content).tokenizer
-    return lambda number: str(tokenizer.id_to_token(number))
+    """Return what spells an id: the run's tokenizer, or its ids of users and items; without both, its number."""
+    files = components.fitted.files
+    if NAME in files:
+        tokenizer = Vocabulary(files[NAME]).tokenizer
+        return lambda number: str(tokenizer.id_to_token(number))
+    if ids.NAME in files:
+        known = ids.Ids.of_file(files[ids.NAME])
+        nodes = [*known.users, *known.items, "[pad]", "[hidden]"]
+        return lambda number: nodes[number]
+    return str
 
 
 def text_neighbours(components: Components, shown: Dataset, found: Nearest) -> TextNeighbours:
@@ -62,10 +67,12 @@ def guesses(
 
 def _texts(components: Components, dataset: Dataset, index: Tensor) -> list[str]:
     """Return the texts at ``index`` as the encoder reads them, shortened."""
-    ids = dataset.fetch(index)[components.views.field].tolist()
+    field = components.views.field
+    rows = dataset.fetch(index)[field].tolist()
     content = components.fitted.files.get(NAME)
     if content is None:
-        found = [" ".join(map(str, row)) for row in ids]
+        spelled, pad = speller(components), dataset.spec[field].pad
+        found = [" ".join(spelled(number) for number in row if number != pad) for row in rows]
     else:
-        found = Vocabulary(content).tokenizer.decode_batch(ids, skip_special_tokens=True)
+        found = Vocabulary(content).tokenizer.decode_batch(rows, skip_special_tokens=True)
     return [text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..." for text in found]

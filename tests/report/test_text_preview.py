@@ -55,6 +55,20 @@ def test_masks_of_a_view_are_marked(preview):
     assert all("<mark>[MASK]</mark>" in row[1] and len(words(row[1])) == len(words(row[0])) for row in rows)
 
 
+def test_histories_are_spelled_as_the_items_of_the_table(tmp_path):
+    (tmp_path / "table.csv").write_text(
+        "\n".join(["user,item,time", *(f"{u},<film {k}>,{k}" for u in range(9) for k in range(6 + u % 3))])
+    )
+    options = (f"dataset.path={tmp_path / 'table.csv'}", "device=cpu", "train.batch_size=8", "train.steps=1")
+    run(compose("experiment=cl4srec", *options, f"preview={tmp_path / 'views.html'}"), tmp_path / "run")
+    rows = re.findall(r"<tr>(.*?)</tr>", (tmp_path / "views.html").read_text())[1:]
+    cells = [re.findall(r"<td>(.*?)</td>", row) for row in rows]
+    assert {len(row) for row in cells} == {4} and "<mark>[hidden]</mark>" in "".join(rows)
+    for whole, first, *_ in cells:
+        count = whole.count("&lt;film")
+        assert count in (4, 5, 6) and whole == first == " ".join(f"&lt;film {k}&gt;" for k in range(count))
+
+
 def test_another_kind_of_file_is_refused(preview):
     with pytest.raises(UserError, match="texts are shown on a page. Name it views.html"):
         preview("views=dropout", name="views.png")
