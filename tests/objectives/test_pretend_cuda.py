@@ -11,7 +11,7 @@ import pytest
 import torch
 from support.helpers import compose
 from support.layouts import YAMLS
-from support.modalities import padded_texts
+from support.modalities import histories, padded_texts
 from support.pretend_cuda import CUDA, Waits, autocast, on_cuda, pretend_cuda
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -142,6 +142,18 @@ def test_no_objective_and_no_views_of_texts_wait(device, monkeypatch, objective,
     built = build_objective(config, encoder)
     monkeypatch.setattr(f"{__name__}.columns", lambda: texts(spec))
     assert_never_waits(device, encoder, built, build_views(config, encoder, built))
+
+
+@pytest.mark.parametrize("experiment", ["sasrec", "cl4srec", "bert4rec"])
+def test_no_objective_and_no_views_of_histories_wait(device, monkeypatch, experiment):
+    spec = histories().spec
+    config = compose(f"experiment={experiment}", "encoder.depth=1")
+    encoder = build_encoder(config, spec)
+    built = build_objective(config, encoder)
+    views = build_views(config, encoder, built)
+    monkeypatch.setattr(f"{__name__}.columns", lambda: texts(spec))
+    encoder.spec = Spec(spec)  # the graph in its facts is on the host, and no step reads it
+    assert_never_waits(device, encoder, built, views)
 
 
 class Wrong(InfoNCE):
