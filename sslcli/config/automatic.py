@@ -42,6 +42,7 @@ RATES: tuple[Row, ...] = (
     ("adamw", "text_bag", ANY, 1e-2),
     ("adamw", "text_transformer", ANY, 1e-3),
     ("adamw", "hf", ANY, 3e-5),  # of weights that were trained before
+    ("adamw", "nodes", ANY, 5e-3),
     ("adamw", ANY, ANY, 1e-3),
     ("sgd", ANY, ANY, 0.06),
     ("lars", ANY, ANY, 0.3),
