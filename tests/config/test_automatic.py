@@ -40,6 +40,7 @@ def test_every_encoder_has_a_rate_for_every_optimizer(encoder):
         "timm": 0.003,
         "text_bag": 0.01,
         "hf": 0.00003,
+        "nodes": 0.005,
     }
     own = own.get(encoder, 0.001)
     for optimizer, rate in {"adamw": own, "sgd": 0.06, "lars": 0.3}.items():
