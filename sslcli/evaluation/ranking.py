@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,13 +16,15 @@ from sslcli.errors import UserError
 from sslcli.evaluation.base import QUERIES, Metric, Probe, compared
 from sslcli.evaluation.context import ProbeContext
 from sslcli.evaluation.rank_metrics import measures
-from sslcli.evaluation.recommenders import Recommender, ease, item_knn, popularity
+from sslcli.evaluation.recommenders import PENALTIES, Recommender, chosen_penalty, ease, item_knn, popularity
 from sslcli.features import evaluating
 from sslcli.graph import Graph, Rankings
 from sslcli.pretrained.recommend import Scores, scores_of
 from sslcli.run_dir.formatting import SHARE
 
 MOST_ITEMS = 20_000  # of EASE, which inverts a matrix of items by items
+_MOST_CHOSEN = 5000  # items for whom its lambda is chosen, which inverts one for each choice
+_LAMBDA = 400.0  # above
 _WORDS = {  # of each metric beside what all have in common
     "ndcg": ("", ""),
     "recall": ("; the share of a user's held-out items that is among them", SHARE),
@@ -43,7 +46,7 @@ class Ranking(Probe):
         max_samples: largest number of users; null takes all.
         neighbours: nearest items of each item in the baseline itemknn; null leaves it out.
         shrink: its shrinkage of the cosines of items of few users.
-        ease: lambda of the baseline EASE; null leaves it out.
+        ease: lambda of the baseline EASE; auto chooses it on a tenth of the training pairs; null leaves it out.
     """
 
     def __init__(
@@ -53,12 +56,13 @@ class Ranking(Probe):
         max_samples: Count | None = 10_000,
         neighbours: Count | None = 100,
         shrink: NotNegative = 0.0,
-        ease: Positive | None = 400.0,
+        ease: Positive | Literal["auto"] | None = "auto",
     ) -> None:
         if not k:
             raise ValueError("k=[] measures nothing; give the lengths of the lists, such as [10,20]")
         self.k, self.max_samples = tuple(dict.fromkeys(k)), max_samples
         self.neighbours, self.shrink, self.ease = neighbours, shrink, ease
+        self._ease = ""  # what lambda was, in words
 
     def cheap(self) -> Probe:
         """Return the probe on 1,000 users without the baselines that are fitted."""
@@ -91,15 +95,13 @@ class Ranking(Probe):
         if self.neighbours is not None:
             neighbours = self.neighbours
             made["itemknn"] = lambda: item_knn(graph, neighbours=neighbours, shrink=self.shrink)
-        if self.ease is not None:
-            penalty = self.ease
-            if graph.num_items <= MOST_ITEMS:
-                made["ease"] = lambda: ease(graph, penalty=penalty)
-            else:
-                context.leave_out(
-                    f"ranking: EASE is left out, as it inverts a matrix of items by items, and of {graph.num_items:,} "
-                    f"that takes long and much memory (limit {MOST_ITEMS:,})"
-                )
+        if self.ease is not None and graph.num_items <= MOST_ITEMS:
+            made["ease"] = lambda: ease(graph, penalty=self._penalty(graph))
+        elif self.ease is not None:
+            context.leave_out(
+                f"ranking: EASE is left out, as it inverts a matrix of items by items, and of {graph.num_items:,} that "
+                f"takes long and much memory (limit {MOST_ITEMS:,})"
+            )
         found, seconds = {}, {}
         for name, make in made.items():
             start = time.perf_counter()
@@ -110,6 +112,20 @@ class Ranking(Probe):
             context.notes.append(f"ranking: baselines fitted on {graph.edges.shape[1]:,} interactions: {told}")
         return found
 
+    def _penalty(self, graph: Graph) -> float:
+        """Return the lambda of EASE."""
+        if self.ease != "auto":
+            assert self.ease is not None
+            self._ease = f"lambda {self.ease:g}"
+            return self.ease
+        if graph.num_items > _MOST_CHOSEN:
+            self._ease = f"lambda {_LAMBDA:g}, as to choose it takes long above {_MOST_CHOSEN:,} items"
+            return _LAMBDA
+        penalty = chosen_penalty(graph)
+        among = ", ".join(f"{each:g}" for each in PENALTIES)
+        self._ease = f"lambda {penalty:g}, chosen among {among} on a tenth of the training pairs"
+        return penalty
+
     def _protocol(self, context: ProbeContext, rankings: Rankings, queries: Tensor, asked: int, graph: Graph) -> str:
         """Return what all metrics have in common, in words."""
         users = f"{asked:,} users" if len(queries) == asked else f"{len(queries):,} of {asked:,} users"
@@ -118,8 +134,7 @@ class Ranking(Probe):
         told = f"; {lost:,} held-out items that training never saw count as not found" if lost else ""
         if self.neighbours is not None:
             told += f"; itemknn: cosine, {self.neighbours} neighbours, shrink {self.shrink:g}"
-        if self.ease is not None and graph.num_items <= MOST_ITEMS:
-            told += f"; ease: lambda {self.ease:g}"
+        told += f"; ease: {self._ease}" if self._ease else ""
         return (
             f"all {graph.num_items:,} items but the seen ones ranked by {product} for {users}, ties by the mean over "
             f"their orders; {rankings.protocol}{told}"

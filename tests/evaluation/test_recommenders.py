@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sslcli.evaluation.recommenders import co_occurrences, ease, item_knn, popularity
+from sslcli.evaluation.recommenders import chosen_penalty, co_occurrences, ease, item_knn, popularity
 from sslcli.graph import Graph, Lists
 from sslcli.types import Spec
 
@@ -69,3 +69,17 @@ def test_ease_solves_its_ridge_regressions(matrix, graph, known):
         x = matrix[:, others]
         weights = np.linalg.solve(x.T @ x + 7.0 * np.eye(ITEMS - 1), x.T @ matrix[:, j])
         assert found[:, j].tolist() == pytest.approx((have[[4, 0, 2]][:, others] @ weights).tolist(), abs=1e-5)
+
+
+def test_lambda_is_chosen_for_pairs_that_it_was_not_fitted_on():
+    """Of runs of items in a ring, a small lambda learns the neighbours; of noise in popularity, it learns noise."""
+    draw = np.random.default_rng(3)
+    ring = np.zeros((800, 40))
+    ring[np.arange(800)[:, None], (draw.integers(40, size=(800, 1)) + np.arange(8)) % 40] = 1
+    noise = draw.random((60, 40)) < np.linspace(0.05, 0.7, 40)
+
+    def chosen(matrix: np.ndarray) -> float:
+        users, items = map(torch.from_numpy, matrix.nonzero())
+        return chosen_penalty(Graph.of(Spec(facts=Graph.facts(len(matrix), 40, users, items))), [1e5, 0.1])
+
+    assert chosen(ring) == 0.1 and chosen(noise) == 1e5
