@@ -10,6 +10,7 @@ colorlog, psutil and texttable, which RecBole imports.
 """
 
 import argparse
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -160,8 +161,9 @@ def main() -> None:
             command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", name, RELEASE]
             subprocess.run(command, check=True)
             (wheel,) = folder.glob("recbole-*.whl")
-        repaired(wheel, folder)
-        trainer, parts, dataset, seconds = trained(args, folder)
+        repaired(wheel.resolve(), folder)
+        with contextlib.chdir(folder):  # where they write their logs
+            trainer, parts, dataset, seconds = trained(args, folder)
         if args.split is not None:
             np.savez(args.split, **dict(zip(("train", "valid", "test"), (raw(dataset, part) for part in parts))))
             print(f"wrote {args.split}: {', '.join(f'{len(part._dataset):,}' for part in parts)} pairs")
