@@ -59,6 +59,17 @@ def in_order(ids: Sequence[str]) -> list[str]:
     return sorted(ids, key=lambda name: (0, int(name), name) if _WHOLE.fullmatch(name) else (1, 0, name))
 
 
+def mixture(ids: Sequence[str]) -> str:
+    """Return how many of some ids are whole numbers and how many are not, in words; "" unless there are both."""
+    whole = sum(_WHOLE.fullmatch(name) is not None for name in ids)
+    other = next((name for name in ids if not _WHOLE.fullmatch(name)), "")
+    return (
+        f"{whole:,} whole numbers and {len(ids) - whole:,} others, such as '{one_line(other)[:40]}'"
+        if whole and other
+        else ""
+    )
+
+
 def as_ids(column: Coded, key: str) -> list[str]:
     """Return the different values of a column of ids as texts.
 

@@ -38,10 +38,11 @@ class Known:
 
     def trained(self) -> np.ndarray:
         """Whether an interaction is in the graph, (N,) bool."""
-        edges = self.graph.edges.numpy()
-        nodes = self.graph.num_nodes
-        keys = edges[0] * nodes + edges[1]  # of other data than the run's, a held-out pair may be in it
-        return np.isin(self.user * nodes + self.item + self.graph.num_users, keys) & self.is_known
+        edges, nodes = self.graph.edges.numpy(), self.graph.num_nodes
+        keys = edges[0] * nodes + edges[1]  # ascending; of other data than the run's, a held-out pair may be in it
+        own = self.user * nodes + self.item + self.graph.num_users
+        place = np.searchsorted(keys, own).clip(max=len(keys) - 1)
+        return (keys[place] == own) & self.is_known
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,11 @@ def rankings(known: Known, asked: Asked, part: int, histories: bool, protocol: s
 
 def _lists(queries: np.ndarray, user: np.ndarray, item: np.ndarray) -> Lists:
     """Return the different items of each of the users ``queries`` (Q,), which ascend."""
-    place = np.searchsorted(queries, user).clip(max=len(queries) - 1)
-    own = queries[place] == user
-    pairs = np.unique(np.stack([place[own], item[own]]), axis=1)
-    return Lists.of(torch.from_numpy(pairs[0]), torch.from_numpy(pairs[1]), len(queries))
+    rank = np.full(max(int(user.max(initial=0)), int(queries.max())) + 1, -1)
+    rank[queries] = np.arange(len(queries))
+    own = rank[user] >= 0
+    width = int(item.max(initial=0)) + 1
+    keys = np.sort(rank[user[own]] * width + item[own])  # np.unique hashes, which takes several times as long
+    keys = keys[np.diff(keys, prepend=-1) > 0]
+    starts = np.searchsorted(keys, np.arange(len(queries) + 1) * width)
+    return Lists(torch.from_numpy(starts), torch.from_numpy(keys % width))

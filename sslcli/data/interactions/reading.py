@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sslcli.data.base import Notes
-from sslcli.data.interactions.ids import as_ids, numbered
+from sslcli.data.interactions.ids import as_ids, mixture, numbered
 from sslcli.data.interactions.log import Log
 from sslcli.data.interactions.measures import ranks_of_times, ratings
 from sslcli.data.interactions.table import Table, read_table
@@ -99,6 +99,8 @@ def _kept(
     )
     notes = [("rows", f"{table.count:,} of {Path(table.source).name}: {read}")]
     notes += [("left out", f"{', '.join(left_out)}; {len(once):,} interactions are left")] if left_out else []
+    for names, word in ((log.users, "users"), (log.items, "items")):
+        notes += [("ids", f"of {word} {mixed}")] if (mixed := mixture(names)) else []
     for number, word in ((once.user, "user"), (once.item, "item")):
         if number.min() == number.max():
             raise UserError(

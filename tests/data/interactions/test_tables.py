@@ -58,9 +58,16 @@ def test_ids_of_64_bits_stay_apart(tmp_path):
 
 def test_texts_stay_as_they_are(tmp_path):
     rows = [(f"0{user}", f"{item}.5" if item == 10 else f"{item}.0", 1, 0) for user, item, *_ in ROWS]
-    found, _ = read(write(tmp_path / "a.csv", rows))
-    assert {user for user, _ in found} == {f"0{user}" for user in range(1, 9)}
+    found, notes = read(write(tmp_path / "a.csv", rows))
+    assert "ids" not in notes and {user for user, _ in found} == {f"0{user}" for user in range(1, 9)}
     assert {item for _, item in found} == {"10.5", *(f"{item}.0" for item in range(11, 18))}  # not all are whole
+
+
+def test_numbers_among_names_are_told(tmp_path):
+    rows = [*ROWS, *(("user_id", item, 1, 0) for item in range(10, 18))]
+    found, notes = read(write(tmp_path / "a.csv", rows))
+    assert {user for user, _ in found} == {*map(str, range(1, 9)), "user_id"}
+    assert notes["ids"] == "of users 8 whole numbers and 1 others, such as 'user_id'"
 
 
 def test_dates_are_times(tmp_path):
