@@ -57,7 +57,7 @@ KEYS_THAT_ARE_NOT_THERE = {
     "batchsize=32": "Did you mean: train.batch_size=32",
     "epochs=3": "Did you mean: train.epochs=3",
     "temperature=0.1": "objective.temperature=0.1",
-    "objective=simmim objective.temperature=0.1": "objective=infomax objective.temperature=0.1 (also in infonce, moco",
+    "objective=simmim objective.temperature=0.1": "objective=infomax objective.temperature=0.1 (also in infonce",
     "mask_ratio=0.5": "objective=masked_tokens objective.mask_ratio=0.5 (also in simmim)",
     "objective.mask_ratio=0.5": "objective=masked_tokens objective.mask_ratio=0.5 (also in simmim)",
     "encoder.name=resnet34": "encoder=timm encoder.name=resnet34",
