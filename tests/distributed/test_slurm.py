@@ -31,7 +31,7 @@ def slurm(tmp_path_factory):
 def undisturbed(slurm):
     """The weights of a run of two processes, one a node."""
     step = slurm.start("srun", "-N2", "-n2", "ssl-train", *RUN, "run_dir=undisturbed")
-    output, _ = step.communicate(timeout=120)
+    output, _ = step.communicate(timeout=300)
     assert step.returncode == 0 and "2 processes" in output, output
     return weights(slurm.folder / "undisturbed")
 
@@ -159,7 +159,7 @@ def test_a_sweep_goes_on_after_time_limits_and_learns_of_a_killed_job(slurm):
     until(all_stopped)
     until(lambda: json.loads((sweep / "1" / "outcome.json").read_text())["outcome"] == "stopped")
     assert saved(sweep / "1") > 0
-    _, errors = parent.communicate(timeout=120)
+    _, errors = parent.communicate(timeout=300)
     assert parent.returncode == 1 and "1 of 3 jobs of the sweep failed" in errors, errors
     assert "Job 2: it wrote no outcome: it was killed" in errors
     same_bits(weights(sweep / "1", 250), weights(sweep / "0", 250))

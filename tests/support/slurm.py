@@ -85,7 +85,7 @@ class Slurm:
 
     def call(self, *command: str) -> str:
         """What a command prints on stdout."""
-        return self.start(*command).communicate(timeout=60)[0]
+        return self.start(*command).communicate(timeout=120)[0]
 
     def start(self, *command: str, **options: object) -> subprocess.Popen[str]:
         """A command that runs on."""
@@ -113,7 +113,7 @@ class Slurm:
         subprocess.run(["slurmd", "-N", node], env=self.environment, check=True)
 
 
-def until(happened: Callable[[], object], seconds: float = 100) -> None:
+def until(happened: Callable[[], object], seconds: float = 300) -> None:
     """Wait until something has happened."""
     end = time.monotonic() + seconds
     while not happened():
