@@ -78,6 +78,7 @@ def test_the_objective_trains_in_micro_batches(follow):
     assert {"align", "uniform"} <= set(metrics("r")[-1])
 
 
+@pytest.mark.slow
 def test_the_dataset_yields_the_arrays_of_its_files(follow):
     printed = follow("Add a dataset", "run_dir=r", "train.steps=20", "train.batch_size=64")
     digits = load_digits()
@@ -92,6 +93,7 @@ def test_the_dataset_yields_the_arrays_of_its_files(follow):
     assert 0.5 < json.loads(Path("r/result.json").read_text())["metrics"]["knn_top1"]["value"] <= 1
 
 
+@pytest.mark.slow
 def test_the_pairs_learn_that_they_belong_together(follow):
     printed = follow("Add a second column", "run_dir=r", "objective.norm=layer")
     assert "1,707 training samples, 90 held out" in printed  # 95 and 5 % of 1,797
@@ -115,6 +117,7 @@ def test_the_encoder_trains_with_views_and_with_masks(follow):
     assert printed.count("encoder   ConvMixer") == 2 and "objective SimMIM" in printed
 
 
+@pytest.mark.slow
 def test_the_probe_is_a_loop_over_class_means(follow):
     printed = follow("Add a probe", "train.precision=fp32")
     encoder = sslcli.load("tiny")
@@ -146,6 +149,7 @@ def test_the_optimizer_is_the_one_that_is_shipped(follow):
     assert len(metrics("r")) == 20
 
 
+@pytest.mark.slow
 def test_the_logger_has_every_line_once_after_going_on(follow, run):
     follow("Add a logger", "probe=none")
     with sqlite3.connect("logged/metrics.sqlite") as database:

@@ -341,6 +341,7 @@ def test_all_probes_in_one_command_and_twice_the_same_bytes(run, tmp_path):
     assert (tmp_path / "r" / "eval.json").read_bytes() == first
 
 
+@pytest.mark.slow
 def test_a_second_evaluation_leaves_the_first(run, tmp_path):
     run("debug=tiny", "dataset.size=16", "dataset.num_samples=300", "device=cpu", "run_dir=r", "probe=none", *NO_PAGE)
     assert run("run=r", command="eval")[0] == 0
@@ -355,6 +356,7 @@ def test_a_second_evaluation_leaves_the_first(run, tmp_path):
     assert evaluations(tmp_path / "r", step=20) == first
 
 
+@pytest.mark.slow
 def test_another_dataset_is_evaluated_beside_the_runs_own(run, tmp_path):
     generator = np.random.default_rng(0)
     for k, label in enumerate(("dark", "light")):

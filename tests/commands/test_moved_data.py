@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.marks import rest_is_slow
 from support.oddities import encoded, smooth
 
 OPTIONS = ("dataset=images", "dataset.size=8", "dataset.holdout=0.5", "dataset.workers=0", "encoder.width=2",
@@ -33,7 +34,10 @@ def trained(run, tmp_path):
     return name
 
 
-@pytest.mark.parametrize("how", ["relative", "absolute", "variable", "linked", "copied", "moved", "listed"])
+@pytest.mark.parametrize(
+    "how",
+    rest_is_slow(["relative", "absolute", "variable", "linked", "copied", "moved", "listed"], "relative", "copied"),
+)
 def test_the_same_files_elsewhere_are_the_same_run(run, trained, tmp_path, monkeypatch, how):
     here = tmp_path / "here" / "data"
     path = {"absolute": here, "variable": "${oc.env:DATA}"}.get(how, tmp_path / "there" / "pictures")

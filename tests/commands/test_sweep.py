@@ -46,6 +46,7 @@ def test_a_failed_job_fails_the_sweep_and_does_not_end_it(tmp_path):
     assert output.splitlines()[-1] == f"ssl-train: error: {last}" and "Traceback" not in output
 
 
+@pytest.mark.slow
 def test_what_becomes_of_jobs_in_other_processes_reaches_the_sweep(tmp_path):
     """A signal stops one job, which says so; a killed one takes its process with it, and others are done by then."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")

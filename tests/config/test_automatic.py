@@ -110,6 +110,7 @@ def test_the_family_is_that_of_the_models_name():
     assert set(FAMILIES.values()) == {family(section("encoder", name)) for name in options("encoder")} - {"other"}
 
 
+@pytest.mark.slow
 def test_no_option_leaves_auto_in_the_config():
     for experiment in options("experiment"):
         config = to_plain(compose(f"experiment={experiment}"))

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -93,6 +94,7 @@ def test_a_part_knows_the_whole_and_old_texts_stay():
     assert isinstance(part, Subset)
 
 
+@pytest.mark.slow
 def test_small_files_are_known_by_content_and_large_ones_by_sizes_and_drawn_pieces(tmp_path):
     paths = [tmp_path / f"{k}" for k in range(200)]
     for path in paths:

@@ -123,6 +123,7 @@ def test_given_numbers_are_taken():
     assert numbers("imagenet")[:2] == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
+@pytest.mark.slow
 def test_given_weights_bring_their_numbers(tmp_path):
     weights = tmp_path / "r18.pth"
     torch.save(resnet18().state_dict(), weights)
@@ -190,6 +191,7 @@ def test_another_run_may_go_on_from_its_checkpoint(run, trained, monkeypatch):
     assert Path("second", FILE).read_bytes() == Path("run", FILE).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_lost_or_changed_file_and_other_numbers_are_refused(run, trained):
     content = Path("run", FILE).read_text()
     other = json.dumps({**json.loads(content), "source": "another"}, indent=2) + "\n"

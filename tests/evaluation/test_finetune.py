@@ -7,6 +7,7 @@ import pytest
 import torch
 from support import small_models  # noqa: F401  registers models
 from support.helpers import TINY, compose, make_context
+from support.marks import rest_is_slow
 from timm.layers import DropPath
 from timm.optim import param_groups_layer_decay
 
@@ -52,6 +53,7 @@ def test_layers_of_a_vit_are_its_stem_and_blocks():
     assert "model.norm.weight" in found[12]
 
 
+@pytest.mark.slow
 def test_layers_of_a_swin_and_a_resnet_follow_their_blocks():
     swin = layers(measured("encoder=swin_tiny").encoders["trained"])
     assert "model.patch_embed.proj.weight" in swin[0] and len(swin) == 1 + 12
@@ -141,7 +143,7 @@ def test_permuted_labels_read_chance(small):
     assert found["finetune_top1"].value == pytest.approx(0.25, abs=4 * chance)
 
 
-@pytest.mark.parametrize("name", ["vit_mini", "swin_mini", "resnet_mini"])
+@pytest.mark.parametrize("name", rest_is_slow(["vit_mini", "swin_mini", "resnet_mini"], "vit_mini"))
 def test_every_family_of_encoders_is_fine_tuned(name):
     probe = Finetune(epochs=1, batch_size=16, max_samples=32, augment=True)
     metric = probe(measured("encoder=timm", f"encoder.name={name}"))["finetune_top1"]

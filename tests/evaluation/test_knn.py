@@ -8,6 +8,7 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 from support.helpers import make_context
+from support.marks import rest_is_slow
 
 from sslcli.data.base import Columns
 from sslcli.data.synthetic import synthetic
@@ -322,7 +323,7 @@ def test_whitening_is_scikit_learns_where_nothing_is_regularised():
     torch.testing.assert_close(ours @ ours.T, theirs @ theirs.T, rtol=0.02, atol=0.05)
 
 
-@pytest.mark.parametrize("rows", [1050, 1500])  # of the rows, and of their covariance
+@pytest.mark.parametrize("rows", rest_is_slow([1050, 1500], 1050))  # of the rows, and of their covariance
 def test_the_randomised_axes_are_the_exact_ones(rows):
     """1,100 columns with a falling spectrum: the randomised way, against an exact decomposition."""
     generator = torch.Generator().manual_seed(0)

@@ -103,6 +103,7 @@ def test_dead_features_stay_dead():
 # --- the probe ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_probe_is_scikit_learns_logistic_regression():
     """The same features and regulariser, in minibatches: accuracies within a tenth of a point."""
     dataset = vectors(1500, 4000)

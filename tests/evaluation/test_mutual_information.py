@@ -66,6 +66,7 @@ def test_protocols_say_what_bounds_what(metrics):
         assert "held-out pairs" in metric.protocol and metric.split == "held out" and metric.seed == 0
 
 
+@pytest.mark.slow
 def test_views_that_share_nothing_read_nothing():
     dataset = gaussians(3000)
     context = make_context(dataset, Noisy(100.0), trained=Flat(DIM))
@@ -81,6 +82,7 @@ def test_the_floor_stays_below_log_n_where_views_are_nearly_equal():
     assert 0.9 * math.log(50) < metrics["mi_floor"].value <= math.log(50)
 
 
+@pytest.mark.slow
 def test_twice_gives_the_same_bits():
     def measure():
         context = make_context(gaussians(300), Noisy(0.5), trained=Half(), random_init=Flat(DIM))

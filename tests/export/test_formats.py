@@ -148,6 +148,7 @@ def test_a_state_dict_loads_strictly_into_the_librarys_own_class(run, tmp_path, 
     assert compared(tmp_path / "out", names)["batch"].shape == (3, *size)
 
 
+@pytest.mark.slow
 def test_other_lines_than_those_shown_would_not_do(run, tmp_path):
     """The small stem is not decoration: the library's plain model refuses the file, the plain pooling is another."""
     made(tmp_path / "r", "encoder=resnet18")
@@ -191,7 +192,7 @@ GRAPHS = {
 SUFFIX = {"onnx": "onnx", "torch_export": "pt2", "safetensors": "safetensors"}
 
 
-@pytest.mark.parametrize("family", rest_is_slow(GRAPHS, "convnet", "mlp"))
+@pytest.mark.parametrize("family", rest_is_slow(GRAPHS, "mlp"))
 @pytest.mark.parametrize(
     ("kind", "suffix"), [("onnx", "onnx"), ("torch_export", "pt2"), ("safetensors", "safetensors")]
 )
@@ -248,7 +249,7 @@ def test_ids_and_vectors_are_exported_too(tmp_path, kind):
         assert checked.unexpected == [] and checked.matched > 0
 
 
-@pytest.mark.parametrize("kind", [Onnx, TorchExport])
+@pytest.mark.parametrize("kind", rest_is_slow([Onnx, TorchExport], TorchExport))
 @pytest.mark.parametrize("encoder", [Bag, TextTransformer])
 def test_a_graph_of_texts_reads_any_number_of_any_length_and_no_padding(tmp_path, kind, encoder):
     field = replace(token_dataset(length=20).spec["text"], pad=3, mask=4, special=(1, 2))
@@ -401,6 +402,7 @@ def test_what_a_killed_export_left_is_swept_by_the_next_one(run, tmp_path):
 # What is refused.
 
 
+@pytest.mark.slow
 def test_what_no_other_library_has_is_refused(run, tmp_path):
     made(tmp_path / "own")
     made(tmp_path / "resnet", *timm_model("resnet_mini"))

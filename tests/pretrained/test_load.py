@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from support import small_models  # noqa: F401  registers models
@@ -46,6 +47,7 @@ def test_a_teacher_is_a_copy_of_the_loaded_encoder(run, tmp_path):
     assert torch.equal(kernel, newest(tmp_path / "a")["encoder"]["trunk.0.weight"])
 
 
+@pytest.mark.slow
 def test_the_run_says_what_it_started_from_and_goes_on_without_the_file(run, tmp_path):
     run(*NET, "seed=5", "run_dir=a")
     run("run=a", "output=w.safetensors", command="export")
@@ -65,6 +67,7 @@ def test_the_run_says_what_it_started_from_and_goes_on_without_the_file(run, tmp
     assert code == 2 and "encoder.weights: there is no file or run w.safetensors" in err
 
 
+@pytest.mark.slow
 def test_other_weights_are_another_run_and_the_same_ones_elsewhere_are_not(run, tmp_path):
     for seed in (5, 6):
         assert run(*NET, f"seed={seed}", f"run_dir=from{seed}", "probe=none")[0] == 0

@@ -194,6 +194,7 @@ def test_too_little_memory_says_nothing_about_a_checkpoint(tmp_path):
     assert process.wait() == 0, process.communicate()[0]
 
 
+@pytest.mark.slow
 def test_the_threads_of_the_first_start_are_recorded_after_resuming(tmp_path):
     """A resumed run computes with the checkpoint's thread count and must record that one."""
     options = (*TINY, "encoder=mlp", "probe=none", "log.report=false", f"run_dir={tmp_path / 'r'}", "device=cpu")

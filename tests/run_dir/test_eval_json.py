@@ -91,6 +91,7 @@ def test_the_card_has_what_was_measured_at_its_step_and_no_other(run, tmp_path, 
     assert sorted(row[2].split(", ")) == sorted(baselines)
 
 
+@pytest.mark.slow
 def test_the_page_says_of_each_evaluation_its_step_and_seed(run, tmp_path, longer):
     assert run("run=r", command="report")[0] == 0
     for name, metric in evaluated(tmp_path)["metrics"].items():
@@ -98,6 +99,7 @@ def test_the_page_says_of_each_evaluation_its_step_and_seed(run, tmp_path, longe
         assert any(row[3].endswith(f"; {said}") for row in rows_of_page(tmp_path) if row[0] == name)
 
 
+@pytest.mark.slow
 def test_another_checkpoint_than_the_newest_is_kept_apart(run, tmp_path):
     assert run(*RUN, "train.steps=20")[0] == 0
     assert run("run=r", command="eval")[0] == 0
@@ -131,6 +133,7 @@ def test_a_run_evaluated_on_other_data_is_exported_with_a_card(run, tmp_path):
     assert row[1] == f"{percent(metric['value'], metric['standard_error'])} %" and row[3] == metric["protocol"]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_not_finished_shows_what_was_evaluated(run, tmp_path):
     assert run(*RUN, "train.steps=10", "probe=none")[0] == 0
     assert run("run=r", command="eval")[0] == 0

@@ -148,6 +148,7 @@ def test_what_a_job_wishes_stands_in_its_config():
         assert Wish.of(OmegaConf.create(without)) == Wish()
 
 
+@pytest.mark.slow
 def test_every_end_of_a_job_is_told_and_ends_no_other_one(tmp_path):
     """A data worker can be started, too, and one that is left alone holds nothing up."""
 
@@ -184,6 +185,7 @@ def test_what_no_outcome_tells_is_told_by_the_sweep(tmp_path):
     assert (sweep / "1" / "outcome.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_job_that_is_killed_before_it_began_is_told(tmp_path, monkeypatch):
     """Its folder may have the outcome of an earlier start, which says nothing about this one."""
     sweep = tmp_path / "sweep"

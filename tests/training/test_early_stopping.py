@@ -7,6 +7,7 @@ import pytest
 import torch
 from support import small_models  # noqa: F401  registers models
 from support.helpers import TINY, compose, hook_of, make_trainer, plain_state
+from support.marks import rest_is_slow
 
 from sslcli.commands.build_trainer import make_online_metrics
 from sslcli.components import build_components
@@ -76,7 +77,7 @@ def test_evaluating_changes_no_bit_of_training(watched, tmp_path):
     assert [line for line in lines(folder) if "loss" in line] == lines(tmp_path)
 
 
-@pytest.mark.parametrize("step", [4, 5])
+@pytest.mark.parametrize("step", rest_is_slow([4, 5], 5))
 def test_a_killed_run_sees_the_same_and_keeps_the_same_best(watched, tmp_path, step):
     """Stopped in the middle and loaded again, with an evaluation at the very step of the checkpoint and without."""
     folder, whole = watched
@@ -244,6 +245,7 @@ def test_the_best_is_remembered_by_a_session_that_does_not_ask_for_it(tmp_path, 
     assert (tmp_path / "checkpoints" / "best").read_text() == "step-00000002.pt\n" and files(tmp_path) == {2, 7}
 
 
+@pytest.mark.slow
 def test_each_metric_keeps_its_best_while_another_is_asked_for(tmp_path):
     session(tmp_path, 3, *KNN, online_knn_top1=[0.25, 0.75, 0.5])
     other = session(tmp_path, 6, *RANK, rankme=[1.0, 3.0, 2.0], online_knn_top1=[0.875] * 3)

@@ -48,6 +48,7 @@ def test_it_is_what_the_source_has():
     assert here == [(number, text) for number, text in kept if number != "03"]
 
 
+@pytest.mark.slow
 def test_its_columns_spell_the_texts(rows):
     train = wordnet_mini(vocab_size=2000).fit(Fitted())
     assert len(train) == 24_759 - 4925 and len(train.held_out) == 4925 and list(train.spec) == ["text", "pair"]
