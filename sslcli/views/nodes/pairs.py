@@ -50,6 +50,11 @@ class UserItem(Views):
         super().__init__()
         graph = Graph.of(spec)
         for name in (USER, ITEM):
+            if name not in spec:
+                raise ValueError(
+                    f"the dataset has no column '{name}', as its samples are no pairs; histories go with "
+                    "encoder=history views=history objective=next_item (experiment=sasrec)"
+                )
             if spec[name].kind != "id" or spec[name].vocab != graph.num_nodes:
                 raise ValueError(
                     f"the column '{name}' is {spec[name]}, and these views are of ids of the graph's nodes"

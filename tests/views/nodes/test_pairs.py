@@ -90,5 +90,8 @@ def test_what_cannot_be():
         views(2, user_item_dataset().spec)
     with pytest.raises(ValueError, match="noise=added makes 6 views and negatives, and the objective reads 3"):
         views(3, noise="added")
+    without = Spec({"user": DATASET.spec["user"]}, facts=DATASET.spec.facts)
+    with pytest.raises(ValueError, match="no column 'item', as its samples are no pairs; histories go with"):
+        views(2, without)
     with pytest.raises(ValueError, match="'item' is id of 5 ids"):
         views(2, DATASET.spec.having("item", Field("id", (), torch.int64, 5)))
