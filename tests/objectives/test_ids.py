@@ -61,14 +61,15 @@ def test_log_q_and_pairs_of_equal_ids_are_the_loop(symmetric, tile, monkeypatch)
     assert float(at_temperature) == pytest.approx(float(nearby[0] - nearby[1]) / 2e-6, rel=1e-5)
 
 
+@pytest.mark.parametrize("loss", [contrast.info_nce_of_ids, contrast.counted_once])  # on a CPU, and elsewhere
 @pytest.mark.parametrize("symmetric", [False, True])
-def test_ids_that_count_once_are_the_rows_of_unique_ids(symmetric):
+def test_ids_that_count_once_are_the_rows_of_unique_ids(symmetric, loss):
     ids = torch.tensor(USERS)
     one, two = embeddings()
     z1, z2 = (z.detach()[ids].requires_grad_() for z in (one, two))  # equal ids have equal rows
     first = [USERS.index(user) for user in sorted(set(USERS))]
     expected = contrast.info_nce(z1[first], z2[first], T, symmetric)
-    found = contrast.info_nce_of_ids(z1, z2, T, ids, symmetric)
+    found = loss(z1, z2, T, ids, symmetric)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
     for here, there in zip(torch.autograd.grad(found, (z1, z2)), torch.autograd.grad(expected, (z1, z2))):
         summed = torch.stack([here[ids == user].sum(0) for user in sorted(set(USERS))])
