@@ -165,5 +165,5 @@ def test_joint_parts_share_the_encoder_and_keep_their_own_keys():
 def test_training_never_sees_labels():
     for option in NEEDS_NO_FILES:
         dataset = build_dataset(compose(f"dataset={option}")).fit(Fitted())
-        columns = {"text", "pair"} if option == "wordnet_mini" else {"image"}
+        columns = {"wordnet_mini": {"text", "pair"}, "package_deps": {"user", "item"}}.get(option, {"image"})
         assert set(dataset.fetch(torch.arange(2))) == set(dataset.spec) == columns
