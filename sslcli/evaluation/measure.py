@@ -23,11 +23,12 @@ from sslcli.data.selection import drawn
 from sslcli.encoders.base import Encoder
 from sslcli.encoders.batchnorm import batch_norms
 from sslcli.errors import UserError, described
-from sslcli.evaluation.base import Embed, Metric, Probe, headline, with_headline
+from sslcli.evaluation.base import Embed, Metric, NoProbe, Probe, headline, with_headline
 from sslcli.evaluation.context import ProbeContext
 from sslcli.evaluation.context import embed as features_of
 from sslcli.evaluation.dropout import are_equal, dropping
 from sslcli.evaluation.geometry import label_free
+from sslcli.evaluation.ranking import Ranking
 from sslcli.features import Features, evaluating
 from sslcli.objectives.multi_crop import check_readable
 from sslcli.pretrained.fit import check_fit
@@ -96,6 +97,8 @@ def measure(
     context.settled = settled
     context.seed = context.seed if seed is None else seed
     metrics, others = probe(context), {}
+    if not metrics and context.queried.rankings is not None and not isinstance(probe, NoProbe):
+        metrics = Ranking()(context)  # users and items have no labels, which the probe may have wanted
     if not metrics and not context.left_out:
         metrics = {**held_out_loss(config, components, compute), **label_free(context)}
     elif with_label_free and "rankme" not in metrics:

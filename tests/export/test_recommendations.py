@@ -170,3 +170,10 @@ def test_what_cannot_be_recommended_is_told_in_one_line(run, tmp_path, nodes_run
     ):
         code, _, err = run(f"run={folder}", *options, command="export")
         assert code == 2 and said in err and len(err.strip().splitlines()) <= 2, err
+
+
+def test_an_evaluation_that_wants_labels_ranks(run, trained_run):
+    """The default probe of ``ssl-eval`` is one of labels, which users and items do not have."""
+    for options, ranks in (((), True), (("probe=none",), False)):
+        code, out, err = run(f"run={trained_run}", *options, command="eval")
+        assert code == 0 and ("ndcg_at_10" in out) is ranks, err
