@@ -112,6 +112,7 @@ def test_a_folder_without_the_arrays_is_one_line(follow, run):
     assert code == 2 and err == "ssl-train: error: dataset: path: there is no images.npy in nowhere\n"
 
 
+@pytest.mark.slow
 def test_the_encoder_trains_with_views_and_with_masks(follow):
     printed = follow("Add an encoder", "probe=none", "train.steps=4")
     assert printed.count("encoder   ConvMixer") == 2 and "objective SimMIM" in printed

@@ -230,7 +230,12 @@ def test_resume_from_a_path_starts_there(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "order", [("-m", *FAST, "seed=0,1"), (*FAST, "-m", "seed=0,1"), (*FAST, "seed=0,1", "--multirun")]
+    "order",
+    [
+        (*FAST, "-m", "seed=0,1"),
+        pytest.param(("-m", *FAST, "seed=0,1"), marks=pytest.mark.slow),
+        pytest.param((*FAST, "seed=0,1", "--multirun"), marks=pytest.mark.slow),
+    ],
 )
 def test_a_sweep_works_in_any_order_of_arguments(run, tmp_path, order):
     code, out, _ = run(*order, "run_dir=sweep")

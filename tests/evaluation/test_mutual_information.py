@@ -138,7 +138,11 @@ def pairs_of(draw, width):
     ("draw", "more"),
     # The information of a bivariate Cauchy beyond that of Gaussians, a multivariate t of one degree of freedom:
     # log(8 pi) - 3 (Guerrero-Cusumano 1996).
-    [(lognormal, 0.0), (cauchy, 0.0), (bivariate_cauchy, math.log(8 * math.pi) - 3)],
+    [
+        (bivariate_cauchy, math.log(8 * math.pi) - 3),
+        pytest.param(lognormal, 0.0, marks=pytest.mark.slow),
+        pytest.param(cauchy, 0.0, marks=pytest.mark.slow),
+    ],
 )
 def test_the_ceiling_of_heavy_tails_lies_above_the_truth(draw, more):
     context = pairs_of(lambda seed: draw(0.8, seed, 1500), 1)
@@ -148,6 +152,7 @@ def test_the_ceiling_of_heavy_tails_lies_above_the_truth(draw, more):
     assert metrics["mi_floor"].value < truth + 0.1
 
 
+@pytest.mark.slow
 def test_no_ceiling_is_printed_where_it_falls_below_the_floor():
     """The sign of x is that of the correlation of y's two numbers, which a Gaussian without correlations cannot say."""
 

@@ -233,7 +233,7 @@ def source(tmp_path, encoder, dataset):
     return Source(tmp_path, {"config": TrainConfig(), "step": 0}, model, choose("cpu", "fp32"), DatasetChoice())
 
 
-@pytest.mark.parametrize("kind", [Onnx, TorchExport])
+@pytest.mark.parametrize("kind", rest_is_slow([Onnx, TorchExport], TorchExport))
 def test_ids_and_vectors_are_exported_too(tmp_path, kind):
     """The format must not know the modality: it asks the spec for shape, ids and statistics."""
     tokens, vectors = token_dataset(), vector_dataset()

@@ -94,6 +94,7 @@ def test_a_key_that_comes_later_is_a_column(tmp_path):
     assert all(same(row, line) for row, line in zip(found, written))
 
 
+@pytest.mark.slow
 def test_what_is_seen_while_training_is_logged_once(tmp_path):
     options = (*FAST, "logger=[csv,tensorboard]", "probe.every=2", "probe.share=null", "log.every=3")
     run(compose(*options, "train.steps=7"), tmp_path / "r")

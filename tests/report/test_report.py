@@ -561,6 +561,7 @@ def heads(document):
 KNN = ["knn_top1", "knn_balanced_accuracy", "knn_macro_f1", "knn_whitened_top1"]
 
 
+@pytest.mark.slow
 def test_a_sweep_is_compared_by_what_differs(sweep):
     page = rewritten(sweep)
     assert page == sweep / "comparison.html"

@@ -71,6 +71,7 @@ def test_jobs_run_side_by_side_and_never_more_than_n(tmp_path):
     assert set(counts.read_text().split()) <= {"1", "2"} and len(list(tmp_path.glob("off-*"))) == 5
 
 
+@pytest.mark.slow
 def test_each_job_has_a_gpu_and_a_part_of_the_cpus(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS")

@@ -157,6 +157,7 @@ def test_a_process_that_leaves_on_an_unreadable_sample_does_not_wait_for_its_wor
     assert subprocess.run(command, timeout=25).returncode == 2
 
 
+@pytest.mark.slow
 def test_a_process_that_exits_in_the_middle_of_a_stream_does_not_wait_for_its_workers():
     """They ignore SIGTERM, with which multiprocessing ends them when the interpreter exits."""
     code = """

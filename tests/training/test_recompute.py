@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.helpers import TINY, compose, make_trainer
+from support.marks import rest_is_slow
 from support.modalities import Bag, token_dataset
 from torch import nn
 
@@ -52,7 +53,7 @@ def trained(folder, *options):
     return trainer, size
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", rest_is_slow(CASES, "ViT"))
 def test_blocks_are_computed_again_in_the_same_bits(tmp_path, case):
     (plain, whole), (again, part) = (
         trained(tmp_path, *CASES[case], f"train.recompute={w}") for w in ("none", "blocks")

@@ -181,6 +181,7 @@ def test_one_channel_is_grey_and_alpha_stays_where_four_are_wanted():
 # --- a run ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_range_for_resuming_evaluation_and_export(run, tmp_path):
     for k in range(24):
         (tmp_path / "p" / "ab"[k % 2]).mkdir(parents=True, exist_ok=True)
