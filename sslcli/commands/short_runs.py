@@ -32,7 +32,11 @@ MEASURED = (
     Measured("vit", "byol", 4800, 40.2, 45.7),
     Measured("convnext", "infonce", 2560, 67.9, 69.0),
     Measured("convnext", "moco", 2560, 66.6, 69.0),
-    Measured("convnext", "simmim", 1920, 70.9, 73.0),
+    Measured("convnext", "simmim", 2560, 67.1, 69.0),
+    Measured("convnext", "joint", 2560, 67.5, 69.0),
+    Measured("convnext", "infomax", 2560, 68.0, 69.0),
+    Measured("convnext", "byol", 2560, 65.9, 69.0),
+    Measured("swin", "infonce", 2560, 63.3, 69.2),
 )
 
 
