@@ -13,13 +13,12 @@ import argparse
 import statistics
 import sys
 import tempfile
-import time
 import warnings
 from pathlib import Path
 
 import torch
 from bench_step import Step, our_step, our_trainer
-from figures import Row, add_json, row, spread, write
+from figures import Row, add_json, per_cpu_second, row, spread, write
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -107,15 +106,7 @@ def main() -> None:
             graph = Graph.of(trainer.encoder.spec)
             steps[f"{name}, plain"] = plain_step(graph, trainer.encoder.layers, args.batch_size)
             steps[f"{name}, ours"] = our_step(trainer)
-        found: dict[str, list[float]] = {name: [] for name in steps}
-        for step in steps.values():
-            step()
-        for _ in range(args.repeats):
-            for name, step in steps.items():
-                start = time.process_time()
-                for _ in range(args.steps):
-                    step()
-                found[name].append(args.steps * args.batch_size / (time.process_time() - start))
+        found = per_cpu_second(steps, repeats=args.repeats, count=args.steps, samples=args.batch_size)
     rows: list[Row] = []
     print(f"pairs per CPU-second: min / median / max of {args.repeats} rounds, and the ratio to the plain loop")
     for name in MODELS:

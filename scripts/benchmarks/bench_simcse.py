@@ -15,13 +15,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 
 import torch
 from bench_step import Step, our_step, our_trainer
-from figures import Row, add_json, row, spread, write
+from figures import Row, add_json, per_cpu_second, row, spread, write
 
 from sslcli.data.published.wordnet_mini import Definitions
 
@@ -86,15 +85,7 @@ def main() -> None:
             "ours": our_step(our_trainer("cpu", *sizes(args))),
             "ours, dataset.buckets=50": our_step(our_trainer("cpu", *sizes(args), "dataset.buckets=50")),
         }
-        found: dict[str, list[float]] = {name: [] for name in steps}
-        for step in steps.values():
-            step()
-        for _ in range(args.repeats):
-            for name, step in steps.items():
-                start = time.process_time()
-                for _ in range(args.steps):
-                    step()
-                found[name].append(args.steps * args.batch_size / (time.process_time() - start))
+        found = per_cpu_second(steps, repeats=args.repeats, count=args.steps, samples=args.batch_size)
     theirs = found["sentence-transformers"]
     rows: list[Row] = []
     print(f"pairs per CPU-second: min / median / max of {args.repeats} rounds, and the ratio to sentence-transformers")

@@ -3,6 +3,8 @@
 import argparse
 import json
 import statistics
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 Row = dict[str, str | float | None]
@@ -27,3 +29,19 @@ def write(path: Path | None, rows: list[Row]) -> None:
 def spread(values: list[float], digits: int = 2) -> str:
     """Minimum, median and maximum."""
     return " / ".join(f"{v:,.{digits}f}" for v in (min(values), statistics.median(values), max(values)))
+
+
+def per_cpu_second(
+    steps: Mapping[str, Callable[[], object]], *, repeats: int, count: int, samples: int
+) -> dict[str, list[float]]:
+    """Samples per processor second of steps of ``samples`` each, by name: interleaved rounds of ``count`` steps."""
+    found: dict[str, list[float]] = {name: [] for name in steps}
+    for step in steps.values():
+        step()
+    for _ in range(repeats):
+        for name, step in steps.items():
+            start = time.process_time()
+            for _ in range(count):
+                step()
+            found[name].append(count * samples / (time.process_time() - start))
+    return found

@@ -91,6 +91,12 @@ OF_TRAINING = ("encoder", "objective", "views", "probe")  # parts that an option
 CONFIGS: dict[str, type] = {"train": TrainConfig, "eval": EvalConfig, "export": ExportConfig, "report": ReportConfig}
 
 
+@functools.cache
+def unread_parts(kind: type) -> frozenset[str]:
+    """Return the parts that only training has, which the command of a config does not read."""
+    return frozenset(OF_TRAINING) - set(typing.get_type_hints(kind))
+
+
 def leaves(kind: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Iterate over the keys of the sections of a config, dotted, each with its dataclass field; not those of nodes."""
     for f in fields(kind):
@@ -117,7 +123,7 @@ def schema(kind: type) -> Any:
             rows.append((f.name, hints[f.name], default))
         else:
             rows.append((f.name, dict[str, Any], field(default_factory=dict)))
-    rows += [(name, dict[str, Any], field(default_factory=dict)) for name in OF_TRAINING if name not in hints]
+    rows += [(name, dict[str, Any], field(default_factory=dict)) for name in OF_TRAINING if name in unread_parts(kind)]
     node = OmegaConf.structured(make_dataclass(kind.__name__, rows))
     if kind is not TrainConfig:
         OmegaConf.set_struct(node.dataset, False)
@@ -153,8 +159,7 @@ def resolved(config: Any, kind: type) -> dict[str, Any]:
     """
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
-    hints = typing.get_type_hints(kind)
-    plain = {name: value for name, value in plain.items() if name in hints or name not in OF_TRAINING}
+    plain = {name: value for name, value in plain.items() if name not in unread_parts(kind)}
     _refuse_unknown(plain, kind, "")
     return up_to_date(plain)
 

@@ -6,7 +6,7 @@ import re
 import typing
 
 from sslcli.config.arguments import key_of
-from sslcli.config.composed import CONFIGS, OF_TRAINING
+from sslcli.config.composed import CONFIGS, unread_parts
 from sslcli.config.given import Given
 from sslcli.config.yaml_size import refuse_bombs
 from sslcli.errors import UserError, suggest
@@ -46,10 +46,10 @@ def check_overrides(given: Given) -> None:
 def _refuse_training(given: Given, name: str, *, is_key: bool) -> None:
     """Refuse parts that only training has, and their keys: the schema has them for what options of dataset choose."""
     section, dot, _ = name.partition(".")
-    known = typing.get_type_hints(CONFIGS[given.name])
-    if section in OF_TRAINING and section not in known:
+    kind = CONFIGS[given.name]
+    if section in unread_parts(kind):
         if dot or is_key:
-            raise UserError(f"Unknown key '{section}'. {suggest(section, known)}")
+            raise UserError(f"Unknown key '{section}'. {suggest(section, typing.get_type_hints(kind))}")
         raise UserError(f"ssl-{given.name} has no group '{section}'. {suggest(section, given.groups)}")
 
 

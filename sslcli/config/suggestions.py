@@ -6,11 +6,10 @@ import difflib
 import importlib.machinery
 import re
 import shlex
-import typing
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from sslcli.config.composed import CONFIGS, OF_TRAINING
+from sslcli.config.composed import CONFIGS, unread_parts
 from sslcli.config.given import Given
 from sslcli.config.other_names import FIRST, KEYS, OPTIONS, PACKAGES, Nearest
 from sslcli.config.quoting import override
@@ -68,8 +67,7 @@ def unknown_key(given: Given, key: str, known: Iterable[str] = ()) -> str:
         key: the whole key, such as ``dataset.path``.
         known: the names that stand in its section.
     """
-    unread = {part for part in OF_TRAINING if part not in typing.get_type_hints(CONFIGS[given.name])}
-    known = sorted(set(known) - {"hydra", "_target_", "parts"} - unread)
+    known = sorted(set(known) - {"hydra", "_target_", "parts"} - unread_parts(CONFIGS[given.name]))
     value = given.value(key)
     leaf = key.rpartition(".")[2]
     meant = meant_by(given, key, value)

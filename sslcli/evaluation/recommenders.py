@@ -54,9 +54,7 @@ def item_knn(graph: Graph, *, neighbours: int = 100, shrink: float = 0.0) -> Rec
     ).matrix()
 
     def scores(lists: Lists, users: Tensor) -> Tensor:
-        have = torch.zeros(graph.num_items, len(users), dtype=torch.float64)
-        user, item = lists.pairs(users)
-        have[item, user] = 1
+        have = lists.dense(users, graph.num_items).T.double().contiguous()
         return (nearest @ have).T.float().contiguous()  # sums of float64: equal sums are equal in any order
 
     return scores
@@ -82,9 +80,8 @@ def ease(graph: Graph, *, penalty: float) -> Recommender:
     weights.fill_diagonal_(0)
 
     def scores(lists: Lists, users: Tensor) -> Tensor:
-        starts = torch.cat([torch.zeros(1, dtype=torch.int64), lists.lengths[users].cumsum(0)])
-        items = lists.pairs(users)[1]
-        return SparseRows(starts, items, torch.ones(len(items)), graph.num_items).matrix() @ weights
+        have = SparseRows(lists.starts, lists.values, torch.ones(len(lists.values)), graph.num_items).take(users)
+        return have.matrix() @ weights
 
     return scores
 
@@ -120,7 +117,5 @@ def co_occurrences(graph: Graph) -> Iterator[tuple[Tensor, Tensor]]:
     ones = torch.ones(len(of_items.values))
     users_of_items = SparseRows(of_items.starts, of_items.values, ones, graph.num_users).matrix()
     for items in torch.arange(graph.num_items).split(max(1, _ELEMENTS // max(graph.num_users, graph.num_items))):
-        have = torch.zeros(graph.num_users, len(items))
-        place, users = of_items.pairs(items)
-        have[users, place] = 1
+        have = of_items.dense(items, graph.num_users).T.float().contiguous()
         yield items, (users_of_items @ have).T

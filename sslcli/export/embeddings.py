@@ -56,10 +56,8 @@ class Embeddings(Format):
         console = Console()
         console.start_bar(total, 0, 1)
         try:
-            self._columns = {
-                name: max((part.columns()[name] for part in self._parts), key=lambda column: column.width)
-                for name in self._parts[0].columns()
-            }
+            each = [part.columns() for part in self._parts]  # which looks at the name of every sample
+            self._columns = {name: max((of[name] for of in each), key=lambda column: column.width) for name in each[0]}
             with self.table.writer(path, total, self._columns) as write:
                 for part in self._parts:
                     for rows, unreadable in part.pieces():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -122,12 +123,16 @@ class _Users:
 class _Items(_Users):
     """A row for each item."""
 
+    @cached_property
+    def _vectors(self) -> np.ndarray:
+        return item_vectors(self.users.source).numpy()  # a graph encoder computes all of them for any
+
     def __len__(self) -> int:
         return len(self.ids.items)
 
     def again(self, index: Tensor) -> Rows:
         names = [self.ids.items[i] for i in index.tolist()]
-        return {"kind": ["item"] * len(names), "id": names, "vector": item_vectors(self.users.source)[index].numpy()}
+        return {"kind": ["item"] * len(names), "id": names, "vector": self._vectors[index.numpy()]}
 
 
 def _columns(longest: int, source: Source) -> Columns:

@@ -8,12 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from sslcli.config.automatic import AUTO
 from sslcli.encoders.base import Encoder
 from sslcli.graph import Graph
 from sslcli.objectives.losses.equal_samples import num_equal, weight_of_negatives
 from sslcli.types import Spec, View
-
-AUTO = "auto"
 
 
 class Ids(nn.Module):

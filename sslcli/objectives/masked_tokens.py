@@ -106,10 +106,9 @@ class MaskedTokens(Objective):
         self.register_buffer("continues", continues if whole_words else None, persistent=False)
         width = encoder.token_dim
         self.num_scores = len(self.words) if ranks else table.num_embeddings  # the rows that are compared
-        self.transform = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
-        self.bias: nn.Parameter | None = nn.Parameter(torch.zeros(self.num_scores))
-        if ranks:
-            self.transform, self.bias = nn.Sequential(), None
+        layers = () if ranks else (nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
+        self.transform = nn.Sequential(*layers)
+        self.bias = None if ranks else nn.Parameter(torch.zeros(self.num_scores))
 
     def project(self, features: Features) -> dict[str, Tensor]:
         parts = [self._predicted(features, i) for i in self.reads]

@@ -29,7 +29,7 @@ def numbers_of(column: Tensor, field: Field) -> Tensor:
 def num_equal(numbers: Tensor) -> Tensor:
     """Return (N,) how many of ``numbers`` (N,) are equal to each, itself among them."""
     number = numbered(numbers)
-    return torch.zeros_like(number).index_add(0, number, torch.ones_like(number))[number]
+    return _summed(number, torch.ones_like(number))
 
 
 def weight_of_negatives(numbers: Tensor, weight: Tensor | None = None) -> Tensor:
