@@ -136,6 +136,7 @@ class Rankings:
         known: the items that an encoder may know of a user: those of the training part, or of the history it reads.
         unknown: (Q,) int64, how many more items are to be found that training never saw, and so cannot be.
         protocol: how the interactions were divided, for the protocols of measurements.
+        lost: how many more users have items to find, but only such that training never saw; their metrics are 0.
     """
 
     queries: Tensor
@@ -145,3 +146,4 @@ class Rankings:
     known: Lists
     unknown: Tensor
     protocol: str
+    lost: int = 0

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sslcli.config.ranges import Count, NotNegative, Positive
 from sslcli.data.selection import drawn
@@ -38,8 +39,9 @@ class Ranking(Probe):
     """NDCG, recall, MRR, hits, precision and coverage of the first k of all items, without those a user has seen.
 
     A user's vector is the feature of the sample that shows the user. Items with equal scores count by the mean over
-    their orders. An item to find that training never saw is never found. Baselines are popularity, the nearest items
-    and EASE, fitted on the training interactions; they read the same items of a user as the encoder.
+    their orders. An item to find that training never saw is never found; a user with no other counts as 0. Baselines
+    are popularity, the nearest items and EASE, fitted on the training interactions; they read the same items of a user
+    as the encoder.
 
     Args:
         k: the lengths of the lists; the headline is NDCG at the first.
@@ -79,15 +81,19 @@ class Ranking(Probe):
             context.leave_out("ranking: no user has a held-out item")
             return {}
         graph = Graph.of(context.dataset.spec)
-        limit = len(asked) if self.max_samples is None else self.max_samples
-        queries = asked[drawn(len(asked), limit).sort().values]
+        count = len(asked) + rankings.lost
+        chosen = drawn(count, count if self.max_samples is None else self.max_samples).sort().values
+        queries = asked[chosen[chosen < len(asked)]]
         scores: dict[str, Scores] = {name: _by_vectors(context, name, rankings, queries) for name in context.encoders}
         scores |= {name: _bound(each, rankings) for name, each in self._baselines(context, graph).items()}
         found = {
             name: measures(each, rankings.seen, rankings.relevant, rankings.unknown, queries, graph.num_items, self.k)
             for name, each in scores.items()
         }
-        return self._metrics(context, found, self._protocol(context, rankings, queries, len(asked), graph))
+        lost = len(chosen) - len(queries)
+        for metrics, _ in found.values():
+            metrics.update({key: F.pad(values, (0, lost)) for key, values in metrics.items()})
+        return self._metrics(context, found, self._protocol(context, rankings, queries, lost, graph))
 
     def _baselines(self, context: ProbeContext, graph: Graph) -> dict[str, Recommender]:
         """Fit the baselines; a note says how long each took, as their quality for their time is what they are for."""
@@ -126,12 +132,15 @@ class Ranking(Probe):
         self._ease = f"lambda {penalty:g}, chosen among {among} on a tenth of the training pairs"
         return penalty
 
-    def _protocol(self, context: ProbeContext, rankings: Rankings, queries: Tensor, asked: int, graph: Graph) -> str:
-        """Return what all metrics have in common, in words."""
-        users = f"{asked:,} users" if len(queries) == asked else f"{len(queries):,} of {asked:,} users"
+    def _protocol(self, context: ProbeContext, rankings: Rankings, queries: Tensor, lost: int, graph: Graph) -> str:
+        """Return what all metrics have in common, in words; ``lost`` users beside ``queries`` count as 0."""
+        asked = int((rankings.relevant.lengths + rankings.unknown > 0).sum())
+        count, total = len(queries) + lost, asked + rankings.lost
+        users = f"{total:,} users" if count == total else f"{count:,} of {total:,} users"
         product = "dot product" if context.similarity == "dot" else "cosine"
-        lost = int(rankings.unknown[queries].sum())
-        told = f"; {lost:,} held-out items that training never saw count as not found" if lost else ""
+        unseen = int(rankings.unknown[queries].sum())
+        told = f"; {unseen:,} held-out items that training never saw count as not found" if unseen else ""
+        told += f"; {lost:,} users have only items that training never saw, and count as 0" if lost else ""
         if self.neighbours is not None:
             told += f"; itemknn: cosine, {self.neighbours} neighbours, shrink {self.shrink:g}"
         told += f"; ease: {self._ease}" if self._ease else ""

@@ -104,6 +104,21 @@ def test_items_that_training_never_saw_count_as_not_found():
     assert "3 held-out items that training never saw" in metrics["ndcg_at_4"].protocol
 
 
+def test_users_of_unseen_items_only_count_as_0():
+    known, _ = probed(k=[4], random=torch.rand(USERS + ITEMS, 3))
+    metrics, _ = probed(dataset=changed(pairs_dataset(), lost=4), k=[4], random=torch.rand(USERS + ITEMS, 3))
+    for name in ("ndcg", "recall", "mrr", "hit", "precision"):
+        found, before = metrics[f"{name}_at_4"], known[f"{name}_at_4"]
+        assert found.value == pytest.approx(before.value * USERS / (USERS + 4))
+        assert found.baselines["ease"] == pytest.approx(before.baselines["ease"] * USERS / (USERS + 4))
+    assert metrics["coverage_at_4"].value == known["coverage_at_4"].value
+    error = torch.tensor([1.0] * USERS + [0.0] * 4).std(correction=0) / (USERS + 4) ** 0.5
+    assert metrics["recall_at_4"].standard_error == pytest.approx(float(error))
+    assert "for 16 users" in metrics["ndcg_at_4"].protocol and "4 users have only" in metrics["ndcg_at_4"].protocol
+    some, _ = probed(dataset=changed(pairs_dataset(), lost=10**6), k=[4], max_samples=3)
+    assert some["ndcg_at_4"].value == 0 and "3 of 1,000,012 users" in some["ndcg_at_4"].protocol
+
+
 def test_users_without_held_out_items_are_not_asked():
     dataset = pairs_dataset()
     rankings = dataset.held_out.rankings

@@ -121,6 +121,7 @@ class Interactions(Dataset):
         made.held_out = held_out
         graph = f"{len(ids.users):,} users and {len(ids.items):,} items in training"
         unseen = f"; {asked.unseen:,} more with items that training never saw" if asked.unseen else ""
+        unseen += f", and {asked.lost:,} users have no other, which counts as 0" if asked.lost else ""
         made.notes = (*self.notes, ("graph", graph), (self.part, asks + unseen))
         return made
 

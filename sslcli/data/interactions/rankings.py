@@ -52,13 +52,15 @@ class Asked:
     Args:
         rows: (M,) their positions.
         users: (Q,) the numbers of their users, ascending.
-        unseen: how many more have items that training never saw; they are told in ``Rankings.unknown``.
+        unseen: how many more have items that training never saw, and so cannot be found.
+        lost: how many more users have such items only.
         lines: what else of the held-out interactions is not ranked, counted, in words.
     """
 
     rows: np.ndarray
     users: np.ndarray
     unseen: int
+    lost: int
     lines: list[str]
 
     @classmethod
@@ -71,14 +73,14 @@ class Asked:
         trained = known.trained()
         rows = np.flatnonzero(reached & (known.item >= 0) & ~trained)
         users = np.unique(known.user[rows])
-        lost = np.setdiff1d(known.user[reached & ~trained], users)
         counts = {
             "pairs of users whom training never saw": int((asked & ~reached).sum()),
             "pairs that the run was trained on": int((asked & trained).sum()),
-            "users are left out, as training saw none of their held-out items": len(lost),
         }
-        unseen = int((np.isin(known.user, users) & of_user & (known.item < 0)).sum())
-        return cls(rows, users, unseen, [f"{count:,} {words}" for words, count in counts.items() if count])
+        unseen = reached & (known.item < 0)
+        lost = len(np.setdiff1d(known.user[unseen], users))
+        lines = [f"{count:,} {words}" for words, count in counts.items() if count]
+        return cls(rows, users, int(unseen.sum()), lost, lines)
 
 
 def before(part: int) -> tuple[int, ...]:
@@ -105,6 +107,7 @@ def rankings(known: Known, asked: Asked, part: int, histories: bool, protocol: s
         known=_lists(asked.users, *((known.user[earlier], known.item[earlier]) if histories else trained)),
         unknown=torch.from_numpy(np.bincount(unknown, minlength=known.graph.num_users)[asked.users]),
         protocol=protocol,
+        lost=asked.lost,
     )
 
 

@@ -108,6 +108,7 @@ def test_a_split_is_that_of_a_loop_and_no_order_of_rows_changes_it(tmp_path, how
     shown = made.held_out.fetch(asked.queries)["user"]
     assert torch.equal(shown, asked.users)
     assert [ids.users[i] for i in asked.users] == [user for user in ids.users if any(user == u for u, _ in held_out)]
+    assert asked.lost == sum(bool(own[which]) and not {*own[which]} & known for own in found.values())
     for row, user in enumerate(ids.users[i] for i in asked.users.tolist()):
         own = found[user]
         assert named(asked.relevant, row, ids) == {item for item in own[which] if item in known}
@@ -160,6 +161,17 @@ def test_histories_are_those_of_a_loop(tmp_path, how, part):
     assert list(read(made.held_out)) == [(ids.users[i], history(ids.users[i], *parts)[-4:]) for i in asked.users]
     for row, user in enumerate(ids.users[i] for i in asked.users.tolist()):
         assert named(asked.known, row, ids) == named(asked.seen, row, ids) == set(history(user, *parts))
+
+
+@pytest.mark.parametrize("sample", ["pair", "history"])
+def test_users_of_unseen_items_only_are_counted(tmp_path, sample):
+    rows = [*((f"u{u}", (u + i) % 5, 5, i) for u in range(4) for i in range(5))]
+    rows += [("u1", "new", 5, 9), ("u2", "newer", 5, 9)]
+    made = interactions(path=write(tmp_path / "a.csv", rows), split="leave_one_out", sample=sample).fit(Fitted())
+    asked = made.held_out.rankings
+    assert asked.lost == 2 and asked.users.tolist() == [0, 3] and not asked.unknown.any()
+    told = "2 more with items that training never saw, and 2 users have no other, which counts as 0"
+    assert dict(made.notes)["test"].endswith(told)
 
 
 def test_no_held_out_pair_is_in_anything_that_training_reads(tmp_path):
