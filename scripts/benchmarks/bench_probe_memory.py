@@ -19,7 +19,7 @@ from pathlib import Path
 
 from figures import add_json, row, write
 
-QUERIES, CLASSES, RAW = 2000, 10, 16
+QUERIES, CLASSES, RAW = 500, 10, 16
 
 
 def measured(probe: str, samples: int, width: int) -> dict[str, float]:
@@ -64,7 +64,7 @@ def measured(probe: str, samples: int, width: int) -> dict[str, float]:
         pieces=lambda part, index: (part.fetch(piece) for piece in index.split(512)),
         copied=lambda name, drop_path: Random(0),
     )
-    made = KNN(max_samples="all") if probe == "knn" else Linear(steps=100, labels=[1.0])
+    made = KNN(max_samples="all") if probe == "knn" else Linear(steps=10, labels=[1.0])
     start, before = time.perf_counter(), peak()
     metrics = made(context)
     assert metrics

@@ -9,20 +9,26 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.helpers import start_two
+from support.forked import Forked
+from support.helpers import each_rank, start_two
 
-pytestmark = pytest.mark.slow  # each run loads its libraries twice
-COMMAND = [
-    sys.executable, "-c", "from sslcli.cli import train; train()", "debug=tiny", "encoder.norm=layer", "objective=moco",
-    "objective.queue=64", "train.steps=60", "log.every=5", "checkpoint.every=5", "probe=none", "log.report=false",
+from sslcli.cli import train
+
+pytestmark = pytest.mark.slow
+OPTIONS = [
+    "debug=tiny", "encoder.norm=layer", "objective=moco", "objective.queue=64", "train.steps=60", "log.every=5",
+    "checkpoint.every=5", "probe=none", "log.report=false",
 ]  # fmt: skip
+COMMAND = [sys.executable, "-c", "from sslcli.cli import train; train()", *OPTIONS]  # loads its libraries anew
 
 
-def launch(folder: Path, *overrides: str) -> list[subprocess.Popen]:
-    return start_two([*COMMAND, f"run_dir={folder}", *overrides], OMP_NUM_THREADS="1")
+def launch(folder: Path, *overrides: str) -> list[Forked]:
+    options = [*OPTIONS, f"run_dir={folder}", *overrides]
+    return [Forked(train, "ssl-train", *options, environment=ranks) for ranks in each_rank()]
 
 
-def finish(workers: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
+def finish(workers: list) -> list[tuple[int, str, str | None]]:
+    """Return the exit code and the output of each; a ``Forked`` has its errors in the output, too."""
     ended = [(*worker.communicate(timeout=200), worker.returncode) for worker in workers]
     return [(code, out, err) for out, err, code in ended]
 
@@ -37,7 +43,7 @@ def when_saved(folder: Path, step: int) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "run"
-    first, second = finish(launch(folder))
+    first, second = finish(start_two([*COMMAND, f"run_dir={folder}"], OMP_NUM_THREADS="1"))
     assert first[0] == second[0] == 0, (first, second)
     return folder, first, second
 
@@ -95,7 +101,8 @@ def test_looking_changes_nothing_and_patience_stops_both(whole, tmp_path):
 
 
 def test_a_mistake_is_told_once(tmp_path):
-    ended = finish(launch(tmp_path / "run", "train.batch_size=33"))
+    command = [*COMMAND, f"run_dir={tmp_path / 'run'}", "train.batch_size=33"]
+    ended = finish(start_two(command, OMP_NUM_THREADS="1"))
     assert [e[0] for e in ended] == [2, 2]
     assert "not a multiple of 2 processes" in ended[0][2] and ended[1][2] == ""
 
@@ -111,7 +118,7 @@ def test_what_only_the_first_process_finds_stops_both(tmp_path):
     (tmp_path / "run" / "checkpoints" / "step-00000001.pt").write_bytes(b"no checkpoint")
     ended = finish(launch(tmp_path / "run"))
     assert [e[0] for e in ended] == [2, 2], ended
-    assert "can be read" in ended[0][2]
+    assert "can be read" in ended[0][1] and ended[1][1] == ""
 
 
 def test_device_num_starts_both_and_one_that_is_killed_is_named(whole, tmp_path):

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.helpers import compose, start_two
+from support.forked import Forked
+from support.helpers import compose, each_rank
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from sslcli.cli import train
 from sslcli.commands.train import run
 from sslcli.config.choices import Choice
 from sslcli.config.instantiate import allow
@@ -248,13 +250,11 @@ def test_a_logger_does_not_change_which_run_it_is():
 
 @pytest.mark.slow
 def test_only_the_first_process_logs(tmp_path):
-    command = [
-        sys.executable, "-c", "from sslcli.cli import train; train()", *FAST, "train.steps=4", "encoder.norm=layer",
-        "objective.norm=layer", "logger=[csv,tensorboard]", f"run_dir={tmp_path / 'r'}",
-    ]  # fmt: skip
-    for worker in start_two(command, OMP_NUM_THREADS="1"):
-        out, err = worker.communicate(timeout=300)
-        assert worker.returncode == 0, err
+    layers = ("encoder.norm=layer", "objective.norm=layer")
+    options = (*FAST, "train.steps=4", *layers, "logger=[csv,tensorboard]", f"run_dir={tmp_path / 'r'}")
+    for worker in [Forked(train, "ssl-train", *options, environment=ranks) for ranks in each_rank()]:
+        said, _ = worker.communicate()
+        assert worker.returncode == 0, said
     assert [int(row["step"]) for row in rows(tmp_path / "r")] == [1, 2, 3, 4]
     assert len(list((tmp_path / "r" / "tensorboard").glob("events*"))) == 1
     assert [event.step for event in events(tmp_path / "r").Scalars("loss")] == [1, 2, 3, 4]

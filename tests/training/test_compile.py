@@ -11,13 +11,14 @@ from torch._dynamo.testing import CompileCounter
 from sslcli.types import Field, Spec
 from sslcli.views.image.pipeline import ImageViews
 
+VIT = ("encoder=vit_micro", "encoder.depth=2")
 CASES = {
     "convnet_small": (),
     "masked pixels": ("objective=simmim",),
-    "a ViT": ("encoder=vit_tiny", "encoder.patch_size=8"),
-    "mask tokens of a ViT": ("objective=simmim", "encoder=vit_tiny", "encoder.patch_size=8"),
+    "a ViT": (*VIT, "encoder.patch_size=8"),
+    "mask tokens of a ViT": ("objective=simmim", *VIT, "encoder.patch_size=8"),
     "visible tokens of a ViT": (
-        *("objective=simmim", "encoder=vit_tiny", "encoder.patch_size=4"),
+        *("objective=simmim", *VIT, "encoder.patch_size=4"),
         *("objective.visible_only=true", "objective.mask=random"),
     ),
 }

@@ -206,7 +206,7 @@ def test_kills_of_a_watched_run(undisturbed, tmp_path):
     """Evaluations change no bit of training, and killed or not, the same step is the best."""
     evaluated = ("probe.every=3", "probe.share=null", "checkpoint.keep_best=rankme")
     finish(tmp_path / "whole", *evaluated, begin=start_python)
-    kill_and_restart(tmp_path / "killed", 5, random.Random(3), *evaluated, begin=start_python)
+    kill_and_restart(tmp_path / "killed", 5, random.Random(3), *evaluated)
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
     best = [(tmp_path / run / "checkpoints" / "best").read_text() for run in ("whole", "killed")]
     assert best[0] == best[1]
