@@ -6,6 +6,8 @@ samples of a window are sorted by length and cut into batches, and the batches o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,6 +18,7 @@ from sslcli.errors import UserError
 from sslcli.types import Spec, lengths
 
 _ROWS = 4096  # samples that are read at a time
+_WINDOW = 2**15  # samples that are sorted at a time, so that a file larger than the memory is read about in its order
 
 
 def check_buckets(spec: Spec) -> None:
@@ -24,14 +27,31 @@ def check_buckets(spec: Spec) -> None:
         raise UserError("dataset.buckets sorts texts by length, and these data have none with padding. Leave it null.")
 
 
-def lengths_of(dataset: Dataset, index: Tensor) -> np.ndarray:
-    """Return the number of tokens (N,) of the samples at ``index`` (N,), of the longest of a sample's columns."""
+def lengths_of(dataset: Dataset, index: Tensor, names: Sequence[str] | None = None) -> np.ndarray:
+    """Return the number of tokens (N,) of the samples at ``index`` (N,), of the longest of the columns ``names``.
+
+    None is all columns of texts with padding.
+    """
     found = []
     for part in index.split(_ROWS):
         columns = dataset.fetch(part)
-        each = [lengths(columns[name], dataset.spec[name].pad) for name in _padded(dataset.spec)]
+        each = [lengths(columns[name], dataset.spec[name].pad) for name in names or _padded(dataset.spec)]
         found.append(torch.stack(each).amax(0).cpu())
     return torch.cat(found).numpy()
+
+
+def by_length(dataset: Dataset, index: Tensor, column: str) -> Tensor | None:
+    """Return positions in ``index`` (N,), sorted by the length of texts within windows, for reading without a gradient.
+
+    None where no order saves time: ``column`` has no padding, or the samples are files whose lengths would cost a read.
+    """
+    if not dataset.in_memory or column not in _padded(dataset.spec):
+        return None
+    found = []
+    for start in range(0, len(index), _WINDOW):
+        window = index[start : start + _WINDOW]
+        found.append(start + np.argsort(-lengths_of(dataset, window, [column]), kind="stable"))
+    return torch.from_numpy(np.concatenate(found)) if found else None
 
 
 def bucketed(order: Tensor, length: np.ndarray, batch_size: int, *key: int | str) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslcli.data.base import Dataset, with_label
+from sslcli.data.buckets import by_length
 from sslcli.data.selection import balanced
 from sslcli.encoders.base import Encoder
 from sslcli.evaluation.dropout import are_equal, dropping
@@ -83,12 +84,15 @@ class ProbeContext:
     def embed(self, name: str, dataset: Dataset, index: Tensor, column: str | None = None) -> Tensor:
         """Return float32 features (N, dim), on the CPU, of clean views of the samples ``index`` (N,), in eval mode.
 
-        They are of the column ``column``, by default that of the run's evaluation; ``reads`` must be true of it.
+        They are of the column ``column``, by default that of the run's evaluation; ``reads`` must be true of it. Texts
+        are read by their length, so that little of a batch is padding.
         """
-        pieces, seen, usual = self.pieces(dataset, index), column, self.views.field
+        seen, usual = column, self.views.field
+        places = by_length(dataset, index, column or usual)
+        pieces = self.pieces(dataset, index if places is None else index[places])
         if column is not None and column not in (usual, *self.views.fields):
             pieces, seen = ({usual: piece[column]} for piece in pieces), None  # read as the column that it is like
-        return embed(self.encoders[name], self.views, self.compute, pieces, len(index), name, seen)
+        return embed(self.encoders[name], self.views, self.compute, pieces, len(index), name, seen, places)
 
     def features(self, name: str, dataset: Dataset, index: Tensor, column: str | None = None) -> Tensor:
         """Return the same as ``embed``, computed at the first call and kept."""
@@ -201,10 +205,12 @@ def embed(
     count: int,
     name: str = "samples",
     column: str | None = None,
+    places: Tensor | None = None,
 ) -> Tensor:
     """Return float32 features (N, dim), on the CPU, of clean views of the N samples in ``pieces``, in eval mode.
 
     A progress bar shows ``name`` and the remaining time. The views are of ``column``; None is that of the evaluation.
+    Where ``places`` (N,) is given, it says where each sample's features belong.
     """
 
     def parts() -> Iterator[Tensor]:
@@ -213,7 +219,7 @@ def embed(
                 view = views.evaluation_view(columns, column) if column else views.evaluation_view(columns)
             yield _read(encoder, view, compute)
 
-    return gathered(parts(), count, f"embedding {name}")
+    return gathered(parts(), count, f"embedding {name}", places)
 
 
 @torch.inference_mode()

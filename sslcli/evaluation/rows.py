@@ -19,7 +19,7 @@ SHARE = 0.5  # share of the free memory that one matrix of features may take
 _PIECE = 2**26  # bytes of a piece, 64 MiB
 
 
-def gathered(parts: Iterable[Tensor], count: int, what: str) -> Tensor:
+def gathered(parts: Iterable[Tensor], count: int, what: str, places: Tensor | None = None) -> Tensor:
     """Return the ``count`` rows of ``parts`` in one float32 tensor (N, D) on the CPU.
 
     Each part is copied to its place, so that the peak is the size of the result. A result that does not fit into half
@@ -29,6 +29,7 @@ def gathered(parts: Iterable[Tensor], count: int, what: str) -> Tensor:
         parts: the rows in order, (B, D) each.
         count: number of all rows.
         what: the name of the phase on the progress bar.
+        places: (count,) where each of the rows belongs; None keeps their order.
 
     Raises:
         UserError: the rows fit neither into the memory nor into the folder of temporary files.
@@ -39,7 +40,8 @@ def gathered(parts: Iterable[Tensor], count: int, what: str) -> Tensor:
         for part in parts:
             if not start:
                 rows = _room(count, part.shape[1])
-            rows[start : start + len(part)] = part
+            here = slice(start, start + len(part))
+            rows[here if places is None else places[here]] = part
             start += len(part)
             bar.update(len(part))
     return rows

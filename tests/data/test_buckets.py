@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 import torch
 from support.forked import Forked
-from support.helpers import TINY, compose, each_rank, make_trainer
+from support.helpers import TINY, compose, each_rank, make_context, make_trainer
 from support.modalities import Bag, vector_dataset
 
 from sslcli.components import Components
 from sslcli.config.identity import Content, differences, run_name
-from sslcli.data.base import Columns
-from sslcli.data.buckets import bucketed, lengths_of
+from sslcli.data.base import Columns, with_held_out
+from sslcli.data.buckets import bucketed, by_length, lengths_of
 from sslcli.data.loader import Loader
 from sslcli.distributed.ranks import joined
 from sslcli.distributed.start import Start
 from sslcli.errors import UserError
 from sslcli.objectives.infonce import InfoNCE
-from sslcli.types import Field, Spec
+from sslcli.types import Field, Spec, View
 from sslcli.views.base import PassThrough
 
 COUNT, LENGTH, BATCH, WINDOW = 530, 100, 8, 10
@@ -124,3 +124,27 @@ def test_buckets_change_what_is_learned_and_none_change_no_name():
     assert refused == ["dataset.buckets: None -> 20"]
     names = [run_name(config, {}, Content("data")) for config in (plain, sorted_)]
     assert names[0] != names[1]
+
+
+def test_features_are_read_by_length_and_come_back_in_their_order():
+    dataset = with_held_out(texts(1500), None, 0.1)
+    asked = []
+    context = make_context(dataset, asked=asked, trained=Bag(dataset.spec).eval())
+    index = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:1200]
+    found = context.embed("trained", dataset, index)
+    ids = dataset.fetch(index)["text"]
+    whole = context.encoders["trained"](View(ids, "text", ids != 0))
+    torch.testing.assert_close(found, whole.pooled.detach(), rtol=1e-5, atol=1e-6)
+    assert (np.diff(lengths_of(dataset, asked[0][1])) <= 0).all()
+
+
+def test_windows_are_sorted_each_for_itself(monkeypatch):
+    monkeypatch.setattr("sslcli.data.buckets._WINDOW", 100)
+    index = torch.arange(530).flip(0)[:250]
+    places = by_length(texts(), index, "text")
+    for start in (0, 100, 200):
+        window = places[start : start + 100]
+        assert sorted(window.tolist()) == list(range(start, min(start + 100, 250)))
+        assert (np.diff(lengths_of(texts(), index[window])) <= 0).all()
+    assert by_length(vector_dataset(10), torch.arange(10), "vector") is None
+    assert by_length(texts(), torch.arange(0), "text") is None
