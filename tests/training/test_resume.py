@@ -34,13 +34,13 @@ COMMAND = [
 SIZE = "dataset.size=16"
 SYNTHETIC = ["dataset=synthetic", "dataset.num_samples=200"]
 TEXTS = ["dataset=wordnet_mini", "encoder=text_transformer", "encoder.hidden_dim=16", "encoder.depth=1"]
-
+VECTORS = ["dataset=vectors", "dataset.name=digits", "encoder=mlp", "encoder.hidden_dim=16"]
 HISTORIES = ["experiment=cl4srec", "dataset=interactions", "encoder.hidden_dim=16", "encoder.depth=1"]
 
 
 def arguments(run_dir: Path, *extra: str) -> list[str]:
     data = [] if any(word.startswith("dataset=") for word in extra) else SYNTHETIC
-    size = [] if {TEXTS[0], HISTORIES[1]} & set(extra) else [SIZE]
+    size = [] if {TEXTS[0], VECTORS[0], HISTORIES[1]} & set(extra) else [SIZE]
     return [*data, *size, *COMMAND, f"run_dir={run_dir}", *extra]
 
 
@@ -121,10 +121,19 @@ def test_killed_run_ends_in_the_same_bits(undisturbed, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("views", ["token_crop", "pairs"])
+@pytest.mark.parametrize("views", ["token_crop", "pairs", "dropout"])
 def test_a_killed_run_on_texts_ends_in_the_same_bits(tmp_path, views):
     """With dropout, words hidden and exchanged, and batches of several widths."""
     options = (*TEXTS, "objective=joint_tokens", f"views={views}", "train.accumulate=2")
+    finish(tmp_path / "undisturbed", *options)
+    kill_and_restart(tmp_path / "run", 2, random.Random(0), *options)
+    assert_same_run(tmp_path / "undisturbed", tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_killed_run_on_vectors_ends_in_the_same_bits(tmp_path):
+    """With values of other rows, which are read from the run's own files."""
+    options = (*VECTORS, "views=scarf", "train.accumulate=2")
     finish(tmp_path / "undisturbed", *options)
     kill_and_restart(tmp_path / "run", 2, random.Random(0), *options)
     assert_same_run(tmp_path / "undisturbed", tmp_path / "run")
