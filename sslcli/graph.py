@@ -16,6 +16,7 @@ from torch import Tensor
 from sslcli.types import Spec
 
 _EDGES, _USERS, _ITEMS = "graph.edges", "graph.users", "graph.items"  # the facts
+FEATURES = {"user": "graph.user_features", "item": "graph.item_features"}  # facts, too: (U, D) and (I, D), float32
 
 
 @dataclass(frozen=True)

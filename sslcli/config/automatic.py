@@ -30,6 +30,7 @@ FAMILIES = {
     "huggingface": "hf",
     "history": "history",
     "nodes": "nodes",
+    "towers": "towers",
 }
 OF_TEXTS = ("text_bag", "text_transformer", "hf")  # the families that read texts
 VIEWS = {"vectors": "scarf"}  # the option of ``views`` for a dataset, by the end of its ``_target_``
@@ -43,6 +44,7 @@ RATES: tuple[Row, ...] = (
     ("adamw", "text_transformer", ANY, 1e-3),
     ("adamw", "hf", ANY, 3e-5),  # of weights that were trained before
     ("adamw", "nodes", ANY, 5e-3),
+    ("adamw", "towers", ANY, 5e-3),
     ("adamw", ANY, ANY, 1e-3),
     ("sgd", ANY, ANY, 0.06),
     ("lars", ANY, ANY, 0.3),

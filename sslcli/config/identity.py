@@ -34,6 +34,10 @@ _YOUNGER: dict[str, Any] = {
     r"objective\.(parts\.\w+\.)?unique": False,
     r"objective\.(parts\.\w+\.)?layer": None,
 }
+# The same for keys of one dataset only, by the end of its _target_.
+_YOUNGER_OF_DATA: dict[str, dict[str, Any]] = {
+    "interactions": {r"dataset\.(ignore|categories|missing)": None},
+}
 _WEIGHTS = "encoder.weights"
 
 
@@ -56,11 +60,13 @@ def settings(config: TrainConfig) -> dict[str, Any]:
     kept = {key: value for key, value in flat.items() if not (is_changeable(key) or _is_place(key))}
     if kept["train.accumulate"] == AUTO:  # the number depends on the machine and changes nothing that is learned
         kept["train.accumulate"] = 1
-    return {key: value for key, value in kept.items() if not _is_younger(key, value)}
+    data = str(kept.get("dataset._target_")).rpartition(".")[2]
+    younger = {**_YOUNGER, **_YOUNGER_OF_DATA.get(data, {})}
+    return {key: value for key, value in kept.items() if not _is_younger(key, value, younger)}
 
 
-def _is_younger(key: str, value: Any) -> bool:
-    return any(value == default and re.fullmatch(pattern, key) for pattern, default in _YOUNGER.items())
+def _is_younger(key: str, value: Any, younger: Mapping[str, Any]) -> bool:
+    return any(value == default and re.fullmatch(pattern, key) for pattern, default in younger.items())
 
 
 def places(config: TrainConfig) -> dict[str, Any]:
@@ -107,7 +113,8 @@ def is_changeable(key: str) -> bool:
 def _is_place(key: str) -> bool:
     """Whether a key is a path of data or weights, or says only how they come to their place."""
     name = key.rpartition(".")[2]
-    return key == _WEIGHTS or (key.startswith("dataset.") and (name in ("path", "download") or name.endswith("_dir")))
+    endings = ("_dir", "_features")
+    return key == _WEIGHTS or (key.startswith("dataset.") and (name in ("path", "download") or name.endswith(endings)))
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Any]:

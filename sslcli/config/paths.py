@@ -24,8 +24,11 @@ def expand(path: str) -> Path:
         raise UserError(f"{path[:200]!r} is not a path: {str(error).rstrip('.')}.") from None
 
 
+_BESIDE = ("split_from", "user_features", "item_features")  # keys of files beside the data
+
+
 def located(dataset: DatasetChoice, folder: str | None) -> DatasetChoice:
-    """Return a run's dataset with the path by which its data are found from the current folder.
+    """Return a run's dataset with the paths by which its data are found from the current folder.
 
     Args:
         dataset: the run's dataset; its relative path is one from ``folder``.
@@ -35,6 +38,13 @@ def located(dataset: DatasetChoice, folder: str | None) -> DatasetChoice:
         UserError: a relative path leads to data neither from here nor from ``folder``.
     """
     node = dataset.node if isinstance(dataset.node, dict) else {}
+    beside = {key: node.get(key) for key in _BESIDE if folder is not None}
+    found = {
+        key: str(Path(folder or "") / path)
+        for key, path in beside.items()
+        if isinstance(path, str) and not expand(path).exists() and (Path(folder or "") / expand(path)).exists()
+    }
+    dataset = dataset.with_keys(**found) if found else dataset
     path = node.get("path")
     if folder is None or not isinstance(path, str) or "://" in path or expand(path).is_absolute():
         return dataset

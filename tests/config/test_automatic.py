@@ -41,6 +41,7 @@ def test_every_encoder_has_a_rate_for_every_optimizer(encoder):
         "text_bag": 0.01,
         "hf": 0.00003,
         "nodes": 0.005,
+        "towers": 0.005,
     }
     own = own.get(encoder, 0.001)
     for optimizer, rate in {"adamw": own, "sgd": 0.06, "lars": 0.3}.items():

@@ -172,6 +172,42 @@ def test_what_cannot_be_recommended_is_told_in_one_line(run, tmp_path, nodes_run
         assert code == 2 and said in err and len(err.strip().splitlines()) <= 2, err
 
 
+@pytest.mark.slow
+def test_towers_know_the_features_of_their_users_and_items_without_the_files(run, tmp_path):
+    """Vectors by raw ids, lists and metrics are the run's own; without ids, equal features have equal vectors."""
+    for name, count in (("user", USERS), ("item", ITEMS)):
+        names = [f'{name} "{i}"' if name == "user" else f"item, {i}" for i in range(count)]
+        with (tmp_path / f"{name}s.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(
+                [(name, "taste", "x"), *((text, "ab"[i % 2], i // 4) for i, text in enumerate(names))]
+            )
+    options = (f"dataset.{name}_features={tmp_path}/{name}s.csv" for name in ("user", "item"))
+    folder = trained(tmp_path, "encoder=towers", "encoder.ids=false", "encoder.std=1", *options)
+    assert (folder / "fitted" / "item_columns.json").is_file()
+    for name in ("users.csv", "items.csv"):
+        (tmp_path / name).unlink()
+    metrics = json.loads((folder / "result.json").read_text())["metrics"]
+    code, _, err = run(f"run={folder}", "probe=ranking", "probe.k=[4]", command="eval")
+    assert code == 0, err
+    again = json.loads((folder / "eval.json").read_text())["metrics"]
+    assert again["recall_at_4"]["value"] == metrics["recall_at_4"]["value"]
+    encoder, ids = sslcli.load(str(folder)), ids_of(folder)
+    users = encoder(ids["users"])
+    place = {text: i for i, text in enumerate(ids["users"])}
+    equal = users[place['user "0"']], users[place['user "2"']], users[place['user "1"']]
+    assert torch.equal(equal[0], equal[1]) and not torch.equal(equal[0], equal[2])
+    export(run, f"run={folder}", "format=recommendations", "format.k=4", "output=top.csv")
+    rows = list(csv.DictReader((tmp_path / "top.csv").open(newline="")))
+    seen, asked = split_of(folder)
+    lists = {user: {row["item"] for row in rows if row["user"] == user} for user in ids["users"]}
+    assert not any(lists[user] & {*seen[user]} for user in asked)
+    assert {len(items) for items in lists.values()} == {4}
+    export(run, f"run={folder}", "format=embeddings", "output=e.parquet")
+    vectors = np.array(pq.read_table(tmp_path / "e.parquet")["vector"].to_pylist())
+    np.testing.assert_allclose(vectors[:USERS], users.detach(), rtol=1e-6)
+    np.testing.assert_allclose(vectors[USERS:], encoder.encoder.item_vectors().detach(), rtol=1e-6)
+
+
 def test_an_evaluation_that_wants_labels_ranks(run, trained_run):
     """The default probe of ``ssl-eval`` is one of labels, which users and items do not have."""
     for options, ranks in (((), True), (("probe=none",), False)):

@@ -39,6 +39,7 @@ VIT = ("encoder=timm", "encoder.name=test_vit")  # 6 blocks, 64 wide
 UNNORMED = tuple(option for option in EXACT if "norm" not in option)
 SMALLEST = ("encoder.hidden_dim=16", "encoder.depth=1", "encoder.num_heads=2", "encoder.dropout=0", *UNNORMED)
 OF_NODES = ("encoder=nodes", "encoder.dim=8", "encoder.layers=2", "encoder.noise=0.1", "views=nodes", *UNNORMED)
+OF_TOWERS = ("encoder=towers", "encoder.dim=8", "encoder.hidden_dim=8", "encoder.std=0.1", "views=nodes", *UNNORMED)
 NOISE = {"joint_nodes": "added", "joint_layers": "all"}  # what views.noise has to be
 # What has other data in the place of pictures, by the words that the yaml of its objective begins with: what makes them
 # in tests/support/modalities.py, and the options. Texts have 0 to 22 words and histories 0 to 12 items.
@@ -46,6 +47,7 @@ OTHER_DATA = {
     "texts": ({"_target_": "padded_texts"}, ("encoder=text_transformer", "views=columns", *SMALLEST)),
     "histories": ({"_target_": "histories"}, ("encoder=history", "views=history", *SMALLEST)),
     "users and items": ({"_target_": "pairs_dataset", "users": 40, "items": 15}, OF_NODES),
+    "features": ({"_target_": "pairs_dataset", "users": 40, "items": 15, "features": True}, OF_TOWERS),
 }
 
 
@@ -144,6 +146,10 @@ VARIANTS_OF_HISTORIES = {
     "masked_tokens, histories": ("objective=masked_tokens", "encoder.causal=false"),
     "infonce, histories": (LAYER, "views.whole=0"),
 }
+VARIANTS_OF_TOWERS = {
+    "infonce, towers": ("objective=infonce_nodes",),
+    "bpr, towers": ("objective=bpr", "objective.negatives=2", "objective.l2=0.01"),
+}
 CASES = {name: options for name, (options, _) in YAMLS.items()} | VARIANTS
 MASKED = {name: options for name, (options, masks) in YAMLS.items() if masks}
 MASKED["simmim of a ViT"] = VARIANTS["simmim of a ViT"]
@@ -162,13 +168,15 @@ class Case:
 OTHER_CASES = {name: Case(options, data=data_of(name)) for name, options in OTHER_YAMLS.items()}
 OTHER_CASES |= {name: Case(options, data="texts") for name, options in VARIANTS_OF_TEXTS.items()}
 OTHER_CASES |= {name: Case(options, data="histories") for name, options in VARIANTS_OF_HISTORIES.items()}
+OTHER_CASES |= {name: Case(options, data="features") for name, options in VARIANTS_OF_TOWERS.items()}
 EQUAL = {name: Case(options) for name, options in (CASES | WRONG).items()}
 UNEQUAL = {f"{name}, unequal masks": Case(options, unequal=True) for name, options in (MASKED | WRONG).items()}
 MEASURED = EQUAL | UNEQUAL | OTHER_CASES
 OF_VARIANTS = [
     case
     for case in MEASURED
-    if case.partition(",")[0] in VARIANTS or case in (VARIANTS | VARIANTS_OF_TEXTS | VARIANTS_OF_HISTORIES)
+    if case.partition(",")[0] in VARIANTS
+    or case in (VARIANTS | VARIANTS_OF_TEXTS | VARIANTS_OF_HISTORIES | VARIANTS_OF_TOWERS)
 ]
 OF_YAMLS = [case for case in MEASURED if case not in OF_VARIANTS]
 

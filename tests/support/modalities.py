@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sslcli.data.base import Columns
 from sslcli.encoders.base import Encoder
-from sslcli.graph import Graph, Lists, Rankings
+from sslcli.graph import FEATURES, Graph, Lists, Rankings
 from sslcli.objectives.infomax import normal
 from sslcli.types import Encoded, Field, Spec, View
 from sslcli.views.base import Views
@@ -32,11 +32,14 @@ def user_item_dataset(num_pairs: int = 128, users: int = 40, items: int = 30) ->
     return Columns(spec, {"user": user, "item": item})
 
 
-def pairs_dataset(*, users: int = 12, items: int = 9) -> Columns:
+USER_WIDTH, ITEM_WIDTH = 4, 6  # of the features of pairs_dataset
+
+
+def pairs_dataset(*, users: int = 12, items: int = 9, features: bool = False) -> Columns:
     """Pairs of a user's and an item's node: two blocks of taste, and one held-out item of each user's own block.
 
     Users of even and of odd numbers like items of even and of odd numbers. User 0 is left with one training item, the
-    last item is of no training pair, and each third user likes an item of the other block, too.
+    last item is of no training pair, and each third user likes an item of the other block, too. Features are drawn.
     """
     liked = [[i for i in range(items - 1) if i % 2 == u % 2] for u in range(users)]
     held = torch.tensor([of[u // 2 % len(of)] for u, of in enumerate(liked)])
@@ -44,7 +47,12 @@ def pairs_dataset(*, users: int = 12, items: int = 9) -> Columns:
     pairs += [(u, (u + 1) % 2) for u in range(1, users, 3)]
     user, item = torch.tensor(pairs).T
     field = Field("id", (), torch.int64, users + items)
-    spec = Spec(user=field, item=field, facts=Graph.facts(users, items, user, item))
+    facts = dict(Graph.facts(users, items, user, item))
+    if features:
+        generator = torch.Generator().manual_seed(0)
+        facts[FEATURES["user"]] = torch.randn(users, USER_WIDTH, generator=generator)
+        facts[FEATURES["item"]] = torch.randn(items, ITEM_WIDTH, generator=generator)
+    spec = Spec(user=field, item=field, facts=facts)
     dataset = Columns(spec, {"user": user, "item": item + users})
     everyone, seen = torch.arange(users), Lists.of(user, item, users)
     dataset.held_out = Columns(spec, {"user": everyone, "item": held + users})

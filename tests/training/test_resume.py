@@ -150,16 +150,26 @@ def test_a_killed_run_on_histories_ends_in_the_same_bits(tmp_path):
     assert_same_run(tmp_path / "undisturbed", tmp_path / "run")
 
 
-PAIRS = ["dataset=interactions", "encoder.layers=2", "encoder.dim=8", "encoder.noise=0.1", "train.accumulate=2"]
+PAIRS = ["dataset=interactions", "encoder.dim=8", "train.accumulate=2"]
+LAYERS = ["encoder.layers=2", "encoder.noise=0.1"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective, noise", [("infonce_nodes", "none"), ("joint_nodes", "added")])
-def test_a_killed_run_on_a_graph_ends_in_the_same_bits(tmp_path, objective, noise):
-    """Of the second, BPR with drawn negatives beside two noisy passes a step."""
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (*LAYERS, "objective=infonce_nodes"),
+        (*LAYERS, "objective=joint_nodes", "views.noise=added"),
+        ("encoder=towers", "objective=bpr", "dataset.user_features=users.csv"),
+    ],
+)
+def test_a_killed_run_on_a_graph_ends_in_the_same_bits(tmp_path, parts, monkeypatch):
+    """Of the second, BPR with drawn negatives beside two noisy passes a step; of the third, features."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "users.csv").write_text("user,age\n" + "".join(f"u{u},{u * u % 7}\n" for u in range(20)))
     pairs = [(u, i) for u in range(20) for i in range(12) if (u * i + u) % 3]
     (tmp_path / "pairs.csv").write_text("user,item\n" + "".join(f"u{u},i{i}\n" for u, i in pairs))
-    options = (*PAIRS, f"dataset.path={tmp_path / 'pairs.csv'}", f"objective={objective}", f"views.noise={noise}")
+    options = (*PAIRS, f"dataset.path={tmp_path / 'pairs.csv'}", *parts)
     finish(tmp_path / "undisturbed", *options)
     kill_and_restart(tmp_path / "run", 2, random.Random(0), *options)
     assert_same_run(tmp_path / "undisturbed", tmp_path / "run")

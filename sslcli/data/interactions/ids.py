@@ -43,6 +43,10 @@ class Ids:
         plain = json.loads(content.decode("utf-8", "surrogatepass"))
         return cls(tuple(plain["users"]), tuple(plain["items"]))
 
+    def of(self, role: str) -> tuple[str, ...]:
+        """Return the users if ``role`` is ``user``, else the items."""
+        return self.users if role == "user" else self.items
+
     @cached_property
     def number_of_user(self) -> dict[str, int]:
         """The number of each user."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,8 @@ from sslcli.config.paths import expand
 from sslcli.config.ranges import Count
 from sslcli.data.base import Dataset, Notes
 from sslcli.data.fingerprints import LIMIT, of_files
+from sslcli.data.interactions.features import Features, check_named, features_of
+from sslcli.data.interactions.features import How as HowRead
 from sslcli.data.interactions.given_split import divided_as
 from sslcli.data.interactions.ids import NAME, Ids
 from sslcli.data.interactions.parts import TEST, TRAIN, VALIDATION, Divided, How, divided
@@ -21,7 +24,7 @@ from sslcli.data.interactions.rankings import Asked, Known, before, rankings
 from sslcli.data.interactions.reading import read_log
 from sslcli.data.interactions.samples import Histories, Pairs, spec_of_histories, spec_of_pairs
 from sslcli.errors import UserError, one_line
-from sslcli.graph import Graph, Lists
+from sslcli.graph import FEATURES, Graph, Lists
 from sslcli.run_dir.fitted import FACTS, Fitted
 from sslcli.types import Spec
 
@@ -45,6 +48,11 @@ def interactions(
     part: Part = "test",
     sample: Sample = "pair",
     length: Count = 50,
+    user_features: str | None = None,
+    item_features: str | None = None,
+    ignore: list[str] | None = None,
+    categories: list[str] | None = None,
+    missing: list[str] | None = None,
 ) -> Dataset:
     """Make a dataset of the interactions in a table.
 
@@ -64,14 +72,22 @@ def interactions(
             ``validation``.
         sample: ``pair``, one interaction, or ``history``, a user with the items in order of time.
         length: of a history; the last items of longer ones are read.
+        user_features: a table with a row for each user, for ``encoder=towers``: a .csv, .tsv or .parquet file, or
+            RecBole's .user.
+        item_features: the same for items; or RecBole's .item.
+        ignore: columns of features that are not read.
+        categories: columns of features that are names of categories, where these are numbers.
+        missing: further words for a missing value of a feature.
     """
     place = expand(path)
+    how = HowRead(ignore or (), categories or (), missing or ())
+    features = features_of(how, {"user": (user_features, user), "item": (item_features, item)})
     names = {"user": user, "item": item, "time": time, "rating": rating}
     log, notes = read_log(place, names, min_rating, core)
     if split_from is None:
-        return Interactions(divided(log, split, seed, str(place)), notes, [place], part, sample, length)
+        return Interactions(divided(log, split, seed, str(place)), notes, [place], part, sample, length, features)
     file = expand(split_from)
-    return Interactions(divided_as(log, file, seed), notes, [place, file], part, sample, length)
+    return Interactions(divided_as(log, file, seed), notes, [place, file], part, sample, length, features)
 
 
 class Interactions(Dataset):
@@ -80,9 +96,16 @@ class Interactions(Dataset):
     in_memory = True
 
     def __init__(
-        self, divided: Divided, notes: Notes, files: Sequence[Path], part: Part, sample: Sample, length: int
+        self,
+        divided: Divided,
+        notes: Notes,
+        files: Sequence[Path],
+        part: Part,
+        sample: Sample,
+        length: int,
+        features: Sequence[Features] = (),
     ) -> None:
-        self.spec, self.divided, self.files = Spec(), divided, files
+        self.spec, self.divided, self.files, self.features = Spec(), divided, files, features
         self.part, self.histories, self.length = part, sample == "history", length
         if not (divided.parts == _PARTS[part]).any():
             raise UserError(f"dataset.part={part}: no interaction is in this part ({divided}).")
@@ -93,7 +116,9 @@ class Interactions(Dataset):
         return len(np.unique(self.divided.log.user[train])) if self.histories else int(train.sum())
 
     def fingerprint(self, limit: int = LIMIT) -> str:
-        return f"{len(self.divided.log)} interactions, {of_files(list(self.files), limit)}"
+        words = "".join(f" with {each.role} features" for each in self.features)
+        files = [*self.files, *(each.path for each in self.features)]
+        return f"{len(self.divided.log)} interactions{words}, {of_files(files, limit)}"
 
     def fit(self, files: Fitted) -> Dataset:
         """Return the samples, by the numbers that the run has given to users and items, or that are given now."""
@@ -101,7 +126,8 @@ class Interactions(Dataset):
         log, part = self.divided.log, _PARTS[self.part]
         user = _numbers(log.users, ids.number_of_user)[log.user]
         item = _numbers(log.items, ids.number_of_item)[log.item]
-        facts = files.tensors(FACTS, lambda: self._facts(ids, user, item))
+        columns = {of.role: files.file(of.file, partial(of.fit, ids.of(of.role))) for of in self.features}
+        facts = files.tensors(FACTS, lambda: self._facts(ids, user, item, columns))
         by_user = np.argsort(user, kind="stable")  # the run may have other numbers than these data
         known = Known(user[by_user], item[by_user], self.divided.parts[by_user], Graph.of(Spec(facts=facts)))
         train = known.in_parts(TRAIN)
@@ -122,7 +148,8 @@ class Interactions(Dataset):
         graph = f"{len(ids.users):,} users and {len(ids.items):,} items in training"
         unseen = f"; {asked.unseen:,} more with items that training never saw" if asked.unseen else ""
         unseen += f", and {asked.lost:,} users have no other, which counts as 0" if asked.lost else ""
-        made.notes = (*self.notes, ("graph", graph), (self.part, asks + unseen))
+        of_features = (note for each in self.features for note in each.notes)
+        made.notes = (*self.notes, ("graph", graph), *of_features, (self.part, asks + unseen))
         return made
 
     def _ids(self) -> Ids:
@@ -130,9 +157,14 @@ class Interactions(Dataset):
         users, items = (np.unique(numbers[train]) for numbers in (log.user, log.item))
         return Ids(tuple(log.users[i] for i in users), tuple(log.items[i] for i in items))
 
-    def _facts(self, ids: Ids, user: np.ndarray, item: np.ndarray) -> Mapping[str, Tensor]:
+    def _facts(
+        self, ids: Ids, user: np.ndarray, item: np.ndarray, columns: Mapping[str, bytes]
+    ) -> Mapping[str, Tensor]:
         train = self.divided.parts == TRAIN
-        return Graph.facts(len(ids.users), len(ids.items), torch.from_numpy(user[train]), torch.from_numpy(item[train]))
+        pairs = (torch.from_numpy(numbers[train]) for numbers in (user, item))
+        features = {FEATURES[of.role]: of.vectors(ids.of(of.role), columns[of.role]) for of in self.features}
+        check_named(self.features)
+        return {**Graph.facts(len(ids.users), len(ids.items), *pairs), **features}
 
     def _strangers(self, ids: Ids, name: str, part: int) -> UserError:
         log, i = self.divided.log, int(np.argmax(self.divided.parts == part))

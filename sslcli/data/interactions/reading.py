@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -117,11 +117,16 @@ def _named(table: Table, role: str, given: str | None) -> str | None:
         if given not in table.names:
             raise UserError(f"dataset.{role}: {table.source} has no column '{given}'. {suggest(given, table.names)}")
         return given
-    plain = {_plain(name): name for name in reversed(table.names)}
-    found = next((plain[name] for name in USUAL[role] if name in plain), None)
+    found = usual_column(role, table.names)
     if found is None and role in ("user", "item"):
         raise UserError(f"dataset.{role}: {table.source} has no column of a usual name. {_hint(role, table)}")
     return found
+
+
+def usual_column(role: str, names: Sequence[str]) -> str | None:
+    """Return the first of some columns that has a usual name for users, items, times or ratings; None if none has."""
+    plain = {_plain(name): name for name in reversed(names)}
+    return next((plain[name] for name in USUAL[role] if name in plain), None)
 
 
 def _hint(role: str, table: Table) -> str:

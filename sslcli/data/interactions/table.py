@@ -15,6 +15,8 @@ from sslcli.data.vectors.csv_file import read_csv
 from sslcli.errors import UserError
 from sslcli.run_dir.formatting import first_line
 
+_TYPED = (".inter", ".user", ".item")  # RecBole's
+
 
 @dataclass(frozen=True)
 class Table:
@@ -34,14 +36,15 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read a table by the suffix of its file: ``.csv``, ``.tsv``, ``.inter`` or ``.parquet``.
+    """Read a table by the suffix of its file: ``.csv``, ``.tsv``, ``.parquet``, or RecBole's ``.inter`` and its like.
 
-    Names of columns in an ``.inter`` file have a type, ``user_id:token``, which is left out.
+    Names of columns in those of RecBole have a type, ``user_id:token``, which is left out.
 
     Raises:
         UserError: the suffix is unknown, or the file cannot be read.
     """
-    kinds = {".csv": _read_text, ".tsv": _read_text, ".inter": _read_text, ".parquet": _read_parquet}
+    texts = dict.fromkeys((".csv", ".tsv", *_TYPED), _read_text)
+    kinds = {**texts, ".parquet": _read_parquet}
     if path.suffix.lower() not in kinds:
         raise UserError(f"dataset.path: {path} must end in {', '.join(kinds)}; tables are told by their suffix.")
     try:
@@ -57,7 +60,7 @@ def read_table(path: Path) -> Table:
 
 def _read_text(path: Path) -> Table:
     columns, _ = read_csv(path, ())
-    typed = path.suffix.lower() == ".inter"
+    typed = path.suffix.lower() in _TYPED
     found = {(column.name.partition(":")[0] if typed else column.name): column for column in columns}
 
     def column(name: str) -> Coded:

@@ -24,11 +24,14 @@ class Column:
         name: its name in the header.
         values: (N,) numbers, NaN for a missing one, or texts without spaces around them, None for a missing one.
         place: says where the i-th row is, for messages.
+        kind: what a typed header of RecBole's says: ``token``, ``token_seq`` (categories with blanks between them) or
+            ``float``; "" where the values say it.
     """
 
     name: str
     values: np.ndarray
     place: Callable[[int], str]
+    kind: str = ""
 
     @property
     def has_texts(self) -> bool:
@@ -41,6 +44,8 @@ class Column:
         Raises:
             UserError: at least half of the different values are, but not all, or they have decimal commas.
         """
+        if self.kind.startswith("token"):
+            return False
         if not self.has_texts:
             return True
         different = {text for text in self.values if text is not None}

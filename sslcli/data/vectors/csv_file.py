@@ -10,7 +10,7 @@ from sslcli.data.regular_files import open_regular
 from sslcli.data.vectors.column import Column, cleaned
 from sslcli.errors import UserError, one_line
 
-_TABS = (".tsv", ".inter")
+_TABS = (".tsv", ".inter", ".user", ".item")
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -18,8 +18,8 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 def read_csv(path: Path, missing: Collection[str]) -> tuple[list[Column], list[str]]:
     """Return the columns of a file, and notes of what is left out.
 
-    Fields are separated by tabs in a ``.tsv`` or ``.inter`` file, else by commas, or by semicolons if the header has no
-    comma. Empty lines are passed over. A column without a name, such as the row numbers that pandas writes, is left
+    Fields are separated by tabs in a ``.tsv`` file and in RecBole's, else by commas, or by semicolons if the header has
+    no comma. Empty lines are passed over. A column without a name, such as the row numbers that pandas writes, is left
     out.
 
     Raises:

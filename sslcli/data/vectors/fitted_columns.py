@@ -29,6 +29,7 @@ class FittedColumn:
         std: the same, without Bessel's correction.
         indicator: whether a second number says where a value was missing.
         values: of a category, those that have a place of their own; all others share the place before them.
+        several: whether a row has any number of categories, with blanks between them.
         why: of a column that is left out, the reason.
     """
 
@@ -38,6 +39,7 @@ class FittedColumn:
     std: float = 1.0
     indicator: bool = False
     values: tuple[str, ...] = ()
+    several: bool = False
     why: str = ""
 
     @property
@@ -47,7 +49,8 @@ class FittedColumn:
 
     def to_plain(self) -> dict[str, Any]:
         """Return what belongs to the kind, for the file."""
-        own = {NUMBER: ("mean", "std", "indicator"), CATEGORY: ("values",), LEFT_OUT: ("why",)}[self.kind]
+        of_category = ("values", "several") if self.several else ("values",)
+        own = {NUMBER: ("mean", "std", "indicator"), CATEGORY: of_category, LEFT_OUT: ("why",)}[self.kind]
         return {"name": self.name, "kind": self.kind, **{key: getattr(self, key) for key in own}}
 
 
@@ -95,14 +98,22 @@ def _number(column: Column, rows: np.ndarray) -> FittedColumn:
 
 
 def _category(column: Column, rows: np.ndarray, most: int) -> FittedColumn:
-    found = column.texts()[rows]
-    counts = Counter(text for text in found if text is not None)
-    if len(counts) + any(text is None for text in found) < 2:
+    several = column.kind == "token_seq"
+    found = [_categories(text, several) for text in column.texts()[rows]]
+    counts = Counter(each for own in found for each in own)
+    if len({frozenset(own) for own in found}) < 2:
         return FittedColumn(column.name, LEFT_OUT, why="constant" if counts else "all missing")
     if len(counts) > 1 and max(counts.values()) == 1:
         return FittedColumn(column.name, LEFT_OUT, why="no text twice")
     kept = sorted(counts, key=lambda text: (-counts[text], text))[:most]
-    return FittedColumn(column.name, CATEGORY, values=tuple(sorted(kept)))
+    return FittedColumn(column.name, CATEGORY, values=tuple(sorted(kept)), several=several)
+
+
+def _categories(text: str | None, several: bool) -> list[str]:
+    """Return the different categories of a cell: none where it is missing."""
+    if text is None:
+        return []
+    return list(dict.fromkeys(text.split())) if several else [text]
 
 
 @dataclass
@@ -119,8 +130,8 @@ def to_vectors(
 ) -> tuple[np.ndarray, Counts]:
     """Convert rows of a table to vectors (N, D) float32, and count what they lack.
 
-    A number is standardised: (x - mean) / std. A missing one is 0, the mean. A category is one-hot; one that is unknown
-    or missing is the first place.
+    A number is standardised: (x - mean) / std. A missing one is 0, the mean. A category is one-hot, several are
+    multi-hot; those that are unknown or missing are the first place.
 
     Args:
         fitted: the columns.
@@ -158,12 +169,13 @@ def _fill_number(out: np.ndarray, fitted: FittedColumn, column: Column, counts: 
 
 def _fill_category(out: np.ndarray, fitted: FittedColumn, column: Column, counts: Counts) -> None:
     places = {text: i for i, text in enumerate(fitted.values, 1)}
-    texts = column.texts()
-    found = np.array([places.get(text, 0) for text in texts], np.int64)
-    absent = sum(text is None for text in texts)
-    counts.missing[fitted.name] += absent
-    counts.unknown[fitted.name] += int((found == 0).sum()) - absent
-    out[np.arange(len(out)), found] = 1
+    found = [_categories(text, fitted.several) for text in column.texts()]
+    lengths = np.array([len(own) for own in found], np.int64)
+    known = np.array([places.get(each, 0) for own in found for each in own], np.int64)
+    counts.missing[fitted.name] += int((lengths == 0).sum())
+    counts.unknown[fitted.name] += int((known == 0).sum())
+    out[lengths == 0, 0] = 1
+    out[np.repeat(np.arange(len(out)), lengths), known] = 1
 
 
 def groups_of(fitted: Sequence[FittedColumn]) -> np.ndarray:

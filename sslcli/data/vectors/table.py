@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ import numpy as np
 from sslcli.data.regular_files import open_regular
 from sslcli.data.vectors.column import Column, cleaned
 from sslcli.data.vectors.csv_file import read_csv
-from sslcli.errors import UserError, suggest
+from sslcli.errors import UserError, one_line, suggest
 from sslcli.run_dir.formatting import first_line
+
+_KINDS = ("", "token", "token_seq", "float")  # of typed headers
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ def read_table(path: Path, missing: Sequence[str]) -> Table:
     kinds: Mapping[str, Callable[[Path, Collection[str]], tuple[list[Column], list[str]]]] = {
         ".csv": read_csv,
         ".tsv": read_csv,
+        ".user": _read_typed,
+        ".item": _read_typed,
         ".parquet": _read_parquet,
         ".npy": _read_npy,
         ".npz": _read_npz,
@@ -92,6 +96,21 @@ def _checked(source: str, columns: list[Column], left_out: list[str], missing: S
     if not columns or not len(table):
         raise UserError(f"dataset.path: {source} has no {'rows' if columns else 'columns'}.")
     return table
+
+
+def _read_typed(path: Path, missing: Collection[str]) -> tuple[list[Column], list[str]]:
+    """Read RecBole's ``.user`` or ``.item``, in whose header a column is ``age:float`` or ``genres:token_seq``."""
+    columns, left_out = read_csv(path, missing)
+    names = [column.name.partition(":") for column in columns]
+    for name, _, kind in names:
+        if kind not in _KINDS:
+            raise UserError(
+                f"dataset.path: {path}, line 1: the column '{one_line(name)}' is of the type '{one_line(kind)}', and "
+                f"these are read: {', '.join(_KINDS[1:])}. Take it out, or correct it."
+            )
+    if len({name for name, _, _ in names}) < len(names):
+        raise UserError(f"dataset.path: {path}, line 1 has a column twice, with two types. Rename one of them.")
+    return [replace(column, name=name, kind=kind) for column, (name, _, kind) in zip(columns, names)], left_out
 
 
 def _read_parquet(path: Path, missing: Collection[str]) -> tuple[list[Column], list[str]]:
