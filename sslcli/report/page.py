@@ -101,9 +101,11 @@ def _headline(record: Record) -> dict[str, Any] | None:
     if name is None:
         return None
     reading = record.metrics[name]
+    value, sign, error = with_error(reading).partition(" ±")
     return {
         "name": name,
-        "value": with_error(reading),
+        "value": value,
+        "rest": sign + error,
         "verdict": _verdict(reading),
         "below_start": below_start(name, reading),
         "protocol": reading.protocol,

@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from sslcli.config.secrets import shown
+from sslcli.run_dir.formatting import in_time
 
 
 def plain(value: Any) -> Any:
@@ -33,6 +34,6 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         finalize=plain,
     )
-    pages.filters["breakable"] = breakable
+    pages.filters |= {"breakable": breakable, "in_time": in_time}
     pages.globals["part"] = lambda name: Markup((folder / name).read_text())  # style and script, not escaped
     return pages.get_template(template).render(**values)
