@@ -41,11 +41,19 @@ REPAIRS = {  # file of the copy: what is replaced in it, and by what
     },
 }
 CUTS = (5, 10, 20)
+DATA = "recbole/dataset_example"  # folder of the copy
 
 
-def repaired(wheel: Path, folder: Path) -> None:
-    """Unpack the wheel into ``folder`` and repair what today's libraries have removed."""
-    with zipfile.ZipFile(wheel) as archive:
+def repaired(wheel: Path | None, folder: Path) -> None:
+    """Unpack the wheel into ``folder``, repair what today's libraries have removed, and let Python import it.
+
+    Without a wheel, pip downloads it.
+    """
+    if wheel is None:
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(folder), RELEASE]
+        subprocess.run(command, check=True)
+        (wheel,) = folder.glob("recbole-*.whl")
+    with zipfile.ZipFile(wheel.resolve()) as archive:
         archive.extractall(folder)
     for name, changes in REPAIRS.items():
         text = (folder / name).read_text()
@@ -61,37 +69,42 @@ def repaired(wheel: Path, folder: Path) -> None:
             setattr(np, name, kind)
 
 
-def trained(args: argparse.Namespace, folder: Path) -> tuple[Any, Any, Any, list[float]]:
-    """Train their model; returns its trainer, the data of its three parts, the data set, and CPU seconds an epoch."""
+def prepared(folder: Path, name: str, *, lr: float, epochs: int, seed: int) -> tuple[Any, Any, Any]:
+    """Build a model of the repaired copy for MovieLens-100k: its trainer, the data of its three parts, the data set."""
     from recbole.config import Config
     from recbole.data import create_dataset, data_preparation
     from recbole.utils import get_model, get_trainer, init_logger, init_seed
 
     settings = {
-        "data_path": str(folder / "recbole" / "dataset_example"),
+        "data_path": str(folder / DATA),
         "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
         "eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}, "group_by": "user", "order": "RO", "mode": "full"},
         "metrics": ["Recall", "MRR", "NDCG", "Hit", "Precision"],  # ItemCoverage ends in an error
         "topk": list(CUTS),
         "metric_decimal_place": 12,
-        "epochs": args.epochs,
-        "learning_rate": args.lr,
-        "seed": args.seed,
-        "stopping_step": args.epochs,
+        "epochs": epochs,
+        "learning_rate": lr,
+        "seed": seed,
+        "stopping_step": epochs,
         "use_gpu": False,
         "show_progress": False,
         "state": "WARNING",
         "checkpoint_dir": str(folder / "saved"),
         "log_wandb": False,
     }
-    settings |= {"n_layers": 2, "reg_weight": 1e-5} if args.model == "LightGCN" else {}
-    config = Config(model=args.model, dataset="ml-100k", config_dict=settings)
-    init_seed(config["seed"], config["reproducibility"])
-    init_logger(config)
-    dataset = create_dataset(config)
-    parts = data_preparation(config, dataset)
-    model = get_model(args.model)(config, parts[0]._dataset).to(config["device"])
-    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    settings |= {"n_layers": 2, "reg_weight": 1e-5} if name == "LightGCN" else {}
+    with contextlib.chdir(folder):  # where they write their logs
+        config = Config(model=name, dataset="ml-100k", config_dict=settings)
+        init_seed(config["seed"], config["reproducibility"])
+        init_logger(config)
+        dataset = create_dataset(config)
+        parts = data_preparation(config, dataset)
+        model = get_model(name)(config, parts[0]._dataset).to(config["device"])
+        return get_trainer(config["MODEL_TYPE"], config["model"])(config, model), parts, dataset
+
+
+def trained(trainer: Any, part: Any, folder: Path) -> list[float]:
+    """Train their model; returns the CPU seconds of each epoch."""
     seconds = []
     epoch = trainer._train_epoch
 
@@ -102,8 +115,9 @@ def trained(args: argparse.Namespace, folder: Path) -> tuple[Any, Any, Any, list
         return result
 
     trainer._train_epoch = timed
-    trainer.fit(parts[0], None, verbose=False, saved=False, show_progress=False)
-    return trainer, parts, dataset, seconds
+    with contextlib.chdir(folder):
+        trainer.fit(part, None, verbose=False, saved=False, show_progress=False)
+    return seconds
 
 
 @torch.no_grad()
@@ -156,14 +170,10 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of their use of pandas and torch
     with tempfile.TemporaryDirectory() as name:
-        folder, wheel = Path(name), args.wheel
-        if wheel is None:
-            command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", name, RELEASE]
-            subprocess.run(command, check=True)
-            (wheel,) = folder.glob("recbole-*.whl")
-        repaired(wheel.resolve(), folder)
-        with contextlib.chdir(folder):  # where they write their logs
-            trainer, parts, dataset, seconds = trained(args, folder)
+        folder = Path(name)
+        repaired(args.wheel, folder)
+        trainer, parts, dataset = prepared(folder, args.model, lr=args.lr, epochs=args.epochs, seed=args.seed)
+        seconds = trained(trainer, parts[0], folder)
         if args.split is not None:
             np.savez(args.split, **dict(zip(("train", "valid", "test"), (raw(dataset, part) for part in parts))))
             print(f"wrote {args.split}: {', '.join(f'{len(part._dataset):,}' for part in parts)} pairs")
