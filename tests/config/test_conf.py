@@ -59,11 +59,21 @@ def test_every_yaml_says_what_it_is(path):
     assert describe(path)
 
 
+GROUPS = [g.name for g in sorted(CONF.iterdir()) if g.is_dir() and g.name != "__pycache__"]
+TOGETHER = [group for group in GROUPS if group not in ("experiment", "format", "hydra")]
+
+
+@pytest.mark.parametrize("number", range(max(len(options(group)) for group in TOGETHER)))
+def test_every_option_composes(number):
+    """The option of this number of every group at once: a composition takes longer than the parts of it."""
+    chosen = [f"{group}={options(group)[number]}" for group in TOGETHER if number < len(options(group))]
+    assert compose(*chosen).encoder.node["_target_"].startswith("sslcli.")
+
+
 @pytest.mark.parametrize(
-    "group, option",
-    [(g.name, o) for g in sorted(CONF.iterdir()) if g.is_dir() and g.name != "__pycache__" for o in options(g.name)],
+    "group, option", [(group, option) for group in GROUPS if group not in TOGETHER for option in options(group)]
 )
-def test_every_option_composes(group, option):
+def test_every_option_composes_that_brings_others(group, option):
     command, part = ("export", "format") if group == "format" else ("train", "encoder")
     assert getattr(compose(f"{group}={option}", name=command), part).node["_target_"].startswith("sslcli.")
 
