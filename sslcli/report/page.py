@@ -188,7 +188,7 @@ def _neighbours(found: Neighbours) -> dict[str, Any]:
 
 
 def _text_neighbours(found: TextNeighbours) -> dict[str, Any]:
-    return {"rows": list(rows_of(found.queries, found.nearest, found.found)), "of": found.found}
+    return {"rows": list(rows_of(found.queries, found.nearest, found.found)), "of": found.found, "kind": found.kind}
 
 
 def _embedding(shown: Embedding) -> dict[str, Any]:

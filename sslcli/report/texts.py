@@ -41,7 +41,8 @@ def text_neighbours(components: Components, shown: Dataset, found: Nearest) -> T
     texts = _texts(components, components.dataset, found.rows.flatten())
     width = found.rows.shape[1]
     nearest = [texts[start : start + width] for start in range(0, len(texts), width)]
-    return TextNeighbours(_texts(components, shown, found.queries), nearest, found)
+    kind = "histories" if ids.NAME in components.fitted.files else "texts"
+    return TextNeighbours(_texts(components, shown, found.queries), nearest, found, kind)
 
 
 @torch.no_grad()

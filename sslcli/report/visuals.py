@@ -42,11 +42,12 @@ class Neighbours:
 
 @dataclass
 class TextNeighbours:
-    """The texts of queries and of their nearest samples."""
+    """The texts, or histories of users, of queries and of their nearest samples."""
 
     queries: list[str]
     nearest: list[list[str]]
     found: Nearest
+    kind: str = "texts"
 
 
 @dataclass

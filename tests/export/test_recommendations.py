@@ -115,6 +115,10 @@ def test_users_and_items_have_a_row_each_by_raw_id(run, tmp_path, trained_run, t
         np.testing.assert_allclose(vectors[:USERS], encoder(ids["users"]).detach(), rtol=1e-6)
 
 
+def test_a_run_names_the_export_of_lists_as_what_comes_next(trained_run):
+    assert f"ssl-export run={trained_run} format=recommendations" in (trained_run / "train.log").read_text()
+
+
 def test_a_model_takes_raw_ids(nodes_run):
     encoder, ids = sslcli.load(str(nodes_run)), ids_of(nodes_run)
     table = encoder(torch.arange(USERS))
