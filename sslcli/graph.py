@@ -7,7 +7,7 @@ item occurs, and probes leave out what a user has seen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +38,12 @@ class Lists:
         order = order[rows[order].argsort(stable=True)]
         lengths = torch.bincount(rows, minlength=count)
         return cls(torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]), values[order])
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[Sequence[int]]) -> Lists:
+        """Return the lists of these rows, in their order."""
+        lengths = torch.tensor([0, *map(len, rows)])
+        return cls(lengths.cumsum(0), torch.tensor([value for row in rows for value in row], dtype=torch.int64))
 
     def __len__(self) -> int:
         return len(self.starts) - 1

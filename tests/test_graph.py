@@ -4,6 +4,7 @@ import pytest
 import torch
 from support.modalities import histories, pairs_dataset
 
+from sslcli.data.interactions.samples import padded
 from sslcli.features import Features
 from sslcli.graph import Graph, Lists
 from sslcli.randomness import Randomness
@@ -16,6 +17,17 @@ def graph():
     users, items = torch.tensor(PAIRS).T
     fields = {name: Field("id", (), torch.int64, vocab=9) for name in ("user", "item")}
     return Graph.of(Spec(fields, facts=Graph.facts(4, 5, users, items)))
+
+
+@pytest.mark.parametrize("rows", [[[3, 1, 2], [], [5]], [[], []], [[7, 8, 9, 4]]])
+def test_lists_of_rows_keep_their_order_and_histories_are_their_last_numbers(rows):
+    lists = Lists.of_rows(rows)
+    assert [lists.row(i).tolist() for i in range(len(lists))] == rows
+    field = Field("tokens", (3,), torch.int32, vocab=200, pad=150)
+    index = torch.arange(len(rows)).flip(0)
+    found = padded(lists, index, field, 100)
+    assert found.dtype == torch.int32
+    assert found.tolist() == [([100 + i for i in rows[k][-3:]] + 3 * [150])[:3] for k in index.tolist()]
 
 
 def test_a_graph_is_its_facts():

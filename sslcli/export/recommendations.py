@@ -15,13 +15,13 @@ from torch import Tensor
 from sslcli.components import build_objective
 from sslcli.config.paths import expand
 from sslcli.config.ranges import Count
+from sslcli.data.interactions.samples import padded
 from sslcli.errors import UserError
 from sslcli.export.base import TOLERANCE, Checked, Different, Format, Lines, Source
 from sslcli.export.tables import Column, CsvTable, ParquetTable, Table
 from sslcli.export.users_items import Users, ids_of, item_vectors, recommends
 from sslcli.graph import Lists
 from sslcli.pretrained.recommend import best, ranked, scores_of
-from sslcli.pretrained.users_items import histories_of
 from sslcli.run_dir.console import Console
 
 _COMPARED = 64  # users whose list is computed a second time for the check
@@ -135,7 +135,7 @@ class Recommendations(Format):
         self._notes += [f"{unknown:,} rows with items that training never saw are left out"] if unknown else []
         lost = len(read) - len(known)
         self._notes += [f"{lost:,} users without any other item get no list"] if lost else []
-        raw = histories_of(items, column, len(ids.users))
+        raw = padded(Lists.of_rows(items), torch.arange(len(items)), column, len(ids.users))
 
         def vectors(rows: Tensor) -> Tensor:
             return torch.cat([source.features({source.model.views.field: raw[part]}) for part in rows.split(512)])

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from sslcli.data.interactions.ids import NAME, Ids
+from sslcli.data.interactions.samples import padded
 from sslcli.errors import UserError
+from sslcli.graph import Lists
 from sslcli.run_dir.fitted import Fitted
 from sslcli.run_dir.formatting import few
 from sslcli.types import Field
@@ -56,17 +58,7 @@ def read_histories(samples: Any, name: str, column: Field, fitted: Fitted) -> Te
     for row in rows:
         found.append(flat[start : start + len(row)])
         start += len(row)
-    return histories_of(found, column, 0)
-
-
-def histories_of(rows: Sequence[Sequence[int]], column: Field, offset: int) -> Tensor:
-    """Return the column (B, T) of histories: the last T of the numbers in each row, plus ``offset``, then padding."""
-    width = column.shape[0]
-    found = torch.full((len(rows), width), column.pad or 0, dtype=column.dtype)
-    for i, row in enumerate(rows):
-        last = row[-width:]
-        found[i, : len(last)] = torch.tensor(last, dtype=column.dtype) + offset
-    return found
+    return padded(Lists.of_rows(found), torch.arange(len(found)), column, 0)
 
 
 def _nodes(fitted: Fitted) -> Mapping[str, Mapping[str, int]]:

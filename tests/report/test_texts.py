@@ -58,6 +58,6 @@ def test_a_guess_is_the_most_probable_word_and_words_that_are_seen_have_none(tra
 
 def test_the_page_has_both_and_nothing_in_a_text_is_markup(trained):
     page = (trained[0] / "report.html").read_text()
-    assert 'id="texts"' in page and 'id="guesses"' in page
+    assert 'id="texts"' in page and "Nearest texts" in page and 'id="guesses"' in page
     assert "<cats>" not in page and ("&lt;" in page or "cats" not in page)
     assert 'id="neighbours"' not in page

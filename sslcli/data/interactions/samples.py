@@ -26,6 +26,24 @@ def spec_of_histories(ids: Ids, length: int, facts: Mapping[str, Tensor]) -> Spe
     return Spec(user=Field("id", (), torch.int64, vocab=nodes), history=history, facts=facts)
 
 
+def padded(histories: Lists, index: Tensor, field: Field, offset: int) -> Tensor:
+    """Return the column (B, T) of some histories: of each the last T numbers, plus ``offset``, then padding.
+
+    Args:
+        histories: numbers, oldest first.
+        index: (B,) int64, which of them.
+        field: the column.
+        offset: what turns the numbers into nodes.
+    """
+    (width,), last = field.shape, histories.starts[index + 1]
+    first = torch.maximum(histories.starts[index], last - width)
+    places = first[:, None] + torch.arange(width)
+    within = places < last[:, None]
+    values = histories.values if len(histories.values) else torch.zeros(1, dtype=torch.int64)  # all are empty
+    items = values[places.clamp(max=len(values) - 1)] + offset
+    return torch.where(within, items, field.pad or 0).to(field.dtype)
+
+
 class Pairs(Columns):
     """One sample an interaction.
 
@@ -65,14 +83,10 @@ class Histories(Dataset):
         return len(self.users)
 
     def fetch(self, index: Tensor) -> dict[str, Tensor]:
-        field = self.spec["history"]
-        (width,), nodes = field.shape, len(self.ids.users)
-        last = self.histories.starts[index + 1]
-        first = torch.maximum(self.histories.starts[index], last - width)
-        places = first[:, None] + torch.arange(width)
-        within = places < last[:, None]
-        items = self.histories.values[places.clamp(max=len(self.histories.values) - 1)] + nodes
-        return {"user": self.users[index], "history": torch.where(within, items, field.pad or 0)}
+        return {
+            "user": self.users[index],
+            "history": padded(self.histories, index, self.spec["history"], len(self.ids.users)),
+        }
 
     def name_of(self, i: int) -> str:
         """Return the id of the user."""
