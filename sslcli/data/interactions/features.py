@@ -125,7 +125,7 @@ class Features:
             if self.path.suffix.lower() not in SUFFIXES:
                 raise UserError(f"{self.key}: {self.path} must end in {', '.join(SUFFIXES)}; tables are told by it.")
             with _told_as(self.key):
-                table = read_table(self.path, self.how.missing)
+                table = read_table(self.path, self.how.missing, self.how.ignore)
                 rows, self._told, name = self._rows(table, ids)
                 own = [column for column in table.columns.values() if column.name not in (name, *self.how.ignore)]
                 if not own:

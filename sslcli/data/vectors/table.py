@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,13 @@ class Table:
         return self.columns[name]
 
 
-def read_table(path: Path, missing: Sequence[str]) -> Table:
+def read_table(path: Path, missing: Sequence[str], ignore: Sequence[str] = ()) -> Table:
     """Read a table by the suffix of its file.
+
+    Args:
+        path: the file.
+        missing: words that mean a missing value, beside the usual ones.
+        ignore: columns that nobody reads, which may be of kinds that no table can have, such as dates.
 
     Raises:
         UserError: the suffix is unknown, or the file cannot be read.
@@ -60,7 +66,7 @@ def read_table(path: Path, missing: Sequence[str]) -> Table:
         ".tsv": read_csv,
         ".user": _read_typed,
         ".item": _read_typed,
-        ".parquet": _read_parquet,
+        ".parquet": partial(_read_parquet, ignore=ignore),
         ".npy": _read_npy,
         ".npz": _read_npz,
     }
@@ -113,7 +119,7 @@ def _read_typed(path: Path, missing: Collection[str]) -> tuple[list[Column], lis
     return [replace(column, name=name, kind=kind) for column, (name, _, kind) in zip(columns, names)], left_out
 
 
-def _read_parquet(path: Path, missing: Collection[str]) -> tuple[list[Column], list[str]]:
+def _read_parquet(path: Path, missing: Collection[str], ignore: Sequence[str]) -> tuple[list[Column], list[str]]:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -127,9 +133,16 @@ def _read_parquet(path: Path, missing: Collection[str]) -> tuple[list[Column], l
     double = next((name for name in names if names.count(name) > 1), None)
     if double is not None:
         raise UserError(f"dataset.path: {path} has the column '{double}' twice. Rename one of them.")
-    indices = len(table.column_names) - len(names)
-    columns = [Column(name, _of_arrow(table[name], name, path, missing), _row_of(str(path))) for name in names]
+    indices, row = len(table.column_names) - len(names), _row_of(str(path))
+    columns = [
+        Column(name, _nothing(len(table)) if name in ignore else _of_arrow(table[name], name, path, missing), row)
+        for name in names
+    ]
     return columns, [f"{indices} of pandas' row numbers"] if indices else []
+
+
+def _nothing(count: int) -> np.ndarray:
+    return np.full(count, np.nan)
 
 
 def _of_arrow(values: Any, name: str, path: Path, missing: Collection[str]) -> np.ndarray:

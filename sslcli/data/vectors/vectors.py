@@ -68,8 +68,8 @@ def vectors(
     if (path is None) == (name is None):
         raise UserError("dataset.path: give a table, dataset.path=FILE, or dataset.name=digits, wine or breast_cancer.")
     place = None if path is None else expand(path)
-    table = read_scikit(str(name)) if place is None else read_table(place, missing or ())
     ignored, named = ignore or (), categories or ()
+    table = read_scikit(str(name)) if place is None else read_table(place, missing or (), ignored)
     for key, names in (("ignore", ignored), ("categories", named)):
         for each in names:
             table.column(each, f"dataset.{key}")

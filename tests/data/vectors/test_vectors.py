@@ -9,6 +9,7 @@ from sklearn import datasets as scikit
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from sslcli.data.vectors.vectors import GROUPS, SAMPLE, vectors
+from sslcli.errors import UserError
 from sslcli.run_dir.fitted import Fitted
 
 HEADER = "age,income,colour,flat,name,label"
@@ -148,6 +149,16 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path, suffix):
     for one, other in ((made, expected), (made.held_out, expected.held_out)):
         assert torch.equal(*(each.fetch(torch.arange(len(each)))["vector"] for each in (one, other)))
         assert suffix == "npy" or (one.labels.tolist(), one.classes) == (other.labels.tolist(), ("0", "1", "2"))
+
+
+def test_an_ignored_column_may_be_of_any_kind(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    dates = pa.array(range(40), pa.timestamp("s"))
+    pq.write_table(pa.table({"x": range(40), "date": dates, "list": [[i] for i in range(40)]}), tmp_path / "t.parquet")
+    with pytest.raises(UserError, match=r"the column 'date' of .* or set dataset.ignore=\[date\]"):
+        vectors(path=str(tmp_path / "t.parquet"))
+    made = vectors(path=str(tmp_path / "t.parquet"), ignore=["date", "list"]).fit(Fitted())
+    assert made.spec["vector"].shape == (1,)
 
 
 @pytest.mark.parametrize("name", ["digits", "wine", "breast_cancer"])
