@@ -30,8 +30,9 @@ ROWS = {
     "lightgcn": f"objective=bpr {GRAPH} train.epochs=40",
     "infonce": "objective=infonce_nodes encoder.std=0.001 optimizer.lr=0.01 train.batch_size=1024 train.epochs=10",
     "xsimgcl": (
-        f"objective=joint_layers views.noise=all {GRAPH} encoder.layer_0=false encoder.noise=0.005 "
-        "objective.weights.user=0.001 objective.weights.item=0.001 train.epochs=40"
+        "objective=joint_layers views.noise=all encoder.layers=2 encoder.layer_0=false encoder.std=1.0 "
+        "encoder.noise=0.1 objective.weights.user=0.03 objective.weights.item=0.03 optimizer.lr=0.01 "
+        "train.batch_size=2048 train.epochs=40"
     ),
 }
 
