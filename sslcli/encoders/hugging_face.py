@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sslcli.config.ranges import Share
-from sslcli.encoders.text import TextEncoder, mean_of, readable, visible
+from sslcli.encoders.text import TextEncoder, by_length, mean_of, readable, visible
 from sslcli.errors import UserError, described
 from sslcli.types import Encoded, Spec, View
 
@@ -73,11 +73,14 @@ class HuggingFace(TextEncoder):
     def forward(self, view: View, mask: Tensor | None = None) -> Encoded:
         self.check_length(view.x.shape[1])
         hidden = self.hidden(view, mask)
-        ids = self.ids(view, hidden)
-        read = torch.ones_like(ids) if view.valid is None else readable(view.valid).long()
-        tokens = self.model(input_ids=ids, attention_mask=read).last_hidden_state
+        tokens = by_length(self._tokens, self.ids(view, hidden), view.valid)
         pooled = tokens[:, 0].float() if self.pool == "cls" else mean_of(tokens, visible(view, hidden))
         return Encoded(tokens, pooled, view.valid)
+
+    def _tokens(self, ids: Tensor, valid: Tensor | None) -> Tensor:
+        read = torch.ones_like(ids) if valid is None else readable(valid).long()
+        tokens: Tensor = self.model(input_ids=ids, attention_mask=read).last_hidden_state
+        return tokens
 
 
 def _library() -> Any:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sslcli.encoders.base import Encoder
 from sslcli.errors import UserError
 from sslcli.types import Field, Spec, View
+
+_TOGETHER = 32  # texts: enough for matrix products at full speed
 
 
 class TextEncoder(Encoder):
@@ -71,6 +76,34 @@ class TextEncoder(Encoder):
                 f"dataset: a text has {width} tokens, and this encoder reads {self.max_length}. "
                 f"Set dataset.length={self.max_length}."
             )
+
+
+def by_length(
+    encode: Callable[[Tensor, Tensor | None], Tensor], ids: Tensor, valid: Tensor | None, together: int = _TOGETHER
+) -> Tensor:
+    """Return the tokens (B, T, D) of texts, where a CPU encodes short texts apart from long ones.
+
+    A batch is as wide as its longest text, so most of it may be padding, which takes a CPU as long as words do. Sorted
+    by length, ``together`` texts at a time are as wide as the longest of these. The batch stays what it is, and tokens
+    differ by rounding; those beyond the width of a part are 0. On a GPU all texts are encoded at once: it would have to
+    wait for the lengths, and small passes do not fill it.
+
+    Args:
+        encode: makes tokens (b, t, D) of ids (b, t) and of what is no padding (b, t).
+        ids: (B, T) int64.
+        valid: (B, T) bool, True at tokens that are no padding; None if there is none.
+        together: texts of a part.
+    """
+    if valid is None or ids.device.type != "cpu" or torch.compiler.is_compiling() or len(ids) <= together:
+        return encode(ids, valid)
+    width = (valid * torch.arange(1, ids.shape[1] + 1)).amax(1)
+    order = width.argsort(stable=True)
+    parts = []
+    for rows in order.split(together):
+        longest = max(1, int(width[rows[-1]]))
+        tokens = encode(ids[rows, :longest], valid[rows, :longest])
+        parts.append(F.pad(tokens, (0, 0, 0, ids.shape[1] - longest)))
+    return torch.cat(parts)[order.argsort()]
 
 
 def visible(view: View, hidden: Tensor | None) -> Tensor | None:

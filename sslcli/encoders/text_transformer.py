@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from sslcli.config.ranges import Count, Depth, Share
-from sslcli.encoders.text import TextEncoder, drawn_normal, mean_of, readable, visible
+from sslcli.encoders.text import TextEncoder, by_length, drawn_normal, mean_of, readable, visible
 from sslcli.types import Encoded, Spec, View
 
 _EPS = 1e-12  # of BERT's norms
@@ -66,10 +66,14 @@ class TextTransformer(TextEncoder):
     def forward(self, view: View, mask: Tensor | None = None) -> Encoded:
         self.check_length(view.x.shape[1])
         hidden = self.hidden(view, mask)
-        read = None if view.valid is None else readable(view.valid)[:, None, None]  # (B, 1, 1, T)
-        tokens = self.encoder(self.embeddings(self.ids(view, hidden)), read)
+        tokens = by_length(self._tokens, self.ids(view, hidden), view.valid)
         pooled = tokens[:, 0].float() if self.pool == "cls" else mean_of(tokens, visible(view, hidden))
         return Encoded(tokens, pooled, view.valid)
+
+    def _tokens(self, ids: Tensor, valid: Tensor | None) -> Tensor:
+        read = None if valid is None else readable(valid)[:, None, None]  # (B, 1, 1, T)
+        tokens: Tensor = self.encoder(self.embeddings(ids), read)
+        return tokens
 
 
 class _Embeddings(nn.Module):

@@ -6,6 +6,7 @@ from support.modalities import BEGIN, END, FIRST_WORD, MASK, PAD, padded_texts
 from torch import nn
 from torch.nn import functional as F
 
+from sslcli.encoders.text import by_length
 from sslcli.encoders.text_bag import TextBag
 from sslcli.encoders.text_transformer import TextTransformer
 from sslcli.errors import UserError
@@ -52,6 +53,28 @@ def test_more_padding_changes_no_feature_no_loss_and_no_gradient(name, hides):
         found.append([encoded.pooled, loss, *(p.grad for p in encoder.parameters() if p.grad is not None)])
     for narrow, wide in zip(*found):
         torch.testing.assert_close(narrow, wide, rtol=1e-5, atol=1e-6)
+
+
+def test_texts_by_length_have_the_tokens_and_the_gradient_of_one_pass():
+    """Each part is as wide as its longest text, one without any word among them, and each text keeps its place."""
+    encoder, view, widths, found = made("transformer").double(), texts(width=48, extra=16, count=70), [], []
+    view.x[5], view.valid[5] = PAD, False
+
+    def encode(ids, valid):
+        assert valid.any(0)[1:].all(), "a column of padding"
+        widths.append(ids.shape)
+        return encoder._tokens(ids, valid)
+
+    for tokens in (encoder._tokens(view.x, view.valid), by_length(encode, view.x, view.valid, together=32)):
+        kept = tokens * view.valid[..., None]
+        encoder.zero_grad()
+        (kept * torch.linspace(-1, 1, kept.numel()).view(kept.shape)).sum().backward()
+        found.append([kept, *(p.grad.clone() for p in encoder.parameters() if p.grad is not None)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+    lengths = view.valid.sum(1).sort().values.tolist()
+    assert widths == [(32, lengths[31]), (32, lengths[63]), (6, lengths[69])]
+    assert by_length(lambda ids, valid: ids[..., None], view.x, None).shape == (70, 64, 1)
 
 
 def test_a_bag_is_the_mean_of_the_embeddings_of_tokens_that_are_no_padding():
