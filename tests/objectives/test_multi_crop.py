@@ -303,7 +303,10 @@ def test_a_vits_positions_are_interpolated_for_small_views_and_its_own_stay_to_t
         assert torch.equal(encoder(images(64), mask.logical_not()).pooled, masked)
 
 
-@pytest.mark.parametrize("objective", [("objective=infonce",), ("objective=moco", "objective.version=3")])
+@pytest.mark.parametrize(
+    "objective",
+    [("objective=infonce",), pytest.param(("objective=moco", "objective.version=3"), marks=pytest.mark.slow)],
+)
 def test_training_with_small_views_lowers_the_loss(tmp_path, objective):
     trainer = make_trainer(
         tmp_path, *TINY, *objective, NUM_LOCAL, HALF, "train.batch_size=32", "train.steps=30", "schedule=constant",

@@ -11,6 +11,7 @@ import pytest
 import torch
 from support.helpers import compose
 from support.layouts import YAMLS
+from support.marks import rest_is_slow
 from support.modalities import histories, padded_texts
 from support.pretend_cuda import CUDA, Waits, autocast, on_cuda, pretend_cuda
 from torch._subclasses.fake_tensor import (
@@ -104,7 +105,7 @@ def assert_never_waits(device, encoder, objective, views):
 
 
 @pytest.mark.parametrize("objective", YAMLS)
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("encoder", rest_is_slow(ENCODERS, "convnet_small", "vit_tiny"))
 def test_no_objective_waits(device, objective, encoder):
     config, encoder = compose(f"objective={objective}"), encoder_of(encoder)
     built = build_objective(config, encoder)

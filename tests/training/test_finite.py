@@ -8,6 +8,7 @@ import pytest
 import torch
 from support.helpers import TINY, compose, make_trainer
 from support.layouts import YAMLS
+from support.marks import rest_is_slow
 from support.pretend_cuda import CUDA, on_cuda, pretend_cuda
 from torch.optim import Optimizer
 
@@ -83,7 +84,7 @@ def assert_the_bad_step_changes_nothing(trainer, batches, *counters):
 
 
 @pytest.mark.parametrize("on_device", [False, True], ids=["host reads", "found_inf"])
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", rest_is_slow(OBJECTIVES, "infonce", "moco", "byol"))
 def test_a_step_that_is_not_finite_changes_nothing(tmp_path, objective, on_device):
     """As on a CPU, and as on a GPU, where the fused optimizer and torch.where decide: both can run on a CPU."""
     trainer = broken(trainer_for(tmp_path, objective))
