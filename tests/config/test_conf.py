@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from support import small_models  # noqa: F401  registers models
 from support.helpers import TINY, compose, make_trainer, trainer_of
 from support.layouts import data_of
+from support.marks import rest_is_slow
 
 from sslcli.cli import conf_dir
 from sslcli.components import build_components, build_dataset
@@ -105,7 +106,7 @@ FAMILIES = {  # every option with a narrow model of its architecture
 }
 
 
-@pytest.mark.parametrize("encoder", FAMILIES)
+@pytest.mark.parametrize("encoder", rest_is_slow(FAMILIES, "convnet_small", "mlp", "vit_tiny"))
 @pytest.mark.parametrize("objective", options("objective"))
 def test_every_objective_trains_every_encoder_family(tmp_path, encoder, objective):
     """One step on tiny images, 16 px colour: finite loss, finite gradients that reach the encoder."""

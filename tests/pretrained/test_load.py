@@ -129,6 +129,7 @@ def test_what_is_refused_ends_with_2_and_writes_nothing(run, tmp_path):
     assert not (tmp_path / "ran").exists() and not (tmp_path / "r").exists()
 
 
+@pytest.mark.slow
 def test_a_start_that_was_lost_is_no_control_of_the_run_that_took_its_place(run, tmp_path):
     run(*NET, "seed=5", "run_dir=a")
     assert run(*NET, "encoder.weights=a", "run_dir=b")[0] == 0

@@ -49,6 +49,7 @@ def add_twenty(folder, name):
         add_metrics(folder, {f"{name}_{k}": {"value": 0.5, "protocol": "p" * 20_000}}, step=1, dataset=None)
 
 
+@pytest.mark.slow
 def test_several_evaluations_at_once_lose_nothing(tmp_path):
     writers = [Forked(functools.partial(add_twenty, tmp_path, name), "any") for name in "abc"]
     while len([*tmp_path.glob("*.ready")]) < len(writers):

@@ -66,6 +66,7 @@ def watched(tmp_path_factory):
     return folder, trainer
 
 
+@pytest.mark.slow
 def test_evaluating_changes_no_bit_of_training(watched, tmp_path):
     plain = make_trainer(tmp_path, *RUN)
     plain.fit()

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from support.helpers import TINY, compose, hook_of, make_trainer, plain_state
+from support.marks import rest_is_slow
 
 from sslcli.commands.build_trainer import make_online_metrics
 from sslcli.components import build_components
@@ -52,7 +53,7 @@ def plain(tmp_path_factory):
     return ended(trainer)
 
 
-@pytest.mark.parametrize("probe", PROBES)
+@pytest.mark.parametrize("probe", rest_is_slow(PROBES, "knn", "linear", "none"))
 def test_the_chosen_probe_is_measured_and_changes_no_bit(tmp_path, plain, probe):
     trainer = make_trainer(tmp_path, *TINY, *ONLINE, f"probe={probe}", *SHORT.get(probe, ()))
     trainer.fit()
