@@ -65,20 +65,24 @@ def measured(probe: str, samples: int, width: int) -> dict[str, float]:
         copied=lambda name, drop_path: Random(0),
     )
     made = KNN(max_samples="all") if probe == "knn" else Linear(steps=10, labels=[1.0])
-    start, before = time.perf_counter(), peak()
+    start, before = time.perf_counter(), peaks()
     metrics = made(context)
     assert metrics
-    growth = (peak() - before) / (4 * samples * width)
-    return {"growth": growth, "seconds": time.perf_counter() - start}
+    growth = {name: (value - before[name]) / (4 * samples * width) for name, value in peaks().items()}
+    return {**growth, "seconds": time.perf_counter() - start}
 
 
-def peak() -> int:
-    """The largest resident set of this process so far, in bytes."""
+def peaks() -> dict[str, int]:
+    """The largest resident set and the largest address space of this process so far, in bytes.
+
+    A system may give back what was freed some time later, so that the resident set depends on the moment.
+    """
     status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss of a fresh process starts at that of its parent there
-        (kilobytes,) = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-        return int(kilobytes) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if not status.exists():
+        return {"resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    names = {"resident": "VmHWM", "mapped": "VmPeak"}  # ru_maxrss of a fresh process starts at that of its parent
+    return {name: int(fields[field].split()[0]) * 1024 for name, field in names.items()}
 
 
 def main() -> None:
@@ -97,8 +101,8 @@ def main() -> None:
         command += ["--samples", str(arguments.samples), "--width", str(arguments.width)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         found = json.loads(done.stdout)
-        print(f"{probe:8} {found['growth']:.2f} x the features' bytes, {found['seconds']:.0f} s")
-        rows.append(row(f"{probe}, peak growth", found["growth"], "x the bytes of one encoder's features", 1.0))
+        print(f"{probe:8} {found['resident']:.2f} x the features' bytes, {found['seconds']:.0f} s")
+        rows.append(row(f"{probe}, peak growth", found["resident"], "x the bytes of one encoder's features", 1.0))
     write(arguments.json, rows)
 
 

@@ -52,8 +52,10 @@ class Scale:
         part = torch.arange(len(rows)) if part is None else part
 
         def average(change: Callable[[Tensor], Tensor]) -> Tensor:
-            sums = [change(rows[index].double()).sum(0) for index in part.split(_PIECE)]
-            return torch.stack(sums).sum(0) / len(part)
+            total = torch.zeros(rows.shape[1], dtype=torch.float64)
+            for index in part.split(_PIECE):  # a list of sums, each behind a freed piece, would keep the heap growing
+                total += change(rows[index].double()).sum(0)
+            return total / len(part)
 
         mean = average(lambda piece: piece)
         variance = average(lambda piece: (piece - mean).pow(2))
