@@ -45,6 +45,8 @@ def follow(run, tmp_path, monkeypatch):
         (tmp_path / "mypkg").mkdir()
         (tmp_path / "mypkg" / "__init__.py").write_text("")
         own = {path: text for path, text in files(title).items() if path.startswith("my")}
+        shipped = [path for path in own if (ROOT / "conf" / Path(path).relative_to(Path(path).parts[0])).exists()]
+        assert not shipped, "an option of this name is there, and is found first"
         for path, text in own.items():
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / path).write_text(text)
