@@ -33,7 +33,7 @@ COMMAND = [
 ]  # fmt: skip
 SIZE = "dataset.size=16"
 SYNTHETIC = ["dataset=synthetic", "dataset.num_samples=200"]
-TEXTS = ["dataset=wordnet_mini", "encoder=text_transformer", "encoder.hidden_dim=16", "encoder.depth=1"]
+TEXTS = ["dataset=text", "dataset.pair=title", "encoder=text_transformer", "encoder.hidden_dim=16", "encoder.depth=1"]
 VECTORS = ["dataset=vectors", "dataset.name=digits", "encoder=mlp", "encoder.hidden_dim=16"]
 HISTORIES = ["experiment=cl4srec", "dataset=interactions", "encoder.hidden_dim=16", "encoder.depth=1"]
 
@@ -124,7 +124,10 @@ def test_killed_run_ends_in_the_same_bits(undisturbed, tmp_path):
 @pytest.mark.parametrize("views", ["token_crop", "pairs", "dropout"])
 def test_a_killed_run_on_texts_ends_in_the_same_bits(tmp_path, views):
     """With dropout, words hidden and exchanged, and batches of several widths."""
-    options = (*TEXTS, "objective=joint_tokens", f"views={views}", "train.accumulate=2")
+    rows = [(f"w{i % 7} w{i % 11}", " ".join(f"w{i * j % 97}" for j in range(3 + i % 40))) for i in range(200)]
+    (tmp_path / "texts.tsv").write_text("title\ttext\n" + "".join(f"{title}\t{text}\n" for title, text in rows))
+    options = (*TEXTS, f"dataset.path={tmp_path}/texts.tsv", "objective=joint_tokens", f"views={views}")
+    options = (*options, "train.accumulate=2")
     finish(tmp_path / "undisturbed", *options)
     kill_and_restart(tmp_path / "run", 2, random.Random(0), *options)
     assert_same_run(tmp_path / "undisturbed", tmp_path / "run")
