@@ -93,7 +93,7 @@ class Ranking(Probe):
         lost = len(chosen) - len(queries)
         for metrics, _ in found.values():
             metrics.update({key: F.pad(values, (0, lost)) for key, values in metrics.items()})
-        return self._metrics(context, found, self._protocol(context, rankings, queries, lost, graph))
+        return self._metrics(context, found, self._protocol(context, rankings, queries, lost, count))
 
     def _baselines(self, context: ProbeContext, graph: Graph) -> dict[str, Recommender]:
         """Fit the baselines; a note says how long each took, as their quality for their time is what they are for."""
@@ -132,10 +132,9 @@ class Ranking(Probe):
         self._ease = f"lambda {penalty:g}, chosen among {among} on a tenth of the training pairs"
         return penalty
 
-    def _protocol(self, context: ProbeContext, rankings: Rankings, queries: Tensor, lost: int, graph: Graph) -> str:
+    def _protocol(self, context: ProbeContext, rankings: Rankings, queries: Tensor, lost: int, total: int) -> str:
         """Return what all metrics have in common, in words; ``lost`` users beside ``queries`` count as 0."""
-        asked = int((rankings.relevant.lengths + rankings.unknown > 0).sum())
-        count, total = len(queries) + lost, asked + rankings.lost
+        count, num_items = len(queries) + lost, Graph.of(context.dataset.spec).num_items
         users = f"{total:,} users" if count == total else f"{count:,} of {total:,} users"
         product = "dot product" if context.similarity == "dot" else "cosine"
         unseen = int(rankings.unknown[queries].sum())
@@ -145,7 +144,7 @@ class Ranking(Probe):
             told += f"; itemknn: cosine, {self.neighbours} neighbours, shrink {self.shrink:g}"
         told += f"; ease: {self._ease}" if self._ease else ""
         return (
-            f"all {graph.num_items:,} items but the seen ones ranked by {product} for {users}, ties by the mean over "
+            f"all {num_items:,} items but the seen ones ranked by {product} for {users}, ties by the mean over "
             f"their orders; {rankings.protocol}{told}"
         )
 

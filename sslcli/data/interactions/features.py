@@ -27,7 +27,7 @@ MOST = 100  # categories of a column that have a place of their own: the most fr
 
 
 @dataclass(frozen=True)
-class How:
+class HowRead:
     """How columns of features are read, by the keys of ``dataset=vectors``.
 
     Args:
@@ -41,7 +41,7 @@ class How:
     missing: Sequence[str]
 
 
-def features_of(how: How, files: Mapping[str, tuple[str | None, str | None]]) -> list[Features]:
+def features_of(how: HowRead, files: Mapping[str, tuple[str | None, str | None]]) -> list[Features]:
     """Return the features that a user gives.
 
     Args:
@@ -81,7 +81,7 @@ class Features:
         how: how the columns are read.
     """
 
-    def __init__(self, role: str, path: Path, id_column: str | None, how: How) -> None:
+    def __init__(self, role: str, path: Path, id_column: str | None, how: HowRead) -> None:
         self.role, self.path, self.id_column, self.how = role, path, id_column, how
         self.key = f"dataset.{role}_features"  # the config path
         self.file = f"{role}_columns.json"  # the name of the fitted columns in the run's folder of fitted files

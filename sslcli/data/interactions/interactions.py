@@ -15,8 +15,7 @@ from sslcli.config.paths import expand
 from sslcli.config.ranges import Count
 from sslcli.data.base import Dataset, Notes
 from sslcli.data.fingerprints import LIMIT, of_files
-from sslcli.data.interactions.features import Features, check_named, features_of
-from sslcli.data.interactions.features import How as HowRead
+from sslcli.data.interactions.features import Features, HowRead, check_named, features_of
 from sslcli.data.interactions.given_split import divided_as
 from sslcli.data.interactions.ids import NAME, Ids
 from sslcli.data.interactions.parts import TEST, TRAIN, VALIDATION, Divided, How, divided

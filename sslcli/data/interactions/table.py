@@ -11,11 +11,9 @@ import numpy as np
 
 from sslcli.data.interactions.coded import Coded
 from sslcli.data.regular_files import open_regular
-from sslcli.data.vectors.csv_file import read_csv
+from sslcli.data.vectors.csv_file import TYPED, read_csv
 from sslcli.errors import UserError
 from sslcli.run_dir.formatting import first_line
-
-_TYPED = (".inter", ".user", ".item")  # RecBole's
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ def read_table(path: Path) -> Table:
     Raises:
         UserError: the suffix is unknown, or the file cannot be read.
     """
-    texts = dict.fromkeys((".csv", ".tsv", *_TYPED), _read_text)
+    texts = dict.fromkeys((".csv", ".tsv", *TYPED), _read_text)
     kinds = {**texts, ".parquet": _read_parquet}
     if path.suffix.lower() not in kinds:
         raise UserError(f"dataset.path: {path} must end in {', '.join(kinds)}; tables are told by their suffix.")
@@ -60,7 +58,7 @@ def read_table(path: Path) -> Table:
 
 def _read_text(path: Path) -> Table:
     columns, _ = read_csv(path, ())
-    typed = path.suffix.lower() in _TYPED
+    typed = path.suffix.lower() in TYPED
     found = {(column.name.partition(":")[0] if typed else column.name): column for column in columns}
 
     def column(name: str) -> Coded:

@@ -10,7 +10,8 @@ from sslcli.data.regular_files import open_regular
 from sslcli.data.vectors.column import Column, cleaned
 from sslcli.errors import UserError, one_line
 
-_TABS = (".tsv", ".inter", ".user", ".item")
+TYPED = (".inter", ".user", ".item")  # RecBole's, in whose header a name may have a type, ``age:float``
+_TABS = (".tsv", *TYPED)
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
