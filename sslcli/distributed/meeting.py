@@ -57,7 +57,10 @@ def meet(start: Start, facts: Facts, seconds: float) -> Store:
         try:
             store.set(str(start.rank), json.dumps({"host": socket.gethostname(), **facts}, default=str))
             _wait_for_all(start, store, deadline, seconds)
-            _compare(start, store)
+            facts_of_all = [json.loads(store.get(str(rank))) for rank in range(start.size)]
+            if problem := _difference(facts_of_all):
+                _leave_together(start, store)
+                raise UserError(problem)
         except dist.DistError as error:
             raise LeftAlone from error
     return store
@@ -190,17 +193,25 @@ def _wait_for_all(start: Start, store: Store, deadline: float, seconds: float) -
         time.sleep(_PAUSE)
 
 
-def _compare(start: Start, store: Store) -> None:
-    """Raise UserError if a process has other facts than rank 0; all processes find the same one."""
-    every = [json.loads(store.get(str(rank))) for rank in range(start.size)]
-    first = every[0]
-    for rank, facts in enumerate(every):
-        others = _differences(first, facts)
-        if others:
-            raise UserError(
+def _difference(facts_of_all: Sequence[Facts]) -> str:
+    """Say which process has other facts than rank 0, the same one in all processes; "" if all are equal."""
+    first = facts_of_all[0]
+    for rank, facts in enumerate(facts_of_all):
+        if others := _differences(first, facts):
+            return (
                 f"The processes of this run differ: rank {rank} on {facts['host']} has {'; '.join(others[:3])} on rank "
                 "0. Start all with the same command and the same installation."
             )
+    return ""
+
+
+def _leave_together(start: Start, store: Store) -> None:
+    """Let rank 0, whose end closes the store, wait a little until all have read what it holds."""
+    store.set(f"{start.rank} has read", "")
+    deadline = time.monotonic() + _ONE_TRY
+    if start.first:
+        while not store.check([f"{rank} has read" for rank in range(start.size)]) and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
 
 
 def _differences(first: Facts, other: Facts) -> Sequence[str]:

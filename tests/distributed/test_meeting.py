@@ -85,6 +85,15 @@ def test_another_config_is_told_by_all_before_anything_is_computed():
     assert all("differ: rank 1 on" in text and "has train.steps=6 and 5 on rank 0" in text for text in found.values())
 
 
+def test_rank_0_does_not_leave_before_all_have_seen_the_difference():
+    """They look at different moments, and those that look after rank 0, which holds the store, must find it."""
+    port, size = free_port(), 8
+    found = together(
+        [start_of(rank, size, port=port) for rank in range(size)], [{"step": rank // 7} for rank in range(size)]
+    )
+    assert set(found.values()) == {found[0]} and "differ: rank 7 on" in found[0]
+
+
 def test_ranks_that_do_not_come_are_named():
     found = together([start_of(rank, 4, port=free_port()) for rank in (0, 2)][:1], seconds=SECONDS)
     assert found[0].startswith("Of 4 processes, rank 1, 2, 3 did not come within 0.5 s")
