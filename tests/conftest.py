@@ -3,16 +3,20 @@
 import functools
 import gc
 import os
+import pickle
 import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: the tests' processes share the cores
 
 import pytest
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from xdist.scheduler import LoadScopeScheduling
 
 from sslcli import cli
+from sslcli.cli import conf_dir
 
 
 class ByModule(LoadScopeScheduling):
@@ -47,11 +51,33 @@ def cache_of_its_own(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True, scope="session")
-def composed_once():
-    """Hydra composes every config twice, first to read ``hydra.mode``, which no test sets: it is half of a start."""
+def composed_quickly():
+    """Composing was a third of the tests' time.
+
+    Hydra composes every config twice, first to read ``hydra.mode``, which no test sets; and each time it reads every
+    yaml anew, where a copy of what was read does. Those that a test writes are read as ever.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Hydra, "get_mode", lambda self, config_name, overrides: None)
+        patch.setattr(ConfigRepository, "load_config", copies_of_what_is_shipped(ConfigRepository.load_config))
         yield
+
+
+def copies_of_what_is_shipped(load_config):
+    """``load_config`` that reads a config of the project or of Hydra once; its callers change what it returns."""
+    kept = {}
+
+    def load(self, config_path):
+        source = self._find_object_source(config_path, ObjectType.CONFIG)
+        shipped = config_path == "hydra/config" or (source and source.path in (conf_dir(), "hydra.conf"))
+        if not shipped:
+            return load_config(self, config_path)
+        key = (source.path, config_path)
+        if key not in kept:
+            kept[key] = pickle.dumps(load_config(self, config_path))
+        return pickle.loads(kept[key])
+
+    return load
 
 
 @pytest.fixture

@@ -16,9 +16,15 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import timm  # noqa: F401
 import torch
+import torch._dynamo
 from hydra.core.global_hydra import GlobalHydra
 from tqdm import tqdm
+
+import sslcli.commands.evaluate
+import sslcli.commands.export
+import sslcli.commands.train  # noqa: F401
 
 # autograd looks for devices at the first backward pass of a process. If it found one that a test pretends to have, it
 # would start threads, and no fork could compute gradients afterwards.
