@@ -36,6 +36,11 @@ def pytest_xdist_make_scheduler(config, log):
     return ByModule(config, log)
 
 
+def pytest_collection_modifyitems(items):
+    """Those marked ``long`` begin first: at the end, one would keep a process while the others have nothing to do."""
+    items.sort(key=lambda item: "long" not in item.keywords)
+
+
 def pytest_collection_finish(session):
     """What the libraries and the tests define lives to the end: the garbage collector need not visit it every time."""
     gc.collect()

@@ -168,3 +168,12 @@ def test_the_package_runs_as_a_module(command):
         [sys.executable, "-m", "sslcli", command, "--version"], capture_output=True, text=True, check=False
     )
     assert found.stdout.split() == [f"ssl-{command}", sslcli.__version__], found.stderr
+
+
+def test_ci_runs_the_tests_of_every_marker_where_they_are():
+    """It names their folders, as collecting all tests takes longer than some of them."""
+    ci = (ROOT / ".ci" / "run").read_text()
+    for marker in ("browser", "services", "slurm"):
+        folders = {path.parent for path in (ROOT / "tests").rglob("test_*.py") if f"mark.{marker}" in path.read_text()}
+        (line,) = [line for line in ci.splitlines() if "pytest " in line and marker in line]
+        assert folders and all(f" {folder.relative_to(ROOT)}" in line for folder in folders), line

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.marks import rest_is_slow
 
 NO_PAGE = ("log.report=false",)  # drawing it takes longer than these runs
 FAST = ("debug=tiny", "train.steps=2", "dataset.size=16", "dataset.num_samples=100", "probe=none", "device=cpu",
@@ -154,7 +155,7 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("line", MISTAKES)
+@pytest.mark.parametrize("line", rest_is_slow(MISTAKES, *list(MISTAKES)[::3]))
 def test_a_mistake_is_told_in_one_or_two_lines(run, line, tmp_path):
     if torch.cuda.is_available() and "CUDA" in MISTAKES[line]:
         return

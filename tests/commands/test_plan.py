@@ -200,6 +200,7 @@ def test_a_process_of_its_own_says_what_it_needs_or_why_it_cannot():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_command_measures_in_processes_of_its_own(run, tmp_path):
     options = (*TINY, *CPU, *ALONE, "train.accumulate=auto", "probe=none", "log.report=false")
     code, out, err = run(*options, "plan=true")

@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
+from sslcli.distributed import meeting
 from sslcli.distributed.meeting import meet
 from sslcli.distributed.start import PORTS, LeftAlone, Start
 from sslcli.errors import UserError
@@ -60,7 +61,8 @@ def test_ranks_share_a_store():
     assert found[2].get("word") == b"heard"
 
 
-def test_a_port_in_use_is_passed_over_by_all():
+def test_a_port_in_use_is_passed_over_by_all(monkeypatch):
+    monkeypatch.setattr(meeting, "_ONE_TRY", 0.3)
     port = free_port()
     with taken(port):
         found = together([start_of(rank, port=port) for rank in (0, 1)])

@@ -79,6 +79,7 @@ def growth(probe: str, samples: int, width: int) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("probe", ["knn", "linear"])
 def test_a_probe_takes_at_most_two_and_a_half_times_the_features(probe):
     """The difference of two sizes, a fresh process each: what does not grow, such as pieces, is left out.
