@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import importlib
 import io
 import os
 import signal
@@ -16,15 +17,13 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import timm  # noqa: F401
 import torch
-import torch._dynamo
 from hydra.core.global_hydra import GlobalHydra
 from tqdm import tqdm
 
-import sslcli.commands.evaluate
-import sslcli.commands.export
-import sslcli.commands.train  # noqa: F401
+# What most commands import: a fork of a process that has not done so needs two seconds for it, each time.
+for name in ("timm", "torch._dynamo", "sslcli.commands.train", "sslcli.commands.evaluate", "sslcli.commands.export"):
+    importlib.import_module(name)
 
 # autograd looks for devices at the first backward pass of a process. If it found one that a test pretends to have, it
 # would start threads, and no fork could compute gradients afterwards.
