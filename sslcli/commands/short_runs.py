@@ -37,6 +37,11 @@ MEASURED = (
     Measured("convnext", "infomax", 2560, 68.0, 69.0),
     Measured("convnext", "byol", 2560, 65.9, 69.0),
     Measured("swin", "infonce", 2560, 63.3, 69.2),
+    Measured("swin", "moco", 2560, 58.9, 69.2),
+    Measured("swin", "simmim", 2560, 50.8, 69.2),
+    Measured("swin", "joint", 2560, 63.7, 69.2),
+    Measured("swin", "infomax", 2560, 61.9, 69.2),
+    Measured("swin", "byol", 2560, 57.9, 69.2),
 )
 
 
