@@ -16,7 +16,6 @@ from hydra.core.object_type import ObjectType
 from xdist.scheduler import LoadScopeScheduling
 
 from sslcli import cli
-from sslcli.cli import conf_dir
 
 
 class ByModule(LoadScopeScheduling):
@@ -74,7 +73,7 @@ def copies_of_what_is_shipped(load_config):
 
     def load(self, config_path):
         source = self._find_object_source(config_path, ObjectType.CONFIG)
-        shipped = config_path == "hydra/config" or (source and source.path in (conf_dir(), "hydra.conf"))
+        shipped = config_path == "hydra/config" or (source and source.path in (cli.conf_dir(), "hydra.conf"))
         if not shipped:
             return load_config(self, config_path)
         key = (source.path, config_path)

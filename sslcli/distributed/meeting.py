@@ -58,7 +58,7 @@ def meet(start: Start, facts: Facts, seconds: float) -> Store:
             store.set(str(start.rank), json.dumps({"host": socket.gethostname(), **facts}, default=str))
             _wait_for_all(start, store, deadline, seconds)
             facts_of_all = [json.loads(store.get(str(rank))) for rank in range(start.size)]
-            if problem := _difference(facts_of_all):
+            if problem := _disagreement(facts_of_all):
                 _leave_together(start, store)
                 raise UserError(problem)
         except dist.DistError as error:
@@ -193,7 +193,7 @@ def _wait_for_all(start: Start, store: Store, deadline: float, seconds: float) -
         time.sleep(_PAUSE)
 
 
-def _difference(facts_of_all: Sequence[Facts]) -> str:
+def _disagreement(facts_of_all: Sequence[Facts]) -> str:
     """Say which process has other facts than rank 0, the same one in all processes; "" if all are equal."""
     first = facts_of_all[0]
     for rank, facts in enumerate(facts_of_all):

@@ -109,9 +109,9 @@ def test_every_layout_of_the_rest_is_the_same_batch(ranks_of_the_rest, case):
 
 @pytest.mark.slow
 def test_four_processes_are_one(tmp_path):
-    ranks = by_processes(tmp_path, QUICK, 4)
+    ranks = by_processes(tmp_path, OF_YAMLS, 4)
     measured = joined(ranks)
-    for case in QUICK:
+    for case in OF_YAMLS:
         assert_alike_to_the_bit(ranks, case)
         if case not in WRONG:
             assert_every_layout_is_the_same(measured, case, shared_by(4))
