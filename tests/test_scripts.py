@@ -22,6 +22,7 @@ SMALL = {
     "bench_probe_memory": ("--samples 3000 --width 64", "x the bytes of one encoder's features"),
     "bench_recommendation": ("--users 12 --items 30 --pairs 120 --batch-size 8 --steps 1 --repeats 1", "pairs/CPU-s"),
     "bench_simcse": ("--batch-size 4 --width 8 --depth 1 --steps 1 --repeats 1", "pairs/CPU-s"),
+    "bench_text_bag": ("--batch-size 4 --width 8 --bigrams 64 --steps 1 --repeats 1", "texts/CPU-s"),
     "bench_step": ("--workload simmim --batch-size 4 --repeats 1 --precisions fp32", "s"),
 }
 

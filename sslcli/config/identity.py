@@ -29,6 +29,7 @@ _CHANGEABLE = (
 _YOUNGER: dict[str, Any] = {
     r"train\.sync_norm": False,
     r"dataset\.buckets": None,
+    r"encoder\.bigrams": None,
     r"objective\.(parts\.\w+\.)?same": None,
     r"objective\.(parts\.\w+\.)?log_q": AUTO,
     r"objective\.(parts\.\w+\.)?unique": False,

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from support import foreign
 from support.modalities import BEGIN, END, FIRST_WORD, MASK, PAD, padded_texts
 from torch import nn
 from torch.nn import functional as F
 
-from sslcli.encoders.text import by_length
+from sslcli.encoders.text import by_length, mean_of
 from sslcli.encoders.text_bag import TextBag
 from sslcli.encoders.text_transformer import TextTransformer
 from sslcli.errors import UserError
@@ -18,6 +19,7 @@ SMALL = {"hidden_dim": 32, "depth": 2, "num_heads": 2, "dropout": 0.0}
 ENCODERS = {
     "bag": lambda: TextBag(SPEC, hidden_dim=16),
     "bag with a projection": lambda: TextBag(SPEC, hidden_dim=16, projection=8),
+    "bag with bigrams": lambda: foreign.settled(TextBag(SPEC, hidden_dim=16, bigrams=64)),
     "transformer": lambda: TextTransformer(SPEC, **SMALL),
     "transformer, cls": lambda: TextTransformer(SPEC, **SMALL, pool="cls"),
 }
@@ -84,12 +86,54 @@ def test_a_bag_is_the_mean_of_the_embeddings_of_tokens_that_are_no_padding():
         torch.testing.assert_close(pooled, encoder.out(rows.mean(0)))
 
 
-def test_the_order_of_words_means_nothing_to_a_bag_and_something_to_a_transformer():
+def test_a_bigram_adds_its_row_where_both_words_are_seen():
+    """By hand, one text after the other, also with hidden words; int32 ids have the rows of int64 ones."""
+    encoder, view = made("bag with bigrams"), texts()
+    mask = torch.zeros_like(view.x, dtype=torch.bool)
+    mask[:, 3:24:6] = True
+    for hides in (None, mask):
+        encoded = encoder(view, hides)
+        seen = view.valid if hides is None else view.valid & ~(hides & (view.x >= FIRST_WORD))
+        for row, (ids, kept) in enumerate(zip(view.x.tolist(), seen.tolist())):
+            added = torch.zeros(16)
+            for t in range(len(ids)):
+                if kept[t]:
+                    added += encoder.embed.weight[ids[t]]
+                if kept[t] and t + 1 < len(ids) and kept[t + 1]:
+                    added += encoder.bigrams.weight[(ids[t] * 116_049_371 + ids[t + 1]) % 64]
+            torch.testing.assert_close(encoded.pooled[row], added / max(1, sum(kept)))
+        of_int32 = encoder(View(view.x.int(), "text", view.valid), hides)
+        assert torch.equal(of_int32.pooled, encoded.pooled) and torch.equal(of_int32.tokens, encoded.tokens)
+
+
+def test_a_bag_with_new_bigrams_begins_as_one_without():
+    plain, view = made("bag"), texts()
+    torch.manual_seed(0)
+    assert torch.equal(TextBag(SPEC, hidden_dim=16, bigrams=64)(view).pooled, plain(view).pooled)
+
+
+@pytest.mark.parametrize("hides", [False, True])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("bigrams", [None, 64])
+def test_the_mean_of_a_bag_is_that_of_its_tokens_which_are_looked_up_when_asked_for(bigrams, dropout, hides):
+    encoder, view = TextBag(SPEC, hidden_dim=16, bigrams=bigrams, dropout=dropout), texts(count=8)
+    foreign.settled(encoder).train()
+    encoded = encoder(view, torch.ones_like(view.x, dtype=torch.bool) if hides else None)
+    assert ("tokens" in vars(encoded)) == (dropout > 0), "tokens take 20 times as long as their mean"
+    seen = view.valid & (view.x < FIRST_WORD) if hides else view.valid
+    torch.testing.assert_close(encoded.pooled, mean_of(encoded.tokens, seen))
+    halves = encoded.chunks(2)
+    for part, rows in zip(halves, (slice(4), slice(4, 8)), strict=True):
+        assert torch.equal(part.tokens, encoded.tokens[rows]) and torch.equal(part.pooled, encoded.pooled[rows])
+        assert torch.equal(part.valid, view.valid[rows])
+
+
+def test_the_order_of_words_means_nothing_to_a_bag_and_something_to_others():
     view = texts()
     turned = View(view.x.clone(), "text", view.valid)
     turned.x[0, 1:3] = view.x[0, 1:3].flip(0)
     assert view.x[0, 1] != view.x[0, 2]
-    for name, same in (("bag", True), ("transformer", False)):
+    for name, same in (("bag", True), ("bag with bigrams", False), ("transformer", False)):
         encoder = made(name)
         assert torch.allclose(encoder(view).pooled, encoder(turned).pooled, atol=1e-6) == same
 

@@ -42,6 +42,7 @@ from sslcli.data.ram_cache import RamCache
 from sslcli.data.selection import drawn
 from sslcli.data.synthetic import synthetic
 from sslcli.encoders.mlp import MLP
+from sslcli.encoders.text_bag import TextBag
 from sslcli.encoders.text_transformer import TextTransformer
 from sslcli.errors import UserError
 from sslcli.export import onnx as onnx_format
@@ -250,11 +251,11 @@ def test_ids_and_vectors_are_exported_too(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", rest_is_slow([Onnx, TorchExport], TorchExport))
-@pytest.mark.parametrize("encoder", [Bag, TextTransformer])
+@pytest.mark.parametrize("encoder", [TextBag, TextTransformer])
 def test_a_graph_of_texts_reads_any_number_of_any_length_and_no_padding(tmp_path, kind, encoder):
     field = replace(token_dataset(length=20).spec["text"], pad=3, mask=4, special=(1, 2))
     dataset = Columns(Spec(text=field), {"text": torch.ones(2, 20, dtype=torch.int64)})
-    small = {"hidden_dim": 32, "depth": 2} if encoder is TextTransformer else {}
+    small = {"hidden_dim": 32, **({"depth": 2} if encoder is TextTransformer else {"bigrams": 64})}
     exported = source(tmp_path, foreign.settled(encoder(dataset.spec, **small)), dataset)
     path, written = tmp_path / f"texts{kind.suffix}", kind()
     written.write(exported, path)

@@ -38,6 +38,7 @@ TABLE = ("dataset=vectors", "dataset.name=wine", "encoder=mlp", "encoder.hidden_
 VIT = ("encoder=timm", "encoder.name=test_vit")  # 6 blocks, 64 wide
 UNNORMED = tuple(option for option in EXACT if "norm" not in option)
 SMALLEST = ("encoder.hidden_dim=16", "encoder.depth=1", "encoder.num_heads=2", "encoder.dropout=0", *UNNORMED)
+OF_BAGS = ("encoder=text_bag", "encoder.hidden_dim=16", "encoder.bigrams=64", "views=span_mask", *UNNORMED)
 OF_NODES = ("encoder=nodes", "encoder.dim=8", "encoder.layers=2", "encoder.noise=0.1", "views=nodes", *UNNORMED)
 OF_TOWERS = ("encoder=towers", "encoder.dim=8", "encoder.hidden_dim=8", "encoder.std=0.1", "views=nodes", *UNNORMED)
 NOISE = {"joint_nodes": "added", "joint_layers": "all"}  # what views.noise has to be
@@ -45,6 +46,7 @@ NOISE = {"joint_nodes": "added", "joint_layers": "all"}  # what views.noise has 
 # in tests/support/modalities.py, and the options. Texts have 0 to 22 words and histories 0 to 12 items.
 OTHER_DATA = {
     "texts": ({"_target_": "padded_texts"}, ("encoder=text_transformer", "views=columns", *SMALLEST)),
+    "bags of texts": ({"_target_": "padded_texts"}, OF_BAGS),
     "histories": ({"_target_": "histories"}, ("encoder=history", "views=history", *SMALLEST)),
     "users and items": ({"_target_": "pairs_dataset", "users": 40, "items": 15}, OF_NODES),
     "features": ({"_target_": "pairs_dataset", "users": 40, "items": 15, "features": True}, OF_TOWERS),
@@ -146,6 +148,7 @@ VARIANTS_OF_HISTORIES = {
     "masked_tokens, histories": ("objective=masked_tokens", "encoder.causal=false"),
     "infonce, histories": (LAYER, "views.whole=0"),
 }
+VARIANTS_OF_BAGS = {"infomax, bags": ("objective=infomax", LAYER)}  # which reads tokens, too
 VARIANTS_OF_TOWERS = {
     "infonce, towers": ("objective=infonce_nodes",),
     "bpr, towers": ("objective=bpr", "objective.negatives=2", "objective.l2=0.01"),
@@ -167,6 +170,7 @@ class Case:
 
 OTHER_CASES = {name: Case(options, data=data_of(name)) for name, options in OTHER_YAMLS.items()}
 OTHER_CASES |= {name: Case(options, data="texts") for name, options in VARIANTS_OF_TEXTS.items()}
+OTHER_CASES |= {name: Case(options, data="bags of texts") for name, options in VARIANTS_OF_BAGS.items()}
 OTHER_CASES |= {name: Case(options, data="histories") for name, options in VARIANTS_OF_HISTORIES.items()}
 OTHER_CASES |= {name: Case(options, data="features") for name, options in VARIANTS_OF_TOWERS.items()}
 EQUAL = {name: Case(options) for name, options in (CASES | WRONG).items()}
@@ -176,7 +180,7 @@ OF_VARIANTS = [
     case
     for case in MEASURED
     if case.partition(",")[0] in VARIANTS
-    or case in (VARIANTS | VARIANTS_OF_TEXTS | VARIANTS_OF_HISTORIES | VARIANTS_OF_TOWERS)
+    or case in (VARIANTS | VARIANTS_OF_TEXTS | VARIANTS_OF_BAGS | VARIANTS_OF_HISTORIES | VARIANTS_OF_TOWERS)
 ]
 OF_YAMLS = [case for case in MEASURED if case not in OF_VARIANTS]
 
