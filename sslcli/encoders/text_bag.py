@@ -12,15 +12,16 @@ from sslcli.config.ranges import Count, Share
 from sslcli.encoders.text import TextEncoder, mean_of, visible
 from sslcli.types import Encoded, Spec, View
 
-_MULTIPLIER = 116_049_371  # odd, so that all ids take part in the place of a bigram, whatever the size of the table
+_MULTIPLIER = 116_049_371  # a prime above the size of any table, so that the first id always changes the row
 
 
 class TextBag(TextEncoder):
-    """Average the embeddings of a text's tokens, whatever their order. Training takes seconds.
+    """Average the embeddings of a text's tokens. Training takes seconds.
 
-    With ``bigrams`` a token also has the embedding of itself and its neighbour to the right, so that "not good" is more
-    than "not" and "good". Bigrams share the rows of one table by a hash of their two ids (Joulin et al. 2017, "Bag of
-    Tricks for Efficient Text Classification", section 2.1). The rows begin at 0.
+    The order of tokens means nothing without ``bigrams``. With them, the embedding of a token and its neighbour to the
+    right is added to that of the token, so that "not good" is more than "not" and "good". Bigrams share the rows of one
+    table by a hash of their two ids (Joulin et al. 2017, "Bag of Tricks for Efficient Text Classification", section
+    2.1). The rows begin at 0.
 
     Args:
         spec: the dataset's columns.
@@ -42,9 +43,9 @@ class TextBag(TextEncoder):
         super().__init__(spec)
         self.embed = nn.Embedding(self.num_ids, hidden_dim)
         nn.init.normal_(self.embed.weight, std=hidden_dim**-0.5)
-        self.bigrams = None if bigrams is None else nn.Embedding(bigrams, hidden_dim)
-        if self.bigrams is not None:
-            nn.init.zeros_(self.bigrams.weight)
+        self.bigrams = None
+        if bigrams is not None:
+            self.bigrams = nn.Embedding.from_pretrained(torch.zeros(bigrams, hidden_dim), freeze=False)
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Identity() if projection is None else nn.Linear(hidden_dim, projection)
         self.token_dim = hidden_dim
@@ -54,7 +55,8 @@ class TextBag(TextEncoder):
         hidden = self.hidden(view, mask)
         ids, seen = self.ids(view, hidden), visible(view, hidden)
         drops = self.training and self.dropout.p > 0
-        if drops or torch.compiler.is_exporting():  # torch cannot trace embedding_bag for a batch of any size
+        # torch cannot trace embedding_bag for a batch of any size, and before 2.10 it has no gradient on a Mac's GPU.
+        if drops or torch.compiler.is_exporting() or ids.device.type == "mps":
             tokens = self.dropout(self.tokens(ids, seen))
             return Encoded(tokens, self.out(mean_of(tokens, seen)), view.valid)
         return _Averaged(self, ids, seen, self.out(self._mean(ids, seen)), view.valid)
@@ -79,7 +81,7 @@ class TextBag(TextEncoder):
         return mean.float()
 
     def _rows(self, ids: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the row (B, T) of each token and its right neighbour, and where (B, T) there is one that is seen."""
+        """Return the row (B, T) of each token and its right neighbour, and where (B, T) both are seen."""
         assert self.bigrams is not None
         ids = ids.long()  # int32 would overflow
         rows = (ids * _MULTIPLIER + ids.roll(-1, 1)) % self.bigrams.num_embeddings
@@ -88,7 +90,7 @@ class TextBag(TextEncoder):
 
 
 class _Averaged(Encoded):
-    """A mean that is there, and its tokens, which are looked up when they are first asked for: few objectives do."""
+    """The mean of a text, computed at once. Tokens are looked up when they are first read, as few objectives do."""
 
     def __init__(self, bag: TextBag, ids: Tensor, seen: Tensor | None, pooled: Tensor, valid: Tensor | None) -> None:
         self._bag, self._ids, self._seen = bag, ids, seen

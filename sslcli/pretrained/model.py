@@ -57,10 +57,14 @@ class Pretrained(nn.Module):
         Raises:
             UserError: the pictures are not of the encoder's kind; the run has no such column.
         """
-        return self.encode(x, field).pooled
+        return self._encoded(x, field).pooled
 
     def encode(self, x: Any, field: str | None = None) -> Encoded:
         """Compute tokens (B, T, token_dim), for images from left to right and from top to bottom, and features."""
+        encoded = self._encoded(x, field)
+        return Encoded(encoded.tokens, encoded.pooled, encoded.valid)  # some encoders look tokens up when asked
+
+    def _encoded(self, x: Any, field: str | None) -> Encoded:
         name = field or self.views.field
         if not isinstance(x, Tensor):
             x = as_column(x, name, self.spec[name], self.fitted).to(next(self.encoder.parameters()).device)

@@ -19,7 +19,7 @@ SMALL = {"hidden_dim": 32, "depth": 2, "num_heads": 2, "dropout": 0.0}
 ENCODERS = {
     "bag": lambda: TextBag(SPEC, hidden_dim=16),
     "bag with a projection": lambda: TextBag(SPEC, hidden_dim=16, projection=8),
-    "bag with bigrams": lambda: foreign.settled(TextBag(SPEC, hidden_dim=16, bigrams=64)),
+    "bag with bigrams": lambda: foreign.settled(TextBag(SPEC, hidden_dim=16, bigrams=61)),
     "transformer": lambda: TextTransformer(SPEC, **SMALL),
     "transformer, cls": lambda: TextTransformer(SPEC, **SMALL, pool="cls"),
 }
@@ -100,16 +100,39 @@ def test_a_bigram_adds_its_row_where_both_words_are_seen():
                 if kept[t]:
                     added += encoder.embed.weight[ids[t]]
                 if kept[t] and t + 1 < len(ids) and kept[t + 1]:
-                    added += encoder.bigrams.weight[(ids[t] * 116_049_371 + ids[t + 1]) % 64]
+                    added += encoder.bigrams.weight[(ids[t] * 116_049_371 + ids[t + 1]) % 61]
             torch.testing.assert_close(encoded.pooled[row], added / max(1, sum(kept)))
         of_int32 = encoder(View(view.x.int(), "text", view.valid), hides)
         assert torch.equal(of_int32.pooled, encoded.pooled) and torch.equal(of_int32.tokens, encoded.tokens)
 
 
 def test_a_bag_with_new_bigrams_begins_as_one_without():
-    plain, view = made("bag"), texts()
+    plain, view = made("bag with a projection"), texts()
     torch.manual_seed(0)
-    assert torch.equal(TextBag(SPEC, hidden_dim=16, bigrams=64)(view).pooled, plain(view).pooled)
+    assert torch.equal(TextBag(SPEC, hidden_dim=16, projection=8, bigrams=64)(view).pooled, plain(view).pooled)
+
+
+@pytest.mark.parametrize("hides", [False, True])
+@pytest.mark.parametrize("name", ["bag", "bag with bigrams", "bag with a projection"])
+def test_the_mean_of_a_bag_has_the_gradient_of_the_mean_of_its_tokens(name, hides):
+    encoder, view, found = made(name), texts(), []
+    mask = torch.zeros_like(view.x, dtype=torch.bool)
+    mask[:, 3:24:6] = True
+    encoded = encoder(view, mask if hides else None)
+    seen = view.valid & ~(mask & (view.x >= FIRST_WORD)) if hides else view.valid
+    for pooled in (encoded.pooled, encoder.out(mean_of(encoded.tokens, seen))):
+        encoder.zero_grad()
+        (pooled * torch.linspace(-1, 1, pooled.numel()).view(pooled.shape)).sum().backward()
+        found.append([p.grad.clone() for p in encoder.parameters()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("name", ["bag", "bag with bigrams"])
+def test_a_compiled_bag_is_one_graph(name):
+    encoder, view = made(name), texts()
+    encoded = torch.compile(encoder, backend="eager", fullgraph=True)(view)
+    assert torch.equal(encoded.pooled, encoder(view).pooled) and torch.equal(encoded.tokens, encoder(view).tokens)
 
 
 @pytest.mark.parametrize("hides", [False, True])

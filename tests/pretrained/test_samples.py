@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.modalities import padded_texts
 
 from sslcli.data.pictures.decode import decode
 from sslcli.data.pictures.reading import Reading
 from sslcli.encoders.convnet_small import ConvNetSmall
+from sslcli.encoders.text_bag import TextBag
 from sslcli.errors import UserError
 from sslcli.pretrained.model import Pretrained
 from sslcli.types import Field, Spec
+from sslcli.views.base import PassThrough
 from sslcli.views.image.pipeline import ImageViews
 
 SIZE = 16
@@ -148,3 +151,14 @@ def test_tokens_come_with_the_features_that_are_their_mean():
         encoded = model.encode(picture)
         assert encoded.tokens.shape == (1, 16, model.encoder.token_dim)  # 4 x 4 places
         torch.testing.assert_close(encoded.tokens.mean(1), model(picture))
+
+
+def test_tokens_may_be_read_after_the_block_that_encodes():
+    """Also those of a bag of words, which looks them up when they are read."""
+    data = padded_texts(3, 24)
+    encoder = TextBag(data.spec, hidden_dim=8, bigrams=16).eval()
+    model = Pretrained(encoder, PassThrough(encoder.view_spec, data.spec, 1), data.spec)
+    with torch.inference_mode():
+        encoded = model.encode(data.columns["text"])
+    expected = model.encode(data.columns["text"]).tokens
+    assert encoded.tokens.is_inference() and torch.equal(encoded.tokens, expected.detach())

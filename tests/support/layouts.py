@@ -148,7 +148,7 @@ VARIANTS_OF_HISTORIES = {
     "masked_tokens, histories": ("objective=masked_tokens", "encoder.causal=false"),
     "infonce, histories": (LAYER, "views.whole=0"),
 }
-VARIANTS_OF_BAGS = {"infomax, bags": ("objective=infomax", LAYER)}  # which reads tokens, too
+VARIANTS_OF_BAGS = {"infomax, bags": ("objective=infomax", "objective.pairs=local", LAYER)}  # of tokens
 VARIANTS_OF_TOWERS = {
     "infonce, towers": ("objective=infonce_nodes",),
     "bpr, towers": ("objective=bpr", "objective.negatives=2", "objective.l2=0.01"),
