@@ -61,11 +61,13 @@ def main() -> None:
     parser.add_argument("--objectives", nargs="+", default=OBJECTIVES)
     parser.add_argument("--encoders", nargs="+", default=list(STEPS), choices=list(STEPS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--options", nargs="*", default=[], metavar="KEY=VALUE", help="further options of each run")
     parser.add_argument("--steps", type=int, help="instead of the number for the encoder")
     add_json(parser, "random initialisation")
     args = parser.parse_args()
     name, _, path = args.data.partition("=")
     data = ["dataset=images", for_hydra("dataset.path", path), "dataset.size=32"] if path else []
+    data += args.options
     rows: list[Row] = []
     lines = []
     for encoder in args.encoders:

@@ -49,6 +49,9 @@ RATES: tuple[Row, ...] = (
     ("sgd", ANY, ANY, 0.06),
     ("lars", ANY, ANY, 0.3),
 )
+# AdamW's rates of these families are for batches of 256: smaller ones get them times the square root of their share.
+FOR_BATCHES_OF = 256
+BY_BATCH = ("vit", "swin", "convnext")
 # schedule, family, objective: share of training
 WARMUPS: tuple[Row, ...] = (
     ("cosine", ANY, ANY, 0.1),
@@ -77,8 +80,11 @@ def settle(plain: dict[str, Any], views: str | None, views_of: Callable[[str], A
     if _is_auto(plain, "optimizer", "lr"):
         optimizer = _name(plain["optimizer"])
         rate = _value(RATES, optimizer, encoder, objective, "optimizer.lr")
+        batch = _batch_that_counts(plain, optimizer, encoder)
+        if batch is not None:
+            rate = float(f"{rate * (batch / FOR_BATCHES_OF) ** 0.5:.2g}")
         plain["optimizer"]["lr"] = rate
-        found.append(f"learning rate {rate:g} ({case}, {optimizer})")
+        found.append(f"learning rate {rate:g} ({case}, {optimizer}{'' if batch is None else f', batch {batch}'})")
     if _is_auto(plain, "schedule", "warmup"):
         share = _value(WARMUPS, _name(plain["schedule"]), encoder, objective, "schedule.warmup")
         plain["schedule"]["warmup"] = share
@@ -121,6 +127,13 @@ def views_option(objective: Any, dataset: Any = None, encoder: str = "") -> str:
 
 def _name(section: Any) -> str:
     return part_name(section).lower() if isinstance(section, Mapping) else ""
+
+
+def _batch_that_counts(plain: Mapping[str, Any], optimizer: str, encoder: str) -> int | None:
+    """Return the batch size by which a rate falls, or None: also where the user chose how it does (optimizer.scale)."""
+    batch = plain.get("train", {}).get("batch_size")
+    falls = optimizer == "adamw" and encoder in BY_BATCH and plain["optimizer"].get("scale", "none") == "none"
+    return batch if falls and isinstance(batch, int) and 0 < batch < FOR_BATCHES_OF else None
 
 
 def _is_auto(plain: Mapping[str, Any], section: str, key: str) -> bool:

@@ -138,3 +138,32 @@ def test_what_was_settled_is_told():
     ]
     assert plain["views"] == {"option": "simmim"} and plain["optimizer"]["lr"] == 0.001
     assert settle(plain, "small", lambda option: {}) == []
+
+
+@pytest.mark.parametrize(
+    "options, rate",
+    [
+        (("encoder=vit_tiny", "train.batch_size=256"), 1e-3),
+        (("encoder=vit_tiny", "train.batch_size=1024"), 1e-3),
+        (("encoder=vit_tiny", "train.batch_size=64"), 5e-4),  # sqrt(64 / 256) = 1 / 2
+        (("encoder=swin_tiny", "train.batch_size=16"), 2.5e-4),
+        (("encoder=convnext_tiny", "train.batch_size=32"), 3.5e-4),  # 3.54e-4
+        (("encoder=vit_tiny", "train.batch_size=64", "optimizer.scale=linear"), 1e-3),  # which scales it later
+        (("encoder=vit_tiny", "train.batch_size=64", "optimizer.lr=1e-3"), 1e-3),
+        (("encoder=vit_tiny", "train.batch_size=64", "optimizer=sgd"), 0.06),
+        (("encoder=resnet18", "train.batch_size=32"), 3e-3),  # chosen at batches of 32
+        (("train.batch_size=32",), 1e-2),
+    ],
+)
+def test_the_rate_of_a_transformer_falls_with_the_root_of_a_small_batch(options, rate):
+    assert compose(*options).optimizer.node["lr"] == rate
+
+
+def test_a_rate_that_fell_is_told_with_its_batch():
+    plain = {
+        "encoder": {"_target_": "sslcli.encoders.timm.Timm", "name": "vit_tiny_patch16_224"},
+        "objective": {"_target_": "sslcli.objectives.infonce.InfoNCE"},
+        "optimizer": {"_target_": "sslcli.training.optim.adamw", "lr": "auto"},
+        "train": {"batch_size": 32},
+    }
+    assert settle(plain, None, lambda option: {}) == ["learning rate 0.00035 (vit, infonce, adamw, batch 32)"]
