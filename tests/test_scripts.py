@@ -11,7 +11,7 @@ import torch
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "scripts" / "benchmarks"
 SCRIPTS = sorted(path for path in (ROOT / "scripts").rglob("*.py") if path.name != "figures.py")
-SLOW = ("bench_views", "bench_infonce", "bench_probe_memory", "bench_simcse")
+SLOW = ("bench_views", "bench_infonce", "bench_probe_memory", "bench_simcse", "bench_text_bag")
 # Arguments that keep a benchmark small, and the unit of its first row.
 SMALL = {
     "bench_ddp": ("--encoder test_vit --size 160 --batch 4 --repeats 1", "s"),
