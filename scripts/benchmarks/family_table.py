@@ -28,10 +28,10 @@ COMMON = ("train.batch_size=32", "probe.max_samples=1000", "probe.whiten=0", "lo
 SMALL_QUEUE = ("objective.queue=512",)
 
 
-def command(encoder: str, objective: str, data: list[str], seed: int, steps: int) -> list[str]:
+def command(encoder: str, objective: str, options: list[str], seed: int, steps: int) -> list[str]:
     """The words of one cell, without its folder."""
     queue = SMALL_QUEUE if objective == "moco" else ()
-    chosen = [f"encoder={encoder}", f"objective={objective}", *data, f"seed={seed}", f"train.steps={steps}"]
+    chosen = [f"encoder={encoder}", f"objective={objective}", *options, f"seed={seed}", f"train.steps={steps}"]
     return [*chosen, *COMMON, *queue]
 
 
@@ -61,20 +61,26 @@ def main() -> None:
     parser.add_argument("--objectives", nargs="+", default=OBJECTIVES)
     parser.add_argument("--encoders", nargs="+", default=list(STEPS), choices=list(STEPS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--options", nargs="*", default=[], metavar="KEY=VALUE", help="further options of each run")
+    parser.add_argument(
+        "--options",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="further options of each run, in a FOLDER of their own",
+    )
     parser.add_argument("--steps", type=int, help="instead of the number for the encoder")
     add_json(parser, "random initialisation")
     args = parser.parse_args()
     name, _, path = args.data.partition("=")
     data = ["dataset=images", for_hydra("dataset.path", path), "dataset.size=32"] if path else []
-    data += args.options
+    options = [*data, *args.options]
     rows: list[Row] = []
     lines = []
     for encoder in args.encoders:
         for objective in args.objectives:
             cells = []
             for seed in args.seeds:
-                words = command(encoder, objective, data, seed, args.steps or STEPS[encoder])
+                words = command(encoder, objective, options, seed, args.steps or STEPS[encoder])
                 cell = measured(args.folder / name / f"{encoder}-{objective}-{seed}", words)
                 cells += [cell] if cell else []
             if len(cells) < len(args.seeds):

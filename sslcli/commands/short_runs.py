@@ -22,7 +22,7 @@ class Measured:
     random: float
 
 
-# With the defaults of family and objective, one to three CPU minutes each: those whose gain is below two errors.
+# Runs of one to three CPU minutes in batches of 32, at 3e-3 (resnet) or 1e-3: those that gain less than two errors.
 MEASURED = (
     Measured("resnet", "simmim", 3200, 52.6, 54.2),
     Measured("resnet", "byol", 3200, 56.5, 54.2),

@@ -80,7 +80,7 @@ def settle(plain: dict[str, Any], views: str | None, views_of: Callable[[str], A
     if _is_auto(plain, "optimizer", "lr"):
         optimizer = _name(plain["optimizer"])
         rate = _value(RATES, optimizer, encoder, objective, "optimizer.lr")
-        batch = _batch_that_counts(plain, optimizer, encoder)
+        batch = _small_batch(plain, optimizer, encoder)
         if batch is not None:
             rate = float(f"{rate * (batch / FOR_BATCHES_OF) ** 0.5:.2g}")
         plain["optimizer"]["lr"] = rate
@@ -129,8 +129,8 @@ def _name(section: Any) -> str:
     return part_name(section).lower() if isinstance(section, Mapping) else ""
 
 
-def _batch_that_counts(plain: Mapping[str, Any], optimizer: str, encoder: str) -> int | None:
-    """Return the batch size by which a rate falls, or None: also where the user chose how it does (optimizer.scale)."""
+def _small_batch(plain: Mapping[str, Any], optimizer: str, encoder: str) -> int | None:
+    """Return the size of a batch that lowers the rate; None if it does not, or if optimizer.scale says how it does."""
     batch = plain.get("train", {}).get("batch_size")
     falls = optimizer == "adamw" and encoder in BY_BATCH and plain["optimizer"].get("scale", "none") == "none"
     return batch if falls and isinstance(batch, int) and 0 < batch < FOR_BATCHES_OF else None

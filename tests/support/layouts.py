@@ -128,13 +128,12 @@ VARIANTS = {
         *added(byol=("norm=layer",), simsiam=("norm=layer",), moco=("queue=150",), moco3=("version=3", "norm=layer")),
     ),
 }
-VARIANTS_OF_TEXTS = {
-    f"{name}, texts": options
-    for name, options in {
-        "infonce": (LAYER, "views=token_delete"),
-        "moco 3": (*VARIANTS["moco 3"], "views=token_crop"),
-        "infomax": ("objective=infomax", LAYER, "views=span_mask"),
-        "joint": (
+VARIANTS_OF = {  # of other data, each a key of OTHER_DATA
+    "texts": {
+        "infonce, texts": (LAYER, "views=token_delete"),
+        "moco 3, texts": (*VARIANTS["moco 3"], "views=token_crop"),
+        "infomax, texts": ("objective=infomax", LAYER, "views=span_mask"),
+        "joint, texts": (
             "objective=joint_masked",
             "objective.parts.moco.norm=layer",
             "~objective.parts.simmim",
@@ -142,16 +141,16 @@ VARIANTS_OF_TEXTS = {
             *added(masked_tokens=()),
             "views=span_mask",  # of parts of texts, step 1 has an input of 5e-8 to a ReLU, which rounding turns round
         ),
-    }.items()
-}
-VARIANTS_OF_HISTORIES = {
-    "masked_tokens, histories": ("objective=masked_tokens", "encoder.causal=false"),
-    "infonce, histories": (LAYER, "views.whole=0"),
-}
-VARIANTS_OF_BAGS = {"infomax, bags": ("objective=infomax", "objective.pairs=local", LAYER)}  # of tokens
-VARIANTS_OF_TOWERS = {
-    "infonce, towers": ("objective=infonce_nodes",),
-    "bpr, towers": ("objective=bpr", "objective.negatives=2", "objective.l2=0.01"),
+    },
+    "bags of texts": {"infomax, bags": ("objective=infomax", "objective.pairs=local", LAYER)},  # pairs of tokens
+    "histories": {
+        "masked_tokens, histories": ("objective=masked_tokens", "encoder.causal=false"),
+        "infonce, histories": (LAYER, "views.whole=0"),
+    },
+    "features": {
+        "infonce, towers": ("objective=infonce_nodes",),
+        "bpr, towers": ("objective=bpr", "objective.negatives=2", "objective.l2=0.01"),
+    },
 }
 CASES = {name: options for name, (options, _) in YAMLS.items()} | VARIANTS
 MASKED = {name: options for name, (options, masks) in YAMLS.items() if masks}
@@ -169,19 +168,13 @@ class Case:
 
 
 OTHER_CASES = {name: Case(options, data=data_of(name)) for name, options in OTHER_YAMLS.items()}
-OTHER_CASES |= {name: Case(options, data="texts") for name, options in VARIANTS_OF_TEXTS.items()}
-OTHER_CASES |= {name: Case(options, data="bags of texts") for name, options in VARIANTS_OF_BAGS.items()}
-OTHER_CASES |= {name: Case(options, data="histories") for name, options in VARIANTS_OF_HISTORIES.items()}
-OTHER_CASES |= {name: Case(options, data="features") for name, options in VARIANTS_OF_TOWERS.items()}
+OTHER_VARIANTS = {
+    name: Case(options, data=data) for data, variants in VARIANTS_OF.items() for name, options in variants.items()
+}
 EQUAL = {name: Case(options) for name, options in (CASES | WRONG).items()}
 UNEQUAL = {f"{name}, unequal masks": Case(options, unequal=True) for name, options in (MASKED | WRONG).items()}
-MEASURED = EQUAL | UNEQUAL | OTHER_CASES
-OF_VARIANTS = [
-    case
-    for case in MEASURED
-    if case.partition(",")[0] in VARIANTS
-    or case in (VARIANTS | VARIANTS_OF_TEXTS | VARIANTS_OF_BAGS | VARIANTS_OF_HISTORIES | VARIANTS_OF_TOWERS)
-]
+MEASURED = EQUAL | UNEQUAL | OTHER_CASES | OTHER_VARIANTS
+OF_VARIANTS = [case for case in MEASURED if case.partition(",")[0] in VARIANTS or case in (VARIANTS | OTHER_VARIANTS)]
 OF_YAMLS = [case for case in MEASURED if case not in OF_VARIANTS]
 
 
