@@ -1,7 +1,7 @@
 """Does every objective teach every family of encoders something in a few CPU minutes? kNN beside random weights.
 
     python scripts/benchmarks/family_table.py FOLDER                        # 48 runs on the embedded pictures
-    python scripts/benchmarks/family_table.py FOLDER --data pictures=DIR    # your own, at 32 pixels
+    python scripts/benchmarks/family_table.py FOLDER --data pictures dataset=images dataset.path=DIR dataset.size=32
     python scripts/benchmarks/family_table.py FOLDER --objectives infonce byol --encoders resnet18 --seeds 0
 
 Each cell is a run of ``ssl-train`` with the defaults of its encoder and objective, and stands in its own folder:
@@ -57,7 +57,9 @@ def gain(cells: list[dict[str, float]]) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where the runs stand")
-    parser.add_argument("--data", default="mini", help="mini, or NAME=FOLDER_OF_PICTURES")
+    parser.add_argument(
+        "--data", nargs="+", default=["mini"], metavar="NAME", help="its name, and KEY=VALUE of its config"
+    )
     parser.add_argument("--objectives", nargs="+", default=OBJECTIVES)
     parser.add_argument("--encoders", nargs="+", default=list(STEPS), choices=list(STEPS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
@@ -71,8 +73,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="instead of the number for the encoder")
     add_json(parser, "random initialisation")
     args = parser.parse_args()
-    name, _, path = args.data.partition("=")
-    data = ["dataset=images", for_hydra("dataset.path", path), "dataset.size=32"] if path else []
+    name, *data = args.data
     options = [*data, *args.options]
     rows: list[Row] = []
     lines = []

@@ -114,7 +114,7 @@ def is_changeable(key: str) -> bool:
 def _is_place(key: str) -> bool:
     """Whether a key is a path of data or weights, or says only how they come to their place."""
     name = key.rpartition(".")[2]
-    endings = ("_dir", "_features")
+    endings = ("_dir", "_features", "_folders")
     return key == _WEIGHTS or (key.startswith("dataset.") and (name in ("path", "download") or name.endswith(endings)))
 
 

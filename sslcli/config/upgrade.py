@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-FORMAT = 5  # of the checkpoints that this version writes
+FORMAT = 6  # of the checkpoints that this version writes
 
 # Old and new names of the modules that ``_target_`` names.
 _MOVED = {
@@ -75,6 +75,7 @@ _WITHOUT: dict[int, dict[str, dict[str, Any]]] = {
         "sslcli.training.schedule.Cosine": {"initial": 0.0, "from_start": False},
     },
     5: {"sslcli.objectives.infonce.InfoNCE": {"log_q": "auto", "unique": False}},  # auto is nothing without a graph
+    6: {"sslcli.data.pictures.images.images": {"split_folders": False}},
 }
 # By target, old and new names of keys.
 _RENAMED: dict[str, dict[str, str]] = {

@@ -25,6 +25,7 @@ from sslcli.data.pictures.pack_json import ARRAY, PACK, TARS
 from sslcli.data.pictures.pack_writers import ArrayWriter, Packed, ShardWriter, Writer, sync
 from sslcli.data.pictures.png_chunks import pixels_only
 from sslcli.data.pictures.reading import Reading
+from sslcli.data.pictures.split_folders import find_split_folders
 from sslcli.data.regular_files import read_regular
 from sslcli.data.shared_memory import ReadAhead
 from sslcli.data.workers import by_workers
@@ -182,6 +183,9 @@ def pack(source: str, dest: Path, to: str, size: int | None, workers: int | None
     for name, text in pictures.notes:
         print(f"{name}: {text}")
     left_out = f"; {bad:,} could not be read and are listed in {dest / 'bad_samples.txt'}" if bad else ""
+    if (folders := find_split_folders(source)) is not None:
+        named = " and ".join(folder.name for folder in (folders.train, *folders.held_out))
+        print(f"split: {named} are one set in this pack, which dataset=images keeps apart; pack each for itself")
     if reading.levels is not None and size is not None:
         print("integers of more than 8 bits: {:,.0f} is black, {:,.0f} is white".format(*reading.levels))
     print(f"{len(pictures) - bad:,} pictures in {dest}, {bytes_written / 1e9:.2f} GB{left_out}")
