@@ -123,6 +123,26 @@ def test_a_pair_goes_through_one_encoder_at_once_where_it_is_equally_wide():
         calls.clear()
 
 
+def test_a_pair_loses_words_at_the_rate_given_each_text_by_its_own_draw():
+    views = Pairs(DATA.spec, DATA.spec, 2, columns=["text", "pair"], delete=0.4)
+    made = views(DATA.columns, randomness(300))
+    for view, name in zip(made, ("text", "pair")):
+        ids = DATA.columns[name]
+        assert view.field == "text" and view.x.shape == ids.shape and torch.equal(view.valid, view.x != PAD)
+        for before, after in zip(ids, view.x):
+            kept = words_of(after)
+            assert after[: len(kept) + 2].tolist() == [BEGIN, *kept, END]
+            assert is_part(kept, words_of(before)) and len(kept) >= min(1, len(words_of(before)))
+        assert torch.equal(views.evaluation_view(DATA.columns, name).x, ids)
+    both = views({"text": DATA.columns["pair"], "pair": DATA.columns["pair"]}, randomness(300))
+    assert not torch.equal(both[0].x, both[1].x)
+    long = [row for row, ids in enumerate(DATA.columns["text"]) if len(words_of(ids)) > 5]
+    before, after = (sum(len(words_of(rows[row])) for row in long) for rows in (DATA.columns["text"], made[0].x))
+    assert after / before == pytest.approx(0.6, abs=0.03)
+    part = views({name: ids[100:200] for name, ids in DATA.columns.items()}, randomness(300).part(100, 200))
+    assert all(torch.equal(one.x[100:200], other.x) for one, other in zip(made, part))
+
+
 @pytest.mark.parametrize("name", ["dropout", "token_crop", "token_delete", "span_mask", "pairs"])
 def test_every_yaml_builds_and_reads_the_column_of_texts(name):
     spec = Spec(image=Field("image", (1, 8, 8), torch.uint8), **DATA.spec)
@@ -142,5 +162,7 @@ def test_what_does_not_fit_is_said():
         Dropout(*[Spec(x=Field("vector", (3,), torch.float32))] * 2, 2)
     with pytest.raises(ValueError, match="the dataset has no column 'pair', only text"):
         Pairs(SPEC, SPEC, 2, columns=["text", "pair"])
+    with pytest.raises(ValueError, match="delete=0.2: 'text' has no id that fills shorter texts up"):
+        Pairs(bare, bare, 1, columns=["text"], delete=0.2)
     with pytest.raises(ValueError, match="scale="):
         TokenCrop(SPEC, SPEC, 2, scale=[0.9, 0.3])

@@ -60,9 +60,14 @@ class TokenDelete(TextViews):
         self.rate = rate
 
     def draw(self, ids: Tensor, words: Tensor, randomness: Randomness) -> Tensor:
-        drawn = torch.where(words, randomness.uniform("delete", ids.shape[1]), -1.0)
-        left_out = words & (drawn < self.rate) & (drawn < drawn.amax(1, keepdim=True))
-        return compacted(ids, ~left_out & (ids != self.pad), self.pad)
+        return thinned(ids, words, self.rate, self.pad, randomness)
+
+
+def thinned(ids: Tensor, words: Tensor, rate: float, pad: int, randomness: Randomness) -> Tensor:
+    """Leave out a random share of the ``words`` (B, T) of the texts ``ids`` (B, T); one of them always stays."""
+    drawn = torch.where(words, randomness.uniform("delete", ids.shape[1]), -1.0)
+    left_out = words & (drawn < rate) & (drawn < drawn.amax(1, keepdim=True))
+    return compacted(ids, ~left_out & (ids != pad), pad)
 
 
 class SpanMask(TextViews):
