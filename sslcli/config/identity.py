@@ -30,6 +30,7 @@ _YOUNGER: dict[str, Any] = {
     r"train\.sync_norm": False,
     r"dataset\.buckets": None,
     r"encoder\.bigrams": None,
+    r"encoder\.unit": False,
     r"objective\.(parts\.\w+\.)?same": None,
     r"objective\.(parts\.\w+\.)?log_q": AUTO,
     r"objective\.(parts\.\w+\.)?unique": False,

@@ -29,6 +29,8 @@ class TextBag(TextEncoder):
         bigrams: rows of the table of bigrams; null has no such table.
         dropout: share of the numbers of each embedding that training drops.
         projection: width of a linear layer on the mean, and so of the pooled vector; null has no such layer.
+        unit: whether the pooled vector is divided by its length. Cosine similarity does not see the difference. The
+            mean of few words is longer than that of many, and with ``unit`` a probe does not read it.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class TextBag(TextEncoder):
         bigrams: Count | None = None,
         dropout: Share = 0.0,
         projection: Count | None = None,
+        unit: bool = False,
     ) -> None:
         super().__init__(spec)
         self.embed = nn.Embedding(self.num_ids, hidden_dim)
@@ -48,6 +51,7 @@ class TextBag(TextEncoder):
             self.bigrams = nn.Embedding.from_pretrained(torch.zeros(bigrams, hidden_dim), freeze=False)
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Identity() if projection is None else nn.Linear(hidden_dim, projection)
+        self.unit = unit
         self.token_dim = hidden_dim
         self.dim = projection or hidden_dim
 
@@ -58,8 +62,8 @@ class TextBag(TextEncoder):
         # torch cannot trace embedding_bag for a batch of any size, and before 2.10 it has no gradient on a Mac's GPU.
         if drops or torch.compiler.is_exporting() or ids.device.type == "mps":
             tokens = self.dropout(self.tokens(ids, seen))
-            return Encoded(tokens, self.out(mean_of(tokens, seen)), view.valid)
-        return _Averaged(self, ids, seen, self.out(self._mean(ids, seen)), view.valid)
+            return Encoded(tokens, self._pooled(mean_of(tokens, seen)), view.valid)
+        return _Averaged(self, ids, seen, self._pooled(self._mean(ids, seen)), view.valid)
 
     def tokens(self, ids: Tensor, seen: Tensor | None) -> Tensor:
         """Return the embeddings (B, T, D) of tokens ids (B, T); those of bigrams need two tokens that are ``seen``."""
@@ -68,6 +72,10 @@ class TextBag(TextEncoder):
             return tokens
         rows, there = self._rows(ids, seen)
         return tokens + self.bigrams(rows) * there[..., None]
+
+    def _pooled(self, mean: Tensor) -> Tensor:
+        pooled: Tensor = self.out(mean)
+        return F.normalize(pooled, dim=1) if self.unit else pooled
 
     def _mean(self, ids: Tensor, seen: Tensor | None) -> Tensor:
         """Return the mean (B, D) of the seen tokens, without (B, T, D) numbers, which take most of a step's time."""

@@ -20,6 +20,7 @@ ENCODERS = {
     "bag": lambda: TextBag(SPEC, hidden_dim=16),
     "bag with a projection": lambda: TextBag(SPEC, hidden_dim=16, projection=8),
     "bag with bigrams": lambda: foreign.settled(TextBag(SPEC, hidden_dim=16, bigrams=61)),
+    "bag of length 1": lambda: TextBag(SPEC, hidden_dim=16, projection=8, unit=True),
     "transformer": lambda: TextTransformer(SPEC, **SMALL),
     "transformer, cls": lambda: TextTransformer(SPEC, **SMALL, pool="cls"),
 }
@@ -110,6 +111,17 @@ def test_a_bag_with_new_bigrams_begins_as_one_without():
     plain, view = made("bag with a projection"), texts()
     torch.manual_seed(0)
     assert torch.equal(TextBag(SPEC, hidden_dim=16, projection=8, bigrams=64)(view).pooled, plain(view).pooled)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_a_bag_of_length_1_has_the_direction_of_one_without(dropout):
+    plain, unit = (
+        foreign.settled(TextBag(SPEC, hidden_dim=16, dropout=dropout, unit=is_unit)) for is_unit in (False, True)
+    )
+    view = texts()
+    one, other = ([encoder.train(), torch.manual_seed(0), encoder(view)][-1] for encoder in (plain, unit))
+    torch.testing.assert_close(other.pooled, one.pooled / one.pooled.pow(2).sum(1, keepdim=True).sqrt())
+    assert torch.equal(one.tokens, other.tokens)
 
 
 @pytest.mark.parametrize("hides", [False, True])
