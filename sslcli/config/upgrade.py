@@ -75,7 +75,10 @@ _WITHOUT: dict[int, dict[str, dict[str, Any]]] = {
         "sslcli.training.schedule.Cosine": {"initial": 0.0, "from_start": False},
     },
     5: {"sslcli.objectives.infonce.InfoNCE": {"log_q": "auto", "unique": False}},  # auto is nothing without a graph
-    6: {"sslcli.data.pictures.images.images": {"split_folders": False}},
+    6: {
+        "sslcli.data.pictures.images.images": {"split_folders": False},
+        "sslcli.encoders.text_bag.TextBag": {"unit": False},
+    },
 }
 # By target, old and new names of keys.
 _RENAMED: dict[str, dict[str, str]] = {

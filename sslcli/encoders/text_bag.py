@@ -41,7 +41,7 @@ class TextBag(TextEncoder):
         bigrams: Count | None = None,
         dropout: Share = 0.0,
         projection: Count | None = None,
-        unit: bool = False,
+        unit: bool = True,
     ) -> None:
         super().__init__(spec)
         self.embed = nn.Embedding(self.num_ids, hidden_dim)

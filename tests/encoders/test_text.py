@@ -3,10 +3,12 @@
 import pytest
 import torch
 from support import foreign
+from support.helpers import compose
 from support.modalities import BEGIN, END, FIRST_WORD, MASK, PAD, padded_texts
 from torch import nn
 from torch.nn import functional as F
 
+from sslcli.config.composed import restored, to_plain
 from sslcli.encoders.text import by_length, mean_of
 from sslcli.encoders.text_bag import TextBag
 from sslcli.encoders.text_transformer import TextTransformer
@@ -17,10 +19,10 @@ LENGTH = 64
 SPEC = padded_texts(1, LENGTH).spec
 SMALL = {"hidden_dim": 32, "depth": 2, "num_heads": 2, "dropout": 0.0}
 ENCODERS = {
-    "bag": lambda: TextBag(SPEC, hidden_dim=16),
-    "bag with a projection": lambda: TextBag(SPEC, hidden_dim=16, projection=8),
-    "bag with bigrams": lambda: foreign.settled(TextBag(SPEC, hidden_dim=16, bigrams=61)),
-    "bag of length 1": lambda: TextBag(SPEC, hidden_dim=16, projection=8, unit=True),
+    "bag": lambda: TextBag(SPEC, hidden_dim=16, unit=False),
+    "bag with a projection": lambda: TextBag(SPEC, hidden_dim=16, projection=8, unit=False),
+    "bag with bigrams": lambda: foreign.settled(TextBag(SPEC, hidden_dim=16, bigrams=61, unit=False)),
+    "bag of length 1": lambda: TextBag(SPEC, hidden_dim=16, projection=8),
     "transformer": lambda: TextTransformer(SPEC, **SMALL),
     "transformer, cls": lambda: TextTransformer(SPEC, **SMALL, pool="cls"),
 }
@@ -110,7 +112,9 @@ def test_a_bigram_adds_its_row_where_both_words_are_seen():
 def test_a_bag_with_new_bigrams_begins_as_one_without():
     plain, view = made("bag with a projection"), texts()
     torch.manual_seed(0)
-    assert torch.equal(TextBag(SPEC, hidden_dim=16, projection=8, bigrams=64)(view).pooled, plain(view).pooled)
+    assert torch.equal(
+        TextBag(SPEC, hidden_dim=16, projection=8, bigrams=64, unit=False)(view).pooled, plain(view).pooled
+    )
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
@@ -122,6 +126,12 @@ def test_a_bag_of_length_1_has_the_direction_of_one_without(dropout):
     one, other = ([encoder.train(), torch.manual_seed(0), encoder(view)][-1] for encoder in (plain, unit))
     torch.testing.assert_close(other.pooled, one.pooled / one.pooled.pow(2).sum(1, keepdim=True).sqrt())
     assert torch.equal(one.tokens, other.tokens)
+
+
+def test_a_bag_of_before_keeps_the_length_of_its_mean():
+    plain = to_plain(compose("encoder=text_bag", "dataset=wordnet_mini"))
+    assert plain["encoder"].pop("unit") is True
+    assert restored(plain, 5).encoder.node["unit"] is False
 
 
 @pytest.mark.parametrize("hides", [False, True])
@@ -151,7 +161,8 @@ def test_a_compiled_bag_is_one_graph(name):
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 @pytest.mark.parametrize("bigrams", [None, 64])
 def test_the_mean_of_a_bag_is_that_of_its_tokens_which_are_looked_up_when_asked_for(bigrams, dropout, hides):
-    encoder, view = TextBag(SPEC, hidden_dim=16, bigrams=bigrams, dropout=dropout), texts(count=8)
+    made = TextBag(SPEC, hidden_dim=16, bigrams=bigrams, dropout=dropout, unit=False)
+    encoder, view = made, texts(count=8)
     foreign.settled(encoder).train()
     encoded = encoder(view, torch.ones_like(view.x, dtype=torch.bool) if hides else None)
     assert ("tokens" in vars(encoded)) == (dropout > 0), "tokens take most of the time of a step"

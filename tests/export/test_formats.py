@@ -255,7 +255,7 @@ def test_ids_and_vectors_are_exported_too(tmp_path, kind):
 def test_a_graph_of_texts_reads_any_number_of_any_length_and_no_padding(tmp_path, kind, encoder):
     field = replace(token_dataset(length=20).spec["text"], pad=3, mask=4, special=(1, 2))
     dataset = Columns(Spec(text=field), {"text": torch.ones(2, 20, dtype=torch.int64)})
-    small = {"hidden_dim": 32, **({"depth": 2} if encoder is TextTransformer else {"bigrams": 64, "unit": True})}
+    small = {"hidden_dim": 32, **({"depth": 2} if encoder is TextTransformer else {"bigrams": 64})}
     exported = source(tmp_path, foreign.settled(encoder(dataset.spec, **small)), dataset)
     path, written = tmp_path / f"texts{kind.suffix}", kind()
     written.write(exported, path)
