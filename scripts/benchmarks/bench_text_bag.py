@@ -28,7 +28,7 @@ class TokensFirst(TextBag):
 
     def forward(self, view: View, mask: Tensor | None = None) -> Encoded:
         tokens = self.tokens(view.x, view.valid)
-        return Encoded(tokens, self.out(mean_of(tokens, view.valid)), view.valid)
+        return Encoded(tokens, self._pooled(mean_of(tokens, view.valid)), view.valid)
 
 
 def main() -> None:

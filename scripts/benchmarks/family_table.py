@@ -74,6 +74,8 @@ def main() -> None:
     add_json(parser, "random initialisation")
     args = parser.parse_args()
     name, *data = args.data
+    if "=" in name or (name == "mini") != (not data):
+        parser.error("--data takes a name and then the config of the data, KEY=VALUE ...; mini needs none")
     options = [*data, *args.options]
     rows: list[Row] = []
     lines = []

@@ -4,7 +4,7 @@
     ssl-pack SOURCE DEST --to shards [--size 256]      # then dataset=shards dataset.path=DEST
 
 SOURCE is the same as dataset.path for dataset=images: a folder of any layout, or a text file with one path per line.
-Folders of a split, such as train and val, become one set: pack each for itself to keep them apart.
+Folders of a split, such as train and val, become one set: pack train alone to keep the others out of training.
 
 array: the centred squares at --size pixels as one uint8 array, exactly the pixels of dataset=images dataset.size=SIZE.
 

@@ -31,6 +31,7 @@ _YOUNGER: dict[str, Any] = {
     r"dataset\.buckets": None,
     r"encoder\.bigrams": None,
     r"encoder\.unit": False,
+    r"views\.(\w+\.)*delete": 0.0,
     r"objective\.(parts\.\w+\.)?same": None,
     r"objective\.(parts\.\w+\.)?log_q": AUTO,
     r"objective\.(parts\.\w+\.)?unique": False,
@@ -41,6 +42,7 @@ _YOUNGER_OF_DATA: dict[str, dict[str, Any]] = {
     "interactions": {r"dataset\.(ignore|categories|missing)": None},
 }
 _WEIGHTS = "encoder.weights"
+_OF_PLACES = ("path", "download", "split_folders")
 
 
 @dataclass(frozen=True)
@@ -113,10 +115,10 @@ def is_changeable(key: str) -> bool:
 
 
 def _is_place(key: str) -> bool:
-    """Whether a key is a path of data or weights, or says only how they come to their place."""
+    """Whether a key is a path of data or weights, or says only which of them are read: what is read counts."""
     name = key.rpartition(".")[2]
-    endings = ("_dir", "_features", "_folders")
-    return key == _WEIGHTS or (key.startswith("dataset.") and (name in ("path", "download") or name.endswith(endings)))
+    endings = ("_dir", "_features")
+    return key == _WEIGHTS or (key.startswith("dataset.") and (name in _OF_PLACES or name.endswith(endings)))
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Any]:

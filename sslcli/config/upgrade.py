@@ -78,6 +78,7 @@ _WITHOUT: dict[int, dict[str, dict[str, Any]]] = {
     6: {
         "sslcli.data.pictures.images.images": {"split_folders": False},
         "sslcli.encoders.text_bag.TextBag": {"unit": False},
+        "sslcli.views.text.whole.Pairs": {"delete": 0.0},
     },
 }
 # By target, old and new names of keys.

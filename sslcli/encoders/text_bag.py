@@ -29,8 +29,8 @@ class TextBag(TextEncoder):
         bigrams: rows of the table of bigrams; null has no such table.
         dropout: share of the numbers of each embedding that training drops.
         projection: width of a linear layer on the mean, and so of the pooled vector; null has no such layer.
-        unit: whether the pooled vector is divided by its length. Cosine similarity does not see the difference. The
-            mean of few words is longer than that of many, and with ``unit`` a probe does not read it.
+        unit: whether the pooled vector is scaled to length 1. Cosine similarities are the same. A mean of few words is
+            longer than one of many; scaled vectors do not tell probes how many words a text has.
     """
 
     def __init__(

@@ -60,7 +60,8 @@ def finished_before(config: TrainConfig, run_dir: Path) -> dict[str, Any] | None
         refused, allowed = differences(checkpoint.load(saved[0])["config"], config)
     except checkpoint.DamagedCheckpoint:
         return None
-    to_check = ("train.", "probe.", "checkpoint.keep_best", "dataset.path", "encoder.weights")  # longer, other data
+    other_data = ("dataset.path", "dataset.split_folders", "encoder.weights")
+    to_check = ("train.", "probe.", "checkpoint.keep_best", *other_data)  # the first may make the run longer
     longer = [text for text in allowed if text.startswith(to_check)]
     return None if refused or longer else result
 
@@ -110,8 +111,10 @@ def choose_start(
             f"run_dir=..., or start afresh with resume=never.{_onward(source, refused, command)}"
         )
     if not _has_data(state, dataset):
+        changed = [text for text in allowed if text.startswith("dataset.")]
+        since = f" Changed since: {'; '.join(changed)}." if changed else ""
         raise UserError(
-            f"dataset: {path} was trained on {state['data']}, and these are {dataset.fingerprint()}. "
+            f"dataset: {path} was trained on {state['data']}, and these are {dataset.fingerprint()}.{since} "
             "Restore the data, or start afresh with resume=never."
         )
     _check_numbers(path, Spec.from_plain(state["spec"]), dataset.spec)

@@ -161,8 +161,8 @@ def test_a_compiled_bag_is_one_graph(name):
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 @pytest.mark.parametrize("bigrams", [None, 64])
 def test_the_mean_of_a_bag_is_that_of_its_tokens_which_are_looked_up_when_asked_for(bigrams, dropout, hides):
-    made = TextBag(SPEC, hidden_dim=16, bigrams=bigrams, dropout=dropout, unit=False)
-    encoder, view = made, texts(count=8)
+    encoder = TextBag(SPEC, hidden_dim=16, bigrams=bigrams, dropout=dropout, unit=False)
+    view = texts(count=8)
     foreign.settled(encoder).train()
     encoded = encoder(view, torch.ones_like(view.x, dtype=torch.bool) if hides else None)
     assert ("tokens" in vars(encoded)) == (dropout > 0), "tokens take most of the time of a step"

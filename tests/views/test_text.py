@@ -6,6 +6,8 @@ from support.helpers import compose, randomness
 from support.modalities import BEGIN, END, FIRST_WORD, MASK, PAD, padded_texts
 from torch.nn import functional as F
 
+from sslcli.config.composed import restored, to_plain
+from sslcli.config.identity import differences, settings
 from sslcli.config.instantiate import build
 from sslcli.encoders.text_bag import TextBag
 from sslcli.features import Features
@@ -107,6 +109,8 @@ def test_views_for_dropout_are_equal_and_say_so():
     assert flags == {"crop": False, "delete": False, "span": False, "dropout": True}
     assert PassThrough(SPEC, SPEC, 2).by_dropout and not PassThrough(SPEC, SPEC, 1).by_dropout
     assert not Pairs(DATA.spec, DATA.spec, 2, columns=["text", "pair"]).by_dropout
+    assert Pairs(SPEC, SPEC, 2, columns=["text"] * 2).by_dropout
+    assert not Pairs(SPEC, SPEC, 2, columns=["text"] * 2, delete=0.4).by_dropout
 
 
 def test_a_pair_goes_through_one_encoder_at_once_where_it_is_equally_wide():
@@ -141,6 +145,15 @@ def test_a_pair_loses_words_at_the_rate_given_each_text_by_its_own_draw():
     assert after / before == pytest.approx(0.6, abs=0.03)
     part = views({name: ids[100:200] for name, ids in DATA.columns.items()}, randomness(300).part(100, 200))
     assert all(torch.equal(one.x[100:200], other.x) for one, other in zip(made, part))
+
+
+def test_a_run_of_before_has_whole_pairs_and_the_name_it_had():
+    now = compose("dataset=text", "dataset.path=a.csv", "encoder=text_transformer", "views=pairs")
+    plain = to_plain(now)
+    del plain["views"]["delete"]
+    old = restored(plain, 5)
+    assert differences(old, now) == ([], []) and settings(old) == settings(now)
+    assert "views.delete" not in settings(now)
 
 
 @pytest.mark.parametrize("name", ["dropout", "token_crop", "token_delete", "span_mask", "pairs"])

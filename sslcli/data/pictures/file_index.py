@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +22,7 @@ from sslcli.data.pictures.found import Found, in_words, packed, printable, tally
 from sslcli.data.pictures.index_cache import Snapshot, load, save
 from sslcli.data.pictures.paths import Paths, offsets_of, ranks_of
 from sslcli.data.pictures.same_files import first_names
+from sslcli.data.pictures.split_folders import Split, divided
 from sslcli.errors import UserError
 
 By = Literal["parent", "top", "none"]  # the folder whose name is a picture's label
@@ -34,10 +35,12 @@ class Index:
 
     Args:
         paths: the paths.
-        labels: (N,) int64, ranks of the names of folders in sorted order; None if there is only one name.
+        labels: (N,) int64, ranks of the names of folders in sorted order, -1 for no class; None if there is only one
+            name.
         classes: the names of the folders by label, as they are printed; () if there are no labels.
         first: (N,) int64, the number of the first name of the same file, where several names of a file are kept.
         notes: what was found and left out, for the start lines.
+        split: the parts of the pictures, where folders of a split are kept apart.
     """
 
     paths: Paths
@@ -45,6 +48,7 @@ class Index:
     classes: tuple[str, ...] = ()
     first: Tensor | None = None
     notes: Notes = ()
+    split: Split | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -68,7 +72,9 @@ class Index:
         return f"{len(self)} pictures, names {names:08x}"
 
 
-def index(path: str, label: By | None = None, links: Links = "one", *, arrays: bool = False) -> Index:
+def index(
+    path: str, label: By | None = None, links: Links = "one", *, arrays: bool = False, apart: bool = False
+) -> Index:
     """Index the pictures below a folder, or those that a text file lists.
 
     Args:
@@ -77,6 +83,7 @@ def index(path: str, label: By | None = None, links: Links = "one", *, arrays: b
             topmost folder if all parents have the same name, as in CLASS/images/0001.png.
         links: ``one`` takes the first name of each file, ``keep`` all of them.
         arrays: whether NumPy's .npy files are pictures, too.
+        apart: whether folders of a split are kept apart, as train and val, and labels are those below them.
 
     Raises:
         UserError: the folder or file does not exist, cannot be read, or has no pictures.
@@ -91,7 +98,9 @@ def index(path: str, label: By | None = None, links: Links = "one", *, arrays: b
     except PermissionError:
         raise UserError(f"dataset.path: {place} cannot be read: permission denied.") from None
     extensions = EXTENSIONS | {b".npy"} if arrays else EXTENSIONS
-    return _indexed(_in_folder(place, extensions), label, links)
+    found = _in_folder(place, extensions)
+    inner, split = (divided(found) if apart else None) or (found, None)
+    return _indexed(inner, label, links, split)
 
 
 def _in_folder(place: Path, extensions: frozenset[bytes]) -> Found:
@@ -140,18 +149,20 @@ def _snapshot(root: bytes, folders: dict[bytes, Folder], tally: Tally) -> Snapsh
     )
 
 
-def _indexed(found: Found, label: By | None, links: Links) -> Index:
+def _indexed(found: Found, label: By | None, links: Links, split: Split | None = None) -> Index:
     """Choose the names and the labels of the pictures."""
     by = label or ("top" if found.parents.max() == 0 and found.tops.max() > 0 else "parent")
     ranks = {"parent": found.parents, "top": found.tops, "none": np.zeros_like(found.parents)}[by]
     keep = found.first == np.arange(len(found.first)) if links == "one" else np.ones(len(found.first), bool)
     paths = found.paths if keep.all() else found.paths.chosen(keep)
     different, at, numbers = np.unique(ranks[keep], return_index=True, return_inverse=True)
-    labels = torch.from_numpy(numbers.astype(np.int64)) if len(different) > 1 else None
-    classes = () if labels is None else tuple(printable(_class(found, paths, by, i)) for i in at.tolist())
+    without = int(different[0] < 0)  # one of them is no class
+    labels = torch.from_numpy(numbers.astype(np.int64) - without) if len(different) - without > 1 else None
+    classes = () if labels is None else tuple(printable(_class(found, paths, by, i)) for i in at[without:].tolist())
     notes = (*tally_notes(found.tally), *_link_notes(found, ranks, links), *_label_notes(found, label, by, classes))
     first = torch.from_numpy(found.first.astype(np.int64)) if links == "keep" else None
-    return Index(paths, labels, classes, first, notes)
+    split = split if split is None else replace(split, part=split.part[keep])
+    return Index(paths, labels, classes, first, notes, split)
 
 
 def _class(found: Found, paths: Paths, by: By, i: int) -> bytes:
@@ -160,7 +171,7 @@ def _class(found: Found, paths: Paths, by: By, i: int) -> bytes:
         return paths.parent(i)
     path = paths.relative(i)
     path = os.path.normpath(os.path.join(paths.root, path))[len(found.above) :] if found.above else path  # noqa: PTH118
-    return path.split(b"/")[0] if b"/" in path else os.path.basename(found.above.rstrip(b"/") or paths.root)  # noqa: PTH119
+    return path.split(b"/")[found.depth] if b"/" in path else os.path.basename(found.above.rstrip(b"/") or paths.root)  # noqa: PTH119
 
 
 def _link_notes(found: Found, ranks: np.ndarray, links: Links) -> Notes:
@@ -178,7 +189,8 @@ def _label_notes(found: Found, label: By | None, by: By, classes: tuple[str, ...
     if label is None and by == "top":
         text = f"the topmost folders, as all parent folders are called {printable(found.paths.parent(0))}"
         return (("labels", f"{text} (dataset.label=none for none)"),)
-    crossed = len(np.unique(found.tops.astype(np.int64) * (found.parents.max() + 1) + found.parents))
+    tops, parents = found.tops[found.parents >= 0].astype(np.int64), found.parents[found.parents >= 0]
+    crossed = len(np.unique(tops * (found.parents.max() + 1) + parents))
     if label is None and found.tops.max() > 0 and crossed > found.parents.max() + 1:
         text = "the parent folders; those of one name are one class (dataset.label=top takes the topmost folders)"
         return (("labels", text),)

@@ -22,10 +22,11 @@ class Found:
 
     Args:
         paths: their paths.
-        parents: (N,) int32, the rank of the name of each picture's folder.
-        tops: (N,) int32, the rank of the name of the topmost folder on the way to each picture.
+        parents: (N,) int32, the rank of the name of each picture's folder; -1 for a folder that is no class.
+        tops: (N,) int32, the rank of the name of the topmost folder on the way to each picture; -1 likewise.
         first: (N,) int32, the number of the first name of the same file; its own if there is no other.
         above: the beginning of the paths that comes before the topmost folders.
+        depth: the number of folders of a relative path above the topmost ones.
         tally: what was left out.
     """
 
@@ -34,6 +35,7 @@ class Found:
     tops: np.ndarray
     first: np.ndarray
     above: bytes = b""
+    depth: int = 0
     tally: Tally = field(default_factory=Tally)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, closing
@@ -25,9 +26,9 @@ from sslcli.data.pictures.pack_json import ARRAY, PACK, TARS
 from sslcli.data.pictures.pack_writers import ArrayWriter, Packed, ShardWriter, Writer, sync
 from sslcli.data.pictures.png_chunks import pixels_only
 from sslcli.data.pictures.reading import Reading
-from sslcli.data.pictures.split_folders import find_split_folders
 from sslcli.data.regular_files import read_regular
 from sslcli.data.shared_memory import ReadAhead
+from sslcli.data.split_names import named_split
 from sslcli.data.workers import by_workers
 from sslcli.distributed.start import available_cpus
 from sslcli.errors import UserError
@@ -183,9 +184,11 @@ def pack(source: str, dest: Path, to: str, size: int | None, workers: int | None
     for name, text in pictures.notes:
         print(f"{name}: {text}")
     left_out = f"; {bad:,} could not be read and are listed in {dest / 'bad_samples.txt'}" if bad else ""
-    if (folders := find_split_folders(source)) is not None:
-        named = " and ".join(folder.name for folder in (folders.train, *folders.held_out))
-        print(f"split: {named} are one set in this pack, which dataset=images keeps apart; pack each for itself")
+    parts = sorted(filter(named_split, os.listdir(source))) if Path(source).is_dir() else []  # noqa: PTH208
+    if len(parts) > 1:
+        print(
+            f"split: {', '.join(parts)} are one set in this pack; pack one of them to keep the others out of training"
+        )
     if reading.levels is not None and size is not None:
         print("integers of more than 8 bits: {:,.0f} is black, {:,.0f} is white".format(*reading.levels))
     print(f"{len(pictures) - bad:,} pictures in {dest}, {bytes_written / 1e9:.2f} GB{left_out}")

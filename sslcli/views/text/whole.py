@@ -57,6 +57,7 @@ class Pairs(PassThrough):
             raise ValueError(f"columns: {' and '.join(columns)} have different vocabularies, so no encoder reads both")
         super().__init__(view_spec, spec, num_views, columns=columns)
         self.delete = delete
+        self.by_dropout = self.by_dropout and not delete
 
     def forward(self, columns: Mapping[str, Tensor], randomness: Randomness) -> list[View]:
         made = super().forward(columns, randomness)

@@ -291,8 +291,8 @@ def test_a_pack_json_of_another_shape_is_a_line(tmp_path, text):
 
 
 def test_folders_of_a_split_become_one_set_and_that_is_said(tmp_path, pack):
-    for name in ("train/a", "train/b", "val/a"):
+    for name in ("train/a", "train/b", "val/a", "valid/a"):
         (tmp_path / "set" / name).mkdir(parents=True)
         Image.new("RGB", (4, 4)).save(tmp_path / "set" / name / "0.png")
     code, out, _ = pack(tmp_path / "set", tmp_path / "packed", "--to", "array", "--size", 4)
-    assert code == 0 and "split: train and val are one set in this pack" in out and "3 pictures in" in out
+    assert code == 0 and "split: train, val, valid are one set in this pack" in out and "4 pictures in" in out

@@ -1,5 +1,6 @@
 """Folders named after the parts of a split, as most published sets are unpacked: train/CLASS and val/CLASS."""
 
+import os
 import shutil
 
 import numpy as np
@@ -37,6 +38,9 @@ def words(dataset):
     return dict(dataset.notes)
 
 
+ALL = " (dataset.split_folders=false reads all as one)"
+
+
 CLASSES = ["train/cat/0", "train/cat/1", "train/dog/0", "val/cat/0", "val/dog/0", "val/dog/1"]
 
 
@@ -56,25 +60,86 @@ def test_folders_of_a_split_are_kept_apart_and_share_their_classes(tmp_path, nam
     )
 
 
-def test_the_test_part_is_asked_and_what_else_lies_there_is_named(tmp_path):
+def test_the_test_part_is_asked_and_what_else_lies_there_is_counted(tmp_path):
     save(tmp_path, [*CLASSES, "test/cat/0", "test/dog/0", "extra/0", "flat0", "flat1"])
     dataset = images(path=str(tmp_path), size=4)
     assert sorted(read(dataset)) == [0, 1, 2] and sorted(read(dataset.held_out)) == [6, 7]
-    assert words(dataset)["split"].startswith(
-        "train trains, test is held out; not read: val, extra, 2 pictures beside them (dataset."
-    )
+    said = words(dataset)["split"]
+    assert said.startswith("train trains, test is held out; not read: val, ") and said.endswith(ALL)
+    assert "1 picture in extra" in said and "2 pictures beside them" in said
 
 
-def test_a_test_part_without_classes_is_passed_over_for_one_that_probes_can_use(tmp_path):
-    save(tmp_path, [*CLASSES, "test/0", "test/1"])
+@pytest.mark.parametrize("test", [["test/0", "test/1"], ["test/x/0", "test/y/1"], ["test/images/0"]])
+def test_a_test_part_without_the_classes_is_passed_over_for_one_that_probes_can_use(tmp_path, test):
+    save(tmp_path, [*CLASSES, *test])
     dataset = images(path=str(tmp_path), size=4)
     assert sorted(read(dataset.held_out)) == [3, 4, 5]
-    assert "val is held out; not read: test" in words(dataset)["split"]
+    assert "val is held out; not read: test (no class that train has)" in words(dataset)["split"]
     shutil.rmtree(tmp_path / "val")
-    save(tmp_path, [f"train/cat/{i}" for i in range(10)])
+    save(tmp_path, [f"train/{'cat' if i < 5 else 'dog'}/{i}" for i in range(10)])
     dataset = images(path=str(tmp_path), size=4)
-    assert len(dataset) == 9 and len(dataset.held_out) == 2 and dataset.held_out.labels is not None
-    assert words(dataset)["split"].startswith("train trains; not read: test (")
+    assert len(dataset.held_out) == 2 and dataset.held_out.labels is not None
+    assert words(dataset)["split"] == f"train trains; not read: test (no class that train has){ALL}"
+
+
+def test_the_topmost_folders_are_those_below_the_folders_of_the_split(tmp_path):
+    """As Tiny ImageNet: train/CLASS/images/*.JPEG, and val/images/*.JPEG, whose classes are in a text file."""
+    numbers = save(
+        tmp_path,
+        ["train/cat/images/0", "train/cat/images/1", "train/dog/images/2", "test/cat/images/0", "val/images/0"],
+    )
+    dataset = images(path=str(tmp_path), size=4)
+    assert sorted(read(dataset)) == [0, 1, 2] and read(dataset.held_out) == [3]
+    for part in (dataset, dataset.held_out):
+        assert [part.classes[label] for label in part.labels.tolist()] == [numbers[i].split("/")[1] for i in read(part)]
+    top = images(path=str(tmp_path), size=4, label="parent")
+    assert top.labels is None
+
+
+def test_a_picture_directly_in_a_folder_of_the_split_has_no_class(tmp_path):
+    save(tmp_path, [*CLASSES, "train/0", "val/1"])
+    dataset = images(path=str(tmp_path), size=4)
+    assert dataset.classes == ("cat", "dog")
+    assert dict(zip(read(dataset), dataset.labels.tolist()))[6] == -1
+    assert dict(zip(read(dataset.held_out), dataset.held_out.labels.tolist()))[7] == -1
+
+
+@pytest.mark.parametrize("links", ["one", "keep"])
+@pytest.mark.parametrize("linked", [os.symlink, os.link])
+def test_names_of_one_file_are_on_one_side(tmp_path, links, linked):
+    save(tmp_path, CLASSES)
+    for name in ("val/cat/again.png", "val/dog/again.png"):
+        linked(tmp_path / "train/cat/0.png", tmp_path / name)
+    dataset = images(path=str(tmp_path), size=4, links=links)
+    assert 0 not in read(dataset.held_out) and sorted(set(read(dataset.held_out))) == [3, 4, 5]
+    assert read(dataset).count(0) == (3 if links == "keep" else 1)
+    part = images(path=str(tmp_path), size=4, links=links, holdout=0.4)
+    assert (0 in read(part)) != (0 in read(part.held_out))
+
+
+def test_folders_of_links_to_pictures_that_lie_beside_them_are_read(tmp_path):
+    """Links to nowhere, and to themselves, change nothing."""
+    save(tmp_path, [f"all/{i}" for i in range(4)])
+    for folder, number in (("train/a", 0), ("train/b", 1), ("val/a", 2), ("val/b", 3)):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "x.png").symlink_to(tmp_path / f"all/{number}.png")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "test").mkdir()
+    dataset = images(path=str(tmp_path), size=4)
+    assert read(dataset) == [0, 1] and read(dataset.held_out) == [2, 3]
+
+
+def test_both_parts_are_read_alike(tmp_path):
+    """Integers of 16 bits in one part would else be read by another scale than those of 8 bits in the other."""
+    save(tmp_path, ["train/a/0", "train/b/0"])
+    deep = np.full((4, 4), 1000, np.uint16)
+    for name in ("val/a/0.png", "val/b/0.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        Image.fromarray(deep).save(tmp_path / name)
+    dataset = images(path=str(tmp_path), size=4)
+    parts = dataset, dataset.held_out
+    one, other = (part.fetch(torch.arange(2))["image"].dtype for part in parts)
+    assert one == other and dataset.spec == dataset.held_out.spec
 
 
 def test_without_labels_the_test_part_is_held_out_as_it_is(tmp_path):
@@ -109,16 +174,8 @@ def test_split_folders_false_reads_all_as_one(tmp_path):
 
 def test_two_folders_for_one_part_are_an_error(tmp_path):
     save(tmp_path, ["train/0", "val/0", "valid/0"])
-    with pytest.raises(UserError, match=r"holds val and valid, all for validation\. dataset\.split_folders=false"):
+    with pytest.raises(UserError, match="the folders val and valid, both for validation.*dataset.split_folders=false"):
         images(path=str(tmp_path), size=4)
-
-
-def test_what_was_left_out_of_the_held_out_part_is_counted(tmp_path):
-    save(tmp_path, CLASSES)
-    (tmp_path / "val" / "list.csv").write_text("a\n")
-    (tmp_path / "train" / "notes.txt").write_text("a\n")
-    said = words(images(path=str(tmp_path), size=4))
-    assert "csv" in said["left out of val"] and "txt" in said["left out"]
 
 
 def test_a_run_of_before_still_reads_all_as_one_and_is_resumed_where_that_is_the_same():
@@ -129,3 +186,16 @@ def test_a_run_of_before_still_reads_all_as_one_and_is_resumed_where_that_is_the
     assert old.dataset.node["split_folders"] is False and now.dataset.node["split_folders"] is True
     assert settings(old) == settings(now)
     assert differences(old, now) == ([], ["dataset.split_folders: False -> True"])
+
+
+def test_a_finished_run_is_asked_again_where_other_folders_would_be_read(tmp_path, run):
+    """It would else be called finished, with pictures among its training data that the command keeps out."""
+    save(tmp_path / "set", [f"{part}/{name}/{i}" for part in ("train", "val") for name in "ab" for i in range(6)])
+    command = ["dataset=images", "dataset.path=set", "dataset.size=8", "train.steps=1", "train.batch_size=4"]
+    command += ["probe=none", "device.threads=1", "log.report=false", "encoder.width=4", "run_dir=run"]
+    assert run(*command, "dataset.split_folders=false")[0] == 0
+    code, out, _ = run(*command, "dataset.split_folders=false")
+    assert code == 0 and "is finished" in out
+    code, _, err = run(*command)
+    said = " ".join(err.split())
+    assert code == 2 and "dataset.split_folders: False -> True" in said and "resume=never" in said
