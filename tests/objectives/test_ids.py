@@ -58,7 +58,7 @@ def test_log_q_and_pairs_of_equal_ids_are_the_loop(symmetric, tile, monkeypatch)
     assert_equal_with_gradients(found, expected, (z1, z2))
     (at_temperature,) = torch.autograd.grad(found, temperature)
     nearby = [contrast.info_nce(z1, z2, T + h, symmetric, same, (q1, q2)) for h in (1e-6, -1e-6)]
-    assert float(at_temperature) == pytest.approx(float(nearby[0] - nearby[1]) / 2e-6, rel=1e-5)
+    assert at_temperature.item() == pytest.approx((nearby[0] - nearby[1]).item() / 2e-6, rel=1e-5)
 
 
 @pytest.mark.parametrize("loss", [contrast.info_nce_of_ids, contrast.counted_once])  # on a CPU, and elsewhere
